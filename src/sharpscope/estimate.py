@@ -1,0 +1,95 @@
+"""A number and everything it must not travel without: error, cost, convergence, protocol, fingerprint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One measured value.
+
+    Attributes
+    ----------
+    measure
+        Name of the definition.
+    value
+        The estimate; ``inf`` where a perturbed loss overflowed.
+    stderr
+        Standard error of a random estimate, else None.
+    error
+        Error estimate of a deterministic one (an eigenvalue), else None.
+    samples
+        Independent draws behind ``stderr`` (antithetic pairs count once), else None.
+    converged
+        Whether the requested accuracy was reached.
+    cost
+        Full-data ``losses``, ``gradients`` and ``products`` spent, and ``seconds``.
+    protocol
+        Every choice that defines the number: radius, samples, seed, mode, precision, …
+    fingerprint
+        `Objective.fingerprint` of what was measured.
+
+    Examples
+    --------
+    >>> e = Estimate.of_samples("x", [1.0, 2.0, 3.0], {}, {}, "")
+    >>> e.value, round(e.stderr, 4)
+    (2.0, 0.5774)
+    >>> [round(end, 3) for end in e.interval(0.95)]
+    [-0.484, 4.484]
+
+    """
+
+    measure: str
+    value: float
+    stderr: float | None = None
+    error: float | None = None
+    samples: int | None = None
+    converged: bool = True
+    cost: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    @classmethod
+    def of_samples(
+        cls,
+        measure: str,
+        draws: Sequence[float],
+        cost: Mapping[str, float],
+        protocol: Mapping[str, object],
+        fingerprint: str,
+        converged: bool = True,
+    ) -> Estimate:
+        """Return the mean of independent draws with its standard error s/√n."""
+        n = len(draws)
+        mean = math.fsum(draws) / n if all(map(math.isfinite, draws)) else sum(draws) / n
+        spread = math.sqrt(math.fsum((d - mean) ** 2 for d in draws) / (n - 1)) if n > 1 else math.nan
+        finite = math.isfinite(mean)
+        return cls(
+            measure=measure,
+            value=mean,
+            stderr=spread / math.sqrt(n) if finite else math.nan,
+            samples=n,
+            converged=converged and finite,
+            cost=cost,
+            protocol=protocol,
+            fingerprint=fingerprint,
+        )
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return an interval for the true value.
+
+        Random estimates: Student's t with ``samples - 1`` degrees of freedom. Deterministic ones: value ±
+        error estimate, whatever the level; the value itself where the computation is exact.
+        """
+        if self.stderr is not None:
+            from scipy.stats import t
+
+            if not (self.samples and self.samples > 1 and math.isfinite(self.stderr)):
+                return (math.nan, math.nan)
+            half = float(t.ppf(0.5 + level / 2, self.samples - 1)) * self.stderr
+            return (self.value - half, self.value + half)
+        half = self.error or 0.0
+        return (self.value - half, self.value + half)
