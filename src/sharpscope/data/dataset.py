@@ -1,0 +1,87 @@
+"""What a loaded data set is: tensors, their task, and how they were prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from sharpscope.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set, whole and in memory.
+
+    ``inputs`` has shape (n, ...). ``targets`` has shape (n,), int64 class labels, or (n, 1), floating point,
+    for regression. For a graph, ``inputs`` are the indices (n,) of the part's nodes.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets):
+            raise InputError(
+                f"A split needs as many targets as inputs, received {len(self.inputs)} inputs and "
+                f"{len(self.targets)} targets; pass rows that belong together."
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Split:
+        """Return the split on a device; ``dtype`` converts its floating-point tensors only."""
+        return Split(_moved(self.inputs, device, dtype), _moved(self.targets, device, dtype))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph whose nodes are the samples: ``features`` (nodes, d) and ``edge_index`` (2, edges), int64.
+
+    An undirected edge appears in both directions; self-loops are left to the model.
+    """
+
+    features: Tensor
+    edge_index: Tensor
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Graph:
+        """Return the graph on a device; ``dtype`` converts the features only."""
+        return Graph(_moved(self.features, device, dtype), _moved(self.edge_index, device, None))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set ready to train on, with the sentences that must stand beside any number taken from it.
+
+    ``input_shape`` is the shape of one sample, (channels, height, width) for images. ``standardisation`` says
+    what was done to the inputs; ``notes`` say what a reader of the results has to know about the data.
+    """
+
+    name: str
+    task: Literal["classification", "regression"]
+    n_outputs: int
+    input_shape: tuple[int, ...]
+    train: Split
+    validation: Split | None
+    test: Split
+    standardisation: str
+    notes: tuple[str, ...] = ()
+    graph: Graph | None = None
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Dataset:
+        """Return the data set on a device, optionally with its floating-point tensors as ``dtype``."""
+        return replace(
+            self,
+            train=self.train.to(device, dtype),
+            validation=None if self.validation is None else self.validation.to(device, dtype),
+            test=self.test.to(device, dtype),
+            graph=None if self.graph is None else self.graph.to(device, dtype),
+        )
+
+
+def _moved(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | None) -> Tensor:
+    return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)

@@ -1,0 +1,166 @@
+"""A table of the user's own, CSV or Parquet: numeric columns as inputs, one column to predict."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sharpscope.data.dataset import Dataset, Split
+from sharpscope.data.subsets import choose_rows, split_80_20
+from sharpscope.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from sharpscope.data.config import DataConfig
+
+FORMATS = (".csv", ".parquet")
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, which stands for the table in a run's identity."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_table(config: DataConfig) -> Dataset:
+    """Return a table, split 80/20 by ``subset_seed``, inputs (n, d) standardised by the training rows used.
+
+    Targets are (n,) class numbers in the sorted order of the labels, or (n, 1) numbers. Raises DataError for a file
+    that is missing, no table, or another than when the study was planned; a column that is missing, not numeric or
+    has gaps; and a target with fewer than two classes.
+    """
+    import torch
+
+    table = _read(config)
+    assert config.target is not None
+    names = _inputs(table, config)
+    inputs = _numbers(table, names, config)  # (rows, d)
+    targets, labels = _targets(table, config)
+    train, test = split_80_20(f"table/{config.digest}", len(table), config.subset_seed)
+    rows = choose_rows(config, len(train), len(test))
+    used = train[rows.train]
+    inputs = _standardised(inputs, used)
+    sentence = (
+        f"{len(names)} inputs by their means and standard deviations over the {len(used)} training rows used"
+    )
+    if labels is None and config.targets == "standardised":
+        targets, sentence = _standardised(targets, used), f"{sentence}, the target likewise"
+
+    def split(indices: NDArray[np.int64]) -> Split:
+        chosen = targets[indices] if labels is not None else targets[indices].astype(np.float32)
+        return Split(torch.from_numpy(inputs[indices].astype(np.float32)), torch.from_numpy(chosen))
+
+    notes = [f"A table of {len(table)} rows; inputs {', '.join(names)}; target {config.target}."]
+    ignored = [c for c in table.columns if c not in names and c != config.target]
+    if ignored:
+        notes.append(f"Columns left out: {', '.join(map(str, ignored))}.")
+    if labels is not None:
+        notes.append(f"Classes, numbered from 0: {', '.join(labels)}.")
+    return Dataset(
+        name="table",
+        task="regression" if labels is None else "classification",
+        n_outputs=1 if labels is None else len(labels),
+        input_shape=(len(names),),
+        train=split(used),
+        validation=None if rows.validation is None else split(train[rows.validation]),
+        test=split(test[rows.test]),
+        standardisation=sentence,
+        notes=(*notes, *rows.notes),
+    )
+
+
+def _read(config: DataConfig) -> pd.DataFrame:
+    import pandas as pd
+
+    if config.path is None:
+        raise DataError(
+            f"the table {(config.digest or '')[:12]} must be given its path, and this configuration has none; "
+            "run it from its study file"
+        )
+    path = Path(config.path)
+    try:
+        if digest_of(path) != config.digest:
+            raise DataError(
+                f"the table {path} has changed since this run was planned; start the command again"
+            )
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except OSError as error:
+        raise DataError(f"the table {path} cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:  # the parsers' errors are ValueErrors
+        first = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{path} must be a table in CSV or Parquet, and it is not ({first}); mend the file"
+        ) from error
+    if len(table) < 5:
+        raise DataError(f"a table needs at least 5 rows, {path} has {len(table)}; add rows")
+    return table.rename(columns=str)
+
+
+def _inputs(table: pd.DataFrame, config: DataConfig) -> list[str]:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    known = ", ".join(table.columns)
+    for name in (config.target, *(config.columns or ())):
+        if name not in table.columns:
+            raise DataError(f"the table has the columns {known}, and not {name!r}; correct target or columns")
+    if config.columns is not None:
+        return list(config.columns)
+    names = [
+        c
+        for c in table.columns
+        if c != config.target and (is_numeric_dtype(table[c]) or is_bool_dtype(table[c]))
+    ]
+    if not names:
+        raise DataError(f"a table needs a numeric column beside its target, its columns are {known}; add one")
+    return names
+
+
+def _numbers(table: pd.DataFrame, names: list[str], config: DataConfig) -> NDArray[np.float64]:
+    import pandas as pd
+
+    columns = []
+    for name in names:
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise DataError(
+                f"column {name!r} must hold a number in every row, row {bad[0] + 1} holds "
+                f"{table[name].iloc[bad[0]]!r}; mend the table or leave the column out with columns = [...]"
+            )
+        columns.append(values)
+    return np.stack(columns, axis=1)
+
+
+def _targets(table: pd.DataFrame, config: DataConfig) -> tuple[NDArray[np.float64], list[str] | None]:
+    """Return the targets, and the classes' labels where they are classes."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    column = table[config.target]
+    numeric = is_numeric_dtype(column) and not is_bool_dtype(column)
+    if config.task == "regression" or (config.task is None and numeric):
+        assert config.target is not None
+        return _numbers(table, [config.target], config), None
+    if column.isna().any():
+        row = int(np.flatnonzero(column.isna().to_numpy())[0]) + 1
+        raise DataError(
+            f"column {config.target!r} must hold a class in every row, row {row} is empty; mend the table"
+        )
+    labels = sorted(column.unique().tolist())
+    if not 2 <= len(labels) <= len(table) // 2:
+        raise DataError(
+            f"a classification needs two classes or more and two rows of each on average, column {config.target!r} "
+            f'has {len(labels)} in {len(table)} rows; choose another target, or task = "regression"'
+        )
+    number = {label: i for i, label in enumerate(labels)}
+    return np.array([number[value] for value in column.tolist()], dtype=np.int64), [str(v) for v in labels]
+
+
+def _standardised(values: NDArray[np.float64], used: NDArray[np.int64]) -> NDArray[np.float64]:
+    mean, sd = values[used].mean(axis=0), values[used].std(axis=0)
+    sd[sd == 0] = 1.0
+    scaled: NDArray[np.float64] = (values - mean) / sd
+    return scaled
