@@ -1,0 +1,75 @@
+"""λ_max along one optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpscope.curvature.eigenvalues import top_eigenvalues
+from sharpscope.curvature.products import Memory
+from sharpscope.errors import InputError
+from sharpscope.objective import Objective
+
+
+@dataclass(frozen=True)
+class BetweenIterates:
+    """λ_max at evenly spaced points of a segment, both ends included.
+
+    ``value`` is the largest (kaur2022's rule for networks with batch normalisation); ``values``, ``errors`` and
+    ``converged`` (points,) belong to the ``positions`` α in [0, 1].
+    """
+
+    positions: NDArray[np.float64]
+    values: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    products: int
+    protocol: Mapping[str, object]
+    fingerprint: str
+
+    @property
+    def value(self) -> float:
+        """The largest λ_max on the segment."""
+        return float(self.values.max())
+
+
+def between_iterates(
+    obj: Objective,
+    next_parameters: Tensor,
+    points: int = 8,
+    *,
+    tol: float = 1e-3,
+    seed: int = 0,
+    memory: Memory = None,
+) -> BetweenIterates:
+    """Return λ_max(∇²L((1 − α) θ + α θ′)) at ``points`` evenly spaced α in [0, 1].
+
+    θ are the model's parameters, θ′ = ``next_parameters`` (size,), for example after one more optimizer step. With
+    batch normalisation the curvature at an iterate and on the way to the next differ by orders of magnitude, and the
+    maximum on the way is what a rate responds to (kaur2022, section 5; Cohen et al. 2021, appendix). Each point
+    starts from the eigenvector of the one before.
+
+    Raises `InputError` for fewer than 2 points or a vector of another length.
+    """
+    if points < 2:
+        raise InputError(f"points must be at least 2, the two iterates, received {points}; the paper's is 8")
+    here = obj.flat()
+    there = next_parameters.detach().to(here)
+    obj.layout.split(there)
+    positions = np.linspace(0.0, 1.0, points)
+    values, errors = np.empty(points), np.empty(points)
+    converged = np.empty(points, dtype=bool)
+    start, products = None, 0
+    for i, alpha in enumerate(positions):
+        e = top_eigenvalues(
+            obj.moved((1 - alpha) * here + alpha * there), 1, "largest", tol, seed, start=start, memory=memory
+        )
+        values[i], errors[i], converged[i] = e.value, e.error_estimates[0], e.converged[0]
+        start, products = e.vectors, products + e.products
+    obj.spent.products += products
+    protocol = {"points": points, "tol": tol, "seed": seed, **obj.protocol}
+    return BetweenIterates(positions, values, errors, converged, products, protocol, obj.fingerprint)

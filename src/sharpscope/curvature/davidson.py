@@ -1,0 +1,342 @@
+"""Block Davidson with a subset of the data as preconditioner.
+
+Let A be the Hessian over all the data and B the Hessian over a small fixed subset, whose products are nearly free.
+B's leading eigenvectors start the search space V. For every wanted Ritz pair (θ, u) with residual r = Au − θu the
+equation (θ − PBP) t = r is solved to a few digits, P projecting off V, and t joins V: full-data products are spent on
+the start block and on one correction per pair and round, nowhere else (Morgan & Scott 1986; Sleijpen & van der Vorst
+1996 for the projected form).
+
+A leader is worth as much as it is accurate on the subset, where accuracy costs next to nothing: the search starts
+from leaders with a residual of a hundredth. Vectors from elsewhere (``start``, an earlier checkpoint's) replace the
+leaders that they resemble.
+
+Errors. In the basis [V, V⊥] an outer eigenvalue is λ = θ + rᵀ(λ − D)⁻¹r exactly, with D = PAP. The solve yields the
+same expression with B for A, so rᵀt predicts what is still missing, far more sharply than ‖r‖²/gap, because most of
+a residual lies where D is small. Wherever the solve meets a direction along which B curves more than θ, that
+direction joins V instead: it may be an eigenvector that V has missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpscope.curvature.lanczos import Krylov, lanczos
+
+Operator = Callable[[Tensor], Tensor]
+"""Maps a vector (n,) or the rows of a block (b, n) to their images."""
+
+SAFETY = 2.0
+"""Factor on the predicted error, which a subset's noise can make too small."""
+
+SMALL = 1e-3
+"""Errors are relative to the value, or to this share of the operator's norm where the value is smaller."""
+
+CLAIM = 0.3
+"""No error below this share of the tolerance is claimed: predictions that small were not checked."""
+
+UNCHECKED = 3.0
+"""Further factor on the first prediction, which no round has yet compared with what came."""
+
+LEADER, NEXT = 0.01, 0.1
+"""Residuals, relative to the largest, at which the subset's k leaders and the one after them are good enough."""
+
+BLUR = 0.03
+"""How far below a value, relative to it, the few steps of the second look may leave what exceeds it."""
+
+LOOK, MOST, LOOKS = 15, 2, 3
+"""Most subset products of a second look, most directions it may add, and most such looks."""
+
+
+@dataclass
+class Pairs:
+    """Ritz pairs of the full operator, the outermost first, what is known of their errors, and ‖A‖ about."""
+
+    values: NDArray[np.float64]
+    vectors: Tensor
+    residuals: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    norm: float
+
+
+@dataclass
+class Subsets:
+    """Hessians over subsets of the data: a small one to begin with, one to solve on, another for the second look.
+
+    ``none`` says that the data is too small for subsets and that all of these are the full operator.
+    """
+
+    begin: Operator
+    solve: Operator
+    look: Operator
+    none: bool = False
+
+
+@dataclass
+class Settings:
+    """How hard to look.
+
+    ``mates``: vectors whose subset eigenvalue is within this share of the k-th join the start block, since the subset
+    cannot tell which of them leads. ``inner``: subset products per solve. ``basis``: vectors kept before a restart.
+    """
+
+    k: int
+    tol: float
+    products: int
+    mates: float = 0.2
+    most_mates: int = 3
+    inner: int = 6
+    basis: int = 40
+
+
+def davidson(
+    full: Operator,
+    subsets: Subsets,
+    start: Tensor,
+    settings: Settings,
+    fresh: Callable[[], Tensor],
+    spent: Callable[[], int],
+) -> Pairs:
+    """Return the k largest eigenpairs of ``full``.
+
+    ``start`` (b, n) is a block to begin from (an earlier eigenvector, say), or empty (0, n). ``fresh()`` gives random
+    vectors, ``spent()`` the full-data products spent so far; no round begins once it has reached
+    ``settings.products``.
+    """
+    k, tol = settings.k, settings.tol
+    subset = subsets.solve
+    if subsets.none:  # what a search of the data itself has multiplied need not be multiplied again
+        kept: list[Tensor] = []
+        krylov = _search(lambda v: _kept(full(v), kept), _first(start, fresh()), settings, fresh)
+        basis, images = krylov.basis, torch.stack(kept)
+        norm = 0.0
+    else:
+        leaders, norm = _subset_leaders(subsets, start, settings, fresh)
+        basis = _orthonormal(torch.cat([start, _unlike(leaders, start)]), start[:0])
+        images = full(basis)
+    promised: NDArray[np.float64] | None = None  # what the last round said was missing of each value
+    before: NDArray[np.float64] | None = None
+    doubt = np.full(k, UNCHECKED)  # how much more the values have risen than was promised
+    looks = 0
+    rounds = 0
+    while True:
+        theta, s = _rayleigh_ritz(basis, images)
+        if len(basis) > settings.basis + k:  # thick restart: nothing is multiplied anew
+            keep = _as(basis, s[:, : k + settings.basis // 2].T)
+            basis, images = keep @ basis, keep @ images
+            theta, s = _rayleigh_ritz(basis, images)
+        norm = max(norm, float(np.abs(theta).max()))
+        rounding = 10 * torch.finfo(basis.dtype).eps * norm
+        vectors, remainder = _ritz_vectors(
+            basis, images, theta, s[:, : k + 1]
+        )  # (k + 1, n): one beyond those wanted
+        residuals = remainder.double().norm(dim=1).cpu().numpy()
+        values = theta[:k]
+        if before is not None and promised is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = np.where(promised > rounding, (values - before) / promised, 1.0)
+            # a doubt met once wears off by halves; the first one was only for want of a check
+            worn = np.ones(k) if rounds == 1 else 0.5 * doubt
+            doubt = np.maximum(worn, np.clip(ratio, 1.0, 100.0))
+        errors, additions, missing = np.empty(k), [], np.empty(k)
+        target = tol * np.maximum(np.abs(values), SMALL * norm)
+        for j in range(k):
+            solved = _solve(subset, basis, remainder[j], float(values[j]), settings.inner)
+            missing[j] = min(solved.missing, residuals[j])
+            errors[j] = min(SAFETY * doubt[j] * missing[j], residuals[j])
+            errors[j] = max(errors[j], CLAIM * target[j]) + rounding
+            if solved.steeper is not None:
+                additions.append(solved.steeper)
+            if errors[j] > target[j]:
+                additions.append(solved.correction)
+        converged = errors <= target
+        if len(basis) == basis.shape[1]:  # the whole space: nothing is left out
+            exact = np.full(k, rounding), np.ones(k, dtype=bool)
+            return Pairs(values, vectors[:k], residuals[:k], *exact, norm)
+        if (
+            bool(converged.all())
+            and not additions
+            and len(theta) > k
+            and theta[k] + residuals[k] > theta[k - 1]
+        ):
+            solved = _solve(subset, basis, remainder[k], float(theta[k]), settings.inner // 2)
+            if solved.steeper is not None:
+                additions.append(solved.steeper)
+            elif theta[k] + SAFETY * float(doubt[-1]) * solved.missing > theta[k - 1]:  # it may yet overtake
+                additions.append(solved.correction)
+        if bool(converged.all()) and not additions and looks < LOOKS:
+            looks += 1
+            last, value = vectors[k - 1], float(values[-1])
+            noise = abs(float(last.double() @ subset(last).double()) - value)
+            least = value - min(max(noise, BLUR * abs(value)), 0.5 * abs(value))
+            additions += _second_look(subsets.look, basis, least, fresh)
+        if (bool(converged.all()) and not additions) or spent() >= settings.products:
+            return Pairs(values + missing, vectors[:k], residuals[:k], errors, converged, norm)
+        block = _orthonormal(torch.stack(additions), basis)
+        if len(block) == 0:
+            block = _orthonormal(fresh()[None], basis)
+        basis, images = torch.cat([basis, block]), torch.cat([images, full(block)])
+        before, promised, rounds = values, missing, rounds + 1
+
+
+def _second_look(subset: Operator, basis: Tensor, least: float, fresh: Callable[[], Tensor]) -> list[Tensor]:
+    """Search a second subset's curvature off the basis, from a new random vector, for what may exceed ``least``."""
+
+    def off(v: Tensor) -> Tensor:
+        return _off(subset(_off(v, basis)), basis)
+
+    def settled(krylov: Krylov) -> bool:
+        values, _, residuals = krylov.ritz()
+        if len(values) < 4:
+            return False
+        return bool(residuals[-1] < BLUR * abs(values[-1]) or values[-1] + residuals[-1] < least)
+
+    steps = min(LOOK, basis.shape[1] - len(basis))  # of the space that is left
+    krylov = lanczos(off, _off(fresh(), basis), steps, lambda: _off(fresh(), basis), settled)
+    values, vectors, _ = krylov.ritz()
+    return [_as(basis, vectors[:, i]) @ krylov.basis for i in range(len(values)) if values[i] > least][-MOST:]
+
+
+@dataclass
+class _Solved:
+    """A correction (n,), the improvement of θ that is still to come, and a direction steeper than θ if met."""
+
+    correction: Tensor
+    missing: float
+    steeper: Tensor | None
+
+
+def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, steps: int) -> _Solved:
+    """Conjugate gradients on (θ − PBP) t = P r, P projecting off the basis (m, n); stops at negative curvature.
+
+    What is missing is rᵀ(θ − PBP)⁻¹r = rᵀt + ρᵀ(θ − PBP)⁻¹ρ with ρ the residual left after the last step; the
+    second term is at most ‖ρ‖²/μ, μ the smallest eigenvalue, for which the recurrence's own Ritz value stands in.
+    """
+    r = _off(residual, basis)
+    t, p = torch.zeros_like(r), r
+    first = dot = float(r.double() @ r.double())
+    if first == 0:
+        return _Solved(r, 0.0, None)
+    diagonal: list[float] = []  # of the Lanczos tridiagonal that conjugate gradients build
+    off_diagonal: list[float] = []
+    before = (0.0, 1.0)  # the last beta and alpha
+    for _ in range(steps):
+        ap = theta * p - _off(subset(p), basis)
+        curvature = float(p.double() @ ap.double())
+        if curvature <= 0:
+            return _Solved(t if bool(t.any()) else r, math.inf, p / p.norm())
+        alpha = dot / curvature
+        diagonal.append(1 / alpha + before[0] / before[1])
+        t, r = t + alpha * p, r - alpha * ap
+        new = float(r.double() @ r.double())
+        if new <= 3e-3 * first:
+            break
+        beta = new / dot
+        off_diagonal.append(math.sqrt(beta) / alpha)
+        before, dot = (beta, alpha), new
+        p = r + beta * p
+    off = off_diagonal[: len(diagonal) - 1]
+    smallest = float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))[0])
+    missing = float(residual.double() @ t.double()) + (new / smallest if smallest > 0 else math.inf)
+    return _Solved(t, missing, None)
+
+
+def _kept(image: Tensor, kept: list[Tensor]) -> Tensor:
+    kept.append(image)
+    return image
+
+
+def _first(start: Tensor, random: Tensor) -> Tensor:
+    """Return a vector to begin from: the sum of given ones with something of a random one, or that alone."""
+    return start.sum(dim=0) + 0.1 * random / random.norm() if len(start) else random
+
+
+def _search(operator: Operator, first: Tensor, settings: Settings, fresh: Callable[[], Tensor]) -> Krylov:
+    """Run Lanczos until the k leading Ritz vectors are accurate and the one after them is known."""
+    k = settings.k
+
+    def good_enough(krylov: Krylov) -> bool:
+        values, _, residuals = krylov.ritz()
+        if len(values) < k + 3:
+            return False
+        scale = abs(values[-1])
+        return bool((residuals[-k:] <= LEADER * scale).all() and residuals[-k - 1] <= NEXT * scale)
+
+    return lanczos(operator, first, min(10 * k + 30, max(settings.products, k)), fresh, good_enough)
+
+
+def _subset_leaders(
+    subsets: Subsets, start: Tensor, settings: Settings, fresh: Callable[[], Tensor]
+) -> tuple[Tensor, float]:
+    """Return the subset's leading eigenvectors (b, n), the k wanted and their mates, and its norm."""
+    k, first = settings.k, _first(start, fresh())
+    if len(start) == 0 and subsets.begin is not subsets.solve:
+        krylov = _search(subsets.begin, first, settings, fresh)
+        few = krylov.ritz()[1][:, -k - settings.most_mates :].sum(axis=1)  # (m,)
+        first = _first((_as(krylov.basis, few) @ krylov.basis)[None], first)
+    krylov = _search(subsets.solve, first, settings, fresh)
+    values, vectors, _ = krylov.ritz()
+    values, vectors = values[::-1], vectors[:, ::-1]
+    count = min(k, len(values))
+    while (
+        count < min(len(values), k + settings.most_mates)
+        and values[count] >= values[min(k, len(values)) - 1] - settings.mates * abs(values[0])
+        and values[count] > 0.3 * values[0]
+    ):
+        count += 1
+    return _as(krylov.basis, vectors[:, :count].T) @ krylov.basis, float(np.abs(values).max())
+
+
+def _unlike(leaders: Tensor, start: Tensor) -> Tensor:
+    """Return the leaders (b, n) that lie for the most part outside the span of ``start`` (a, n)."""
+    known = _orthonormal(start, start[:0])
+    return leaders[(leaders @ known.T).square().sum(dim=1) < 0.5]
+
+
+def _as(like: Tensor, array: NDArray[np.float64]) -> Tensor:
+    return torch.as_tensor(array.copy(), dtype=like.dtype, device=like.device)
+
+
+def _rayleigh_ritz(basis: Tensor, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Ritz values descending (m) and their coefficients as columns (m, m), in float64."""
+    small = (basis.double() @ images.double().T).cpu().numpy()
+    values, vectors = np.linalg.eigh((small + small.T) / 2)
+    return values[::-1].copy(), vectors[:, ::-1].copy()
+
+
+def _ritz_vectors(
+    basis: Tensor, images: Tensor, theta: NDArray[np.float64], s: NDArray[np.float64]
+) -> tuple[Tensor, Tensor]:
+    """Return the first Ritz vectors u (j, n), one for each column of ``s`` (m, j), and Au − θu (j, n)."""
+    weights = _as(basis, s.T)
+    vectors = weights @ basis
+    return vectors, weights @ images - _as(basis, theta[: len(weights)])[:, None] * vectors
+
+
+def _off(vectors: Tensor, basis: Tensor) -> Tensor:
+    """Project a vector (n,) or a block (b, n) off the rows of an orthonormal basis (m, n), twice."""
+    for _ in range(2):
+        vectors = vectors - (vectors @ basis.T) @ basis
+    return vectors
+
+
+def _orthonormal(block: Tensor, basis: Tensor) -> Tensor:
+    """Return the rows of a block made orthonormal to each other and to a basis; dependent rows are dropped."""
+    kept = basis
+    for row in block:
+        size = float(row.norm())
+        if size == 0:
+            continue
+        row = _off(row / size, kept)
+        left = float(row.norm())
+        if left > 1e-4:
+            kept = torch.cat([kept, _off(row / left, kept)[None]])
+            kept[-1] /= kept[-1].norm()
+    return kept[len(basis) :]

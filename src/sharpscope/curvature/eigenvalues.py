@@ -1,0 +1,229 @@
+"""Extreme eigenvalues of the Hessian, with residuals, error estimates and the products they cost."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpscope.curvature.davidson import SMALL, Operator, Settings, Subsets, davidson
+from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory, budget
+from sharpscope.errors import InputError, NotConvergedWarning
+from sharpscope.objective import Objective
+from sharpscope.seeding import generator, seed_of
+
+LOOSEST = 2e-3
+"""A looser tolerance is not worked to: below this, a pair of close eigenvalues is rarely told apart."""
+
+SOLVE, BEGIN = 0.1, 0.25
+"""Share of the data that corrections are solved on, and share of that on which leading vectors are first sought."""
+
+Which = Literal["largest", "smallest", "magnitude", "both"]
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """The k eigenpairs asked for, the outermost first; 2k of them for both ends.
+
+    Attributes
+    ----------
+    values
+        Eigenvalues (k): Ritz values plus what the correction equation says is missing of each.
+    vectors
+        Orthonormal Ritz vectors (k, size).
+    residuals
+        ‖H v − θ v‖ (k), θ = vᵀHv the Ritz value: some eigenvalue lies within this distance of it.
+    error_estimates
+        Estimates of the values' errors (k): twice what the last correction equation added, more where earlier rounds
+        rose by more than was promised, never more than the residual; never claimed to be below 0.3 tol.
+    converged
+        Whether the error estimate is at most ``tol`` · |value| (k), after a second look at what may be missing.
+    products
+        Full-data Hessian-vector products spent.
+
+    """
+
+    values: NDArray[np.float64]
+    vectors: Tensor
+    residuals: NDArray[np.float64]
+    error_estimates: NDArray[np.float64]
+    converged: NDArray[np.bool_]
+    products: int
+    seconds: float
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    @property
+    def value(self) -> float:
+        """The outermost eigenvalue."""
+        return float(self.values[0])
+
+    @property
+    def stderr(self) -> None:
+        """None: the estimate is deterministic given its start vector; see ``error_estimates``."""
+        return None
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the outermost eigenvalue ± its error estimate, whatever the level."""
+        return (self.value - float(self.error_estimates[0]), self.value + float(self.error_estimates[0]))
+
+
+def top_eigenvalues(
+    obj: Objective,
+    k: int = 1,
+    which: Which = "largest",
+    tol: float = 1e-3,
+    seed: int = 0,
+    *,
+    max_products: int = 200,
+    start: Tensor | None = None,
+    memory: Memory = None,
+    matrix: Matrix = "hessian",
+) -> Eigenpairs:
+    """Return the k extreme eigenvalues of the Hessian ∇²L(θ) and their eigenvectors.
+
+    ``largest`` means algebraically largest, so λ_max is never a large negative eigenvalue; ``smallest`` the
+    other end; ``magnitude`` the largest |λ|, of which the first is the spectral norm; ``both`` k at each end, the
+    largest first, then the smallest.
+
+    Parameters
+    ----------
+    tol
+        Error at which an eigenvalue counts as converged, relative to it, or to a thousandth of the Hessian's norm
+        where it is smaller than that.
+    max_products
+        Hessian-vector products after which no further round begins; an answer cut short is flagged and warned about.
+    start
+        Vectors (size,) or (b, size) to start from beside the subset's own, such as the eigenvectors of an earlier
+        checkpoint.
+    memory
+        Budget for kept first-order graphs: bytes, "2GiB", or None for half of what is free.
+    matrix
+        ``"hessian"``, or ``"ggn"``: the generalised Gauss-Newton matrix (1/N) Σ Jᵀ (∂²ℓ/∂f²) J, f the model's
+        outputs (Schraudolph 2002), which equals the Hessian where the model is linear and has no negative eigenvalue
+        where the loss is convex in f.
+
+    Raises
+    ------
+    InputError
+        For k outside [1, size], a tolerance outside (0, 1) or an unknown ``which``.
+
+    Notes
+    -----
+    Block Davidson, preconditioned by the Hessian on a random subset of the data (`sharpscope.curvature.davidson`).
+    A value is its Ritz value plus what the correction equation says is still missing. A residual proves that *some*
+    eigenvalue lies within it of the Ritz value; that no larger one was missed is a statistical statement, which two
+    subsets support: one starts the search, the other is searched at the end for directions left out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sharpscope.objective import Objective
+    >>> model = torch.nn.Linear(2, 1, bias=False).double()
+    >>> x = torch.tensor([[2.0**0.5, 0.0], [0.0, 6.0**0.5]], dtype=torch.float64)
+    >>> half_square = lambda outputs, targets: 0.5 * (outputs - targets).square().mean()
+    >>> e = top_eigenvalues(Objective(model, half_square, (x, torch.zeros(2, 1))), k=2)
+    >>> [round(v, 6) for v in e.values.tolist()]
+    [3.0, 1.0]
+
+    """
+    if not 1 <= k <= obj.size:
+        raise InputError(
+            f"k must be between 1 and the number of parameters {obj.size}, received {k}; lower it"
+        )
+    if not 0 < tol < 1:
+        raise InputError(f"tol must lie in (0, 1), received {tol}; it is a relative error such as 1e-3")
+    if which not in get_args(Which):
+        raise InputError(f"which must be one of {', '.join(get_args(Which))}, received {which!r}; choose one")
+    if max_products < k:
+        raise InputError(f"max_products must be at least k = {k}, received {max_products}; raise it")
+    began, before = time.perf_counter(), obj.spent.products
+    draws = generator("eigenvalues", seed)
+
+    def gaussian() -> Tensor:
+        return torch.randn(obj.size, generator=draws, dtype=torch.float64).to(obj.device, obj.dtype)
+
+    sign = -1.0 if which == "smallest" else 1.0
+    first = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    if start is not None:
+        first = start.to(obj.device, obj.dtype).reshape(-1, obj.size)
+    ends = [1.0, -1.0] if which in ("magnitude", "both") else [sign]
+    with ExitStack() as stack:
+        room = budget(memory, obj.device)
+
+        def over(part: Objective | None, share: float, larger: CurvatureProducts | None) -> CurvatureProducts:
+            """Return products over a part of the data; where none can usefully be drawn, a larger one stands in."""
+            if part is None:
+                assert larger is not None
+                return larger
+            return stack.enter_context(CurvatureProducts(part, int(share * room), matrix))
+
+        full = over(obj, 0.5, None)
+        solve = over(obj.sample(seed_of("part", seed, 0), SOLVE), 0.3, full)
+        begin = over(solve.obj.sample(seed_of("part", seed, 0), BEGIN), 0.05, solve)
+        look = over(obj.sample(seed_of("part", seed, 1)), 0.15, full)
+        settings = Settings(k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 6)
+        found = []
+        for end in ends:
+            signed = {id(op): _signed(op, end) for op in (full, begin, solve, look)}
+            of_begin, of_solve, of_look = (signed[id(op)] for op in (begin, solve, look))
+            subsets = Subsets(of_begin, of_solve, of_look, none=solve is full)
+            at_start = obj.spent.products
+
+            def spent_here(at_start: int = at_start) -> int:
+                return obj.spent.products - at_start
+
+            found.append(davidson(signed[id(full)], subsets, first, settings, gaussian, spent_here))
+    values = np.concatenate([end * p.values for end, p in zip(ends, found, strict=True)])
+    vectors = torch.cat([p.vectors for p in found])  # (k or 2k, size)
+    residuals, errors = (
+        np.concatenate([getattr(p, name) for p in found]) for name in ("residuals", "errors")
+    )
+    if which == "magnitude":  # where the two ends meet, a pair found from both counts once
+        twice = (vectors[k:] @ vectors[:k].T).square().sum(1).cpu().numpy() > 0.5
+        values = np.where(np.concatenate([np.zeros(k, dtype=bool), twice]), 0.0, values)
+        order = np.argsort(-np.abs(values), kind="stable")[:k]
+    else:
+        order = np.arange(len(values))
+    values, residuals, errors = values[order], residuals[order], errors[order]
+    vectors = vectors[torch.as_tensor(order)]
+    converged = errors <= tol * np.maximum(np.abs(values), SMALL * max(p.norm for p in found))
+    spent = obj.spent.products - before
+    if not converged.all():
+        warnings.warn(
+            f"{int((~converged).sum())} of {len(values)} eigenvalues did not reach tol={tol:g} in {spent} products "
+            f"(largest error estimate {errors.max():.3g}); raise max_products",
+            NotConvergedWarning,
+            stacklevel=2,
+        )
+    return Eigenpairs(
+        values=values,
+        vectors=vectors,
+        residuals=residuals,
+        error_estimates=errors,
+        converged=converged,
+        products=spent,
+        seconds=time.perf_counter() - began,
+        protocol={
+            "algorithm": "block davidson, subset-preconditioned",
+            "matrix": matrix,
+            "which": which,
+            "k": k,
+            "tol": tol,
+            "seed": seed,
+            **obj.protocol,
+        },
+        fingerprint=obj.fingerprint,
+    )
+
+
+def _signed(operator: Operator, sign: float) -> Operator:
+    return operator if sign > 0 else lambda v: -operator(v)

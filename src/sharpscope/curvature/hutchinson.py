@@ -1,0 +1,227 @@
+"""Trace and Frobenius norm of the Hessian by random probes, the leading part of the spectrum taken out first.
+
+With Rademacher probes z (independent signs, E zzᵀ = I): E zᵀHz = tr H and E ‖Hz‖² = tr H² = ‖H‖_F²
+(Hutchinson 1990). A few large eigenvalues make both noisy, so for an orthonormal U with known images HU and
+P = I − UUᵀ only the rest is left to chance (as in Hutch++, Meyer et al. 2021):
+
+    tr H    = tr UᵀHU + tr PHP
+    ‖H‖_F²  = 2‖HU‖_F² − ‖UᵀHU‖_F² + ‖PHP‖_F²
+
+Both hold for any U. It is taken from a subset of the data, whose leading eigenvectors cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from copy import copy
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharpscope.curvature.lanczos import lanczos
+from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
+from sharpscope.errors import InputError, NotConvergedWarning
+from sharpscope.estimate import Estimate
+from sharpscope.objective import Objective
+from sharpscope.seeding import generator, seed_of
+
+BLOCK = 8
+"""Probes taken together; also how often the stopping rule is looked at."""
+
+DEFLATE = 10
+"""Directions taken out by default."""
+
+
+def trace(
+    obj: Objective,
+    *,
+    rtol: float = 0.05,
+    samples: int | None = None,
+    max_samples: int = 400,
+    deflate: int | None = None,
+    memory: Memory = None,
+    matrix: Matrix = "hessian",
+    seed: int = 0,
+) -> Estimate:
+    """Estimate tr ∇²L(θ), the sum of all Hessian eigenvalues.
+
+    Parameters
+    ----------
+    rtol, samples, max_samples
+        Probes are drawn until the standard error is at most ``rtol`` · |value| (at least 8, at most
+        ``max_samples``), or exactly ``samples`` of them. Probe i depends on ``seed`` and i alone.
+    deflate
+        Directions taken out first, one product each; by default 10, or none for data too small for a subset.
+    memory
+        Budget for kept first-order graphs, as for `top_eigenvalues`.
+    matrix
+        ``"hessian"``, or ``"ggn"`` for the Gauss-Newton matrix, as for `top_eigenvalues`.
+
+    Raises
+    ------
+    InputError
+        For a non-positive ``rtol``, fewer than 2 samples or a negative ``deflate``.
+
+    Warns
+    -----
+    NotConvergedWarning
+        When ``max_samples`` is reached first.
+
+    """
+    known, draws, cost, converged, rank = _probe(
+        obj,
+        lambda u, hu: float((u.double() * hu.double()).sum()),
+        lambda z, hz: float(z.double() @ hz.double()),
+        1.0, rtol, samples, max_samples, deflate, memory, matrix, seed,
+    )  # fmt: skip
+    rest = Estimate.of_samples("", draws, cost, {}, "")
+    return Estimate(
+        "trace",
+        known + rest.value,
+        stderr=rest.stderr,
+        samples=len(draws),
+        converged=converged,
+        cost=cost,
+        protocol=_protocol(obj, rtol, samples, rank, matrix, seed),
+        fingerprint=obj.fingerprint,
+    )
+
+
+def frobenius_norm(
+    obj: Objective,
+    *,
+    rtol: float = 0.05,
+    samples: int | None = None,
+    max_samples: int = 400,
+    deflate: int | None = None,
+    memory: Memory = None,
+    matrix: Matrix = "hessian",
+    seed: int = 0,
+) -> Estimate:
+    """Estimate ‖∇²L(θ)‖_F = √(Σ λ²), the root of the sum of squared Hessian eigenvalues.
+
+    The standard error follows from that of the square by the delta method, se(q)/(2√q). Parameters, errors and
+    warnings as for `trace`.
+    """
+    known, draws, cost, converged, rank = _probe(
+        obj,
+        lambda u, hu: 2 * float(hu.double().square().sum()) - float((u.double() @ hu.double().T).square().sum()),
+        lambda z, hz: float(hz.double() @ hz.double()),
+        0.5, rtol, samples, max_samples, deflate, memory, matrix, seed,
+    )  # fmt: skip
+    rest = Estimate.of_samples("", draws, cost, {}, "")
+    assert rest.stderr is not None
+    value = math.sqrt(max(known + rest.value, 0.0))
+    return Estimate(
+        "frobenius_norm",
+        value,
+        stderr=rest.stderr / (2 * value) if value else 0.0,
+        samples=len(draws),
+        converged=converged,
+        cost=cost,
+        protocol=_protocol(obj, rtol, samples, rank, matrix, seed),
+        fingerprint=obj.fingerprint,
+    )
+
+
+def _probe(
+    obj: Objective,
+    of_known: Callable[[Tensor, Tensor], float],
+    of_probe: Callable[[Tensor, Tensor], float],
+    power: float,
+    rtol: float,
+    samples: int | None,
+    max_samples: int,
+    deflate: int | None,
+    memory: Memory,
+    matrix: Matrix,
+    seed: int,
+) -> tuple[float, list[float], dict[str, float], bool, int]:
+    """Return the part known from U, the draws of the rest, cost, convergence and how many directions U has.
+
+    ``of_known`` takes (U, HU), ``of_probe`` (Pz, PHPz); ``power`` relates the sum's relative error to the value's.
+    """
+    _check(rtol, samples, max_samples, deflate)
+    began, before = time.perf_counter(), copy(obj.spent)
+    limit = samples if samples is not None else max_samples
+    draws: list[float] = []
+    converged = False
+    with CurvatureProducts(obj, memory, matrix) as product:
+        u = _directions(
+            obj, DEFLATE if deflate is None else deflate, deflate is not None, matrix, seed
+        )  # (m, size)
+        known = of_known(u, product(u)) if len(u) else 0.0
+        while len(draws) < limit and not converged:
+            count = min(BLOCK, limit - len(draws))
+            block = torch.stack(
+                [_rademacher(obj, seed, len(draws) + i) for i in range(count)]
+            )  # (count, size)
+            block = block - (block @ u.T) @ u
+            images = product(block)
+            images = images - (images @ u.T) @ u
+            draws += [of_probe(z, hz) for z, hz in zip(block, images, strict=True)]
+            if samples is None and len(draws) >= BLOCK:
+                rest = Estimate.of_samples("", draws, {}, {}, "")
+                assert rest.stderr is not None
+                converged = rest.stderr * power <= rtol * abs(known + rest.value)
+    converged = converged or samples is not None
+    if not converged:
+        warnings.warn(
+            f"the relative standard error did not reach rtol={rtol:g} in {len(draws)} probes; raise max_samples",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+    cost = {**obj.spent.since(before), "seconds": time.perf_counter() - began}
+    return known, draws, cost, converged, len(u)
+
+
+def _directions(obj: Objective, rank: int, asked: bool, matrix: Matrix, seed: int) -> Tensor:
+    """Return orthonormal directions (m, size) of large curvature of either sign, from a subset of the data."""
+    none = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    if rank == 0:
+        return none
+    part = obj.sample(seed_of("deflate", seed))
+    if part is None:
+        if not asked:
+            return none
+        part = copy(obj)  # a cost of its own, counted below
+    draws = generator("deflate", seed)
+
+    def gaussian() -> Tensor:
+        return torch.randn(obj.size, generator=draws, dtype=torch.float64).to(obj.device, obj.dtype)
+
+    with CurvatureProducts(part, matrix=matrix) as product:
+        krylov = lanczos(product, gaussian(), 2 * rank + 5, gaussian)
+    values, vectors, _ = krylov.ritz()
+    order = np.argsort(-np.abs(values))[: min(rank, len(values))]
+    chosen = torch.as_tensor(vectors[:, order].T.copy(), dtype=obj.dtype, device=obj.device)
+    directions: Tensor = torch.linalg.qr((chosen @ krylov.basis).T)[0].T
+    return directions.contiguous()
+
+
+def _check(rtol: float, samples: int | None, max_samples: int, deflate: int | None) -> None:
+    if samples is not None and samples < 2:
+        raise InputError(f"samples must be at least 2 for a standard error, received {samples}; raise it")
+    if not (math.isfinite(rtol) and rtol > 0):
+        raise InputError(f"rtol must be a positive relative error, received {rtol}; for example 0.05")
+    if max_samples < 2:
+        raise InputError(f"max_samples must be at least 2, received {max_samples}; raise it")
+    if deflate is not None and deflate < 0:
+        raise InputError(f"deflate must not be negative, received {deflate}; 0 takes nothing out")
+
+
+def _rademacher(obj: Objective, seed: int, index: int) -> Tensor:
+    bits = torch.randint(0, 2, (obj.size,), generator=generator("hutchinson", seed, index), dtype=torch.int8)
+    return (2 * bits - 1).to(obj.device, obj.dtype)
+
+
+def _protocol(
+    obj: Objective, rtol: float, samples: int | None, rank: int, matrix: Matrix, seed: int
+) -> dict[str, object]:
+    stopping = {"rtol": rtol} if samples is None else {"samples": samples}
+    how = {"algorithm": "hutchinson, rademacher", "matrix": matrix, **stopping, "deflated": rank}
+    return {**how, "seed": seed, **obj.protocol}

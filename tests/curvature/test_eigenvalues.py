@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from oracles.dense import dense
+from problems import PROBLEMS, Problem
+from sharpscope import InputError, NotConvergedWarning, Objective, top_eigenvalues
+from sharpscope.curvature.lanczos import lanczos
+
+each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+
+
+@each_problem
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_extreme_eigenvalues_agree_with_the_dense_spectrum(problem: Problem, which: str) -> None:
+    obj = problem.objective()
+    spectrum = np.linalg.eigvalsh(dense(obj)[2].numpy())
+    key = {"largest": -spectrum, "smallest": spectrum, "magnitude": -np.abs(spectrum)}[which]
+    exact = spectrum[np.argsort(key, kind="stable")]
+    k = min(3, obj.size)
+    e = top_eigenvalues(obj, k, which, tol=1e-8)  # type: ignore[arg-type]
+    scale = np.abs(spectrum).max()
+    np.testing.assert_allclose(np.sort(e.values), np.sort(exact[:k]), rtol=1e-7, atol=1e-9 * scale)
+    assert e.converged.all()
+    assert (np.abs(np.sort(e.values) - np.sort(exact[:k])) <= e.error_estimates.max() + 1e-12 * scale).all()
+    # for "magnitude" the two ends are found apart, orthogonal to the accuracy of the vectors
+    precision = 1e-10 if which != "magnitude" else 1e-3
+    torch.testing.assert_close(
+        e.vectors @ e.vectors.T, torch.eye(k, dtype=torch.float64), atol=precision, rtol=0
+    )
+    true_residuals = (obj.hvp(e.vectors) - torch.as_tensor(e.values)[:, None] * e.vectors).norm(dim=1)
+    np.testing.assert_allclose(true_residuals, e.residuals, atol=1e-9 * scale)
+
+
+def _with_spectrum(spectrum: list[float], seed: int = 0) -> Objective:
+    """A quadratic whose Hessian has a given non-negative spectrum in a random basis."""
+    n = len(spectrum)
+    g = torch.Generator().manual_seed(seed)
+    q, _ = torch.linalg.qr(torch.randn(n, n, generator=g, dtype=torch.float64))
+    x = torch.diag(torch.tensor(spectrum, dtype=torch.float64).sqrt()) @ q * n**0.5
+    model = nn.Linear(n, 1, bias=False).double()
+    return Objective(
+        model, lambda o, t: 0.5 * (o - t).square().mean(), (x, torch.zeros(n, 1, dtype=torch.float64))
+    )
+
+
+def test_lambda_max_is_the_largest_algebraic_eigenvalue() -> None:
+    obj = next(p for p in PROBLEMS if p.name == "negative curvature").objective()
+    low, high = (float(top_eigenvalues(obj, 1, w).values[0]) for w in ("smallest", "largest"))  # type: ignore[arg-type]
+    assert low < 0 < high
+    assert abs(low) > high
+    assert top_eigenvalues(obj, 1, "magnitude").value == pytest.approx(low, rel=1e-3)
+
+
+def test_converged_values_do_not_return_as_ghosts() -> None:
+    spectrum = [100.0, 30.0, *np.linspace(0.01, 1, 118)]
+    e = top_eigenvalues(_with_spectrum(spectrum), 4, tol=1e-6, max_products=120)
+    np.testing.assert_allclose(e.values, sorted(spectrum, reverse=True)[:4], rtol=1e-6)
+
+
+def test_multiple_eigenvalues_are_all_found() -> None:
+    e = top_eigenvalues(_with_spectrum([7.0, 7.0, 7.0, 2.0, 1.0, 0.0, 0.0]), 5, tol=1e-9)
+    np.testing.assert_allclose(e.values, [7, 7, 7, 2, 1], rtol=1e-9)
+
+
+def test_an_answer_cut_short_is_flagged_and_warned_about() -> None:
+    obj = _with_spectrum(list(np.linspace(0.99, 1.0, 200)))
+    with pytest.warns(NotConvergedWarning, match="raise max_products"):
+        e = top_eigenvalues(obj, 1, tol=1e-6, max_products=5)
+    assert not e.converged.any()
+    assert e.products <= 5 + 30  # a round that has begun is finished
+    assert e.error_estimates[0] > 1e-6
+
+
+def _regression(n: int, samples: int, heavy: float, rng: np.random.Generator) -> tuple[Objective, np.ndarray]:
+    """Weighted least squares on heavy-tailed features: a Hessian that a subset sees only with noise."""
+    scales = rng.gamma(0.5, 1.0, n) + 1e-3
+    q, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    x = (rng.standard_t(heavy, size=(samples, n)) * np.sqrt(scales)) @ q.T
+    sign = rng.choice([-0.3, 1.0, 1.0], size=(samples, 1))  # negative curvature too
+    hessian = (x * sign).T @ x / samples
+    model = nn.Linear(n, 1, bias=False).double()
+    batch = torch.as_tensor(x), torch.as_tensor(sign)
+    obj = Objective(model, lambda o, t: (0.5 * t * o.square()).mean(), batch)
+    return obj, np.linalg.eigvalsh(hessian)[::-1]
+
+
+def test_error_estimates_bound_the_error_on_200_random_problems() -> None:
+    rng = np.random.default_rng(0)
+    inside = flagged = 0
+    for trial in range(200):
+        if trial % 2:
+            spectrum = np.sort(rng.gamma(0.3, 1.0, 60))[::-1] * 10 ** rng.uniform(-2, 2)
+            obj = _with_spectrum(spectrum.tolist(), trial)
+        else:
+            obj, spectrum = _regression(int(rng.integers(20, 80)), int(rng.integers(600, 2000)), 6.0, rng)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotConvergedWarning)
+            e = top_eigenvalues(obj, 1, tol=10 ** rng.uniform(-6, -2.5), seed=trial)
+        if e.converged[0]:
+            flagged += 1
+            inside += abs(e.value - spectrum[0]) <= e.error_estimates[0]
+    assert flagged >= 195
+    assert inside >= 0.99 * flagged
+
+
+def test_eight_clustered_eigenvalues_return_no_copies() -> None:
+    spectrum = [5.0, 5.0 - 1e-6, 4.999, 4.99, 4.98, 4.9, 4.9, 4.85, *np.linspace(-1, 1, 150)]
+    obj = _with_spectrum([v + 1 for v in spectrum])
+    e = top_eigenvalues(obj, 8, tol=1e-7, max_products=2000)
+    np.testing.assert_allclose(e.values, [v + 1 for v in spectrum[:8]], rtol=1e-7)
+    assert e.converged.all()
+    torch.testing.assert_close(e.vectors @ e.vectors.T, torch.eye(8, dtype=torch.float64), atol=1e-10, rtol=0)
+
+
+def test_a_subset_saves_full_products() -> None:
+    obj, spectrum = _regression(60, 8000, 30.0, np.random.default_rng(5))
+    e = top_eigenvalues(obj)
+    assert e.value == pytest.approx(spectrum[0], rel=1e-3)
+    assert e.products <= 5
+    again = top_eigenvalues(obj, start=e.vectors)
+    assert again.products <= e.products + 1
+
+
+def test_magnitude_lists_a_pair_once_where_both_ends_meet() -> None:
+    obj = next(p for p in PROBLEMS if p.name == "quadratic, multiple eigenvalues").objective()
+    e = top_eigenvalues(obj, 4, "magnitude", tol=1e-8)
+    np.testing.assert_allclose(e.values, [5, 2, 2, 0.1], rtol=1e-7)
+
+
+def test_same_seed_same_bits_other_seed_same_value() -> None:
+    obj = PROBLEMS[1].objective()
+    a, b, c = (top_eigenvalues(obj, seed=s, tol=1e-9) for s in (1, 1, 2))
+    assert a.value == b.value
+    assert torch.equal(a.vectors, b.vectors)
+    assert c.value == pytest.approx(a.value, rel=1e-8)
+
+
+def test_float32_reaches_a_reachable_tolerance() -> None:
+    obj = PROBLEMS[1].objective(dtype=torch.float32)
+    exact = np.linalg.eigvalsh(dense(PROBLEMS[1].objective())[2].numpy())[-1]
+    e = top_eigenvalues(obj, tol=1e-5)
+    assert e.value == pytest.approx(exact, rel=1e-5)
+
+
+def test_lanczos_basis_is_orthonormal_over_many_steps() -> None:
+    matrix = torch.diag(torch.logspace(0, -8, 150, dtype=torch.float64))
+    krylov = lanczos(
+        lambda v: matrix @ v, torch.ones(150, dtype=torch.float64), 150, lambda: torch.randn(150).double()
+    )
+    torch.testing.assert_close(
+        krylov.basis @ krylov.basis.T, torch.eye(150, dtype=torch.float64), atol=1e-12, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"k": 0}, "k must"),
+        ({"k": 10**6}, "k must"),
+        ({"tol": float("nan")}, "tol"),
+        ({"which": "top"}, "which"),
+        ({"max_products": 0}, "max_products"),
+    ],
+)
+def test_bad_arguments(arguments: dict, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence), warnings.catch_warnings():
+        top_eigenvalues(PROBLEMS[0].objective(), **arguments)
+
+
+def test_a_space_nearly_filled_by_the_search_is_looked_through_to_its_end() -> None:
+    x = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 1.0, 1.0])
+    for seed in range(5):  # three parameters: the second look has one direction left, or none
+        torch.manual_seed(seed)
+        obj = Objective(
+            nn.Linear(3, 1, bias=False), lambda o, t: 0.5 * (o - t).square().mean(), (x, x[:, :1])
+        )
+        truth = float(torch.linalg.eigvalsh(x.double().T @ x.double() / 4000)[-1])
+        assert top_eigenvalues(obj, seed=seed).value == pytest.approx(truth, rel=1e-4)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from oracles.dense import dense
+from problems import PROBLEMS, Problem
+from sharpscope import InputError, NotConvergedWarning, Objective, frobenius_norm, trace
+
+each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+
+
+@each_problem
+def test_trace_and_frobenius_norm_agree_with_the_dense_hessian(problem: Problem) -> None:
+    obj = problem.objective()
+    hessian = dense(obj)[2]
+    for estimate, exact in (
+        (trace(obj, samples=400), float(hessian.trace())),
+        (frobenius_norm(obj, samples=400), float(hessian.norm())),
+    ):
+        assert estimate.stderr is not None
+        assert abs(estimate.value - exact) <= 4.5 * estimate.stderr + 1e-12
+        assert estimate.stderr < 0.2 * float(hessian.norm())
+
+
+def test_probes_of_a_diagonal_hessian_are_exact() -> None:
+    obj = next(p for p in PROBLEMS if p.name.startswith("quadratic")).objective()
+    assert trace(obj, samples=2).value == pytest.approx(9.3, rel=1e-12)
+    assert frobenius_norm(obj, samples=2).value == pytest.approx(math.sqrt(25 + 8 + 0.03), rel=1e-12)
+
+
+def test_standard_errors_match_the_spread_over_seeds() -> None:
+    obj = PROBLEMS[2].objective()
+    for function in (trace, frobenius_norm):
+        estimates = [function(obj, samples=24, seed=s) for s in range(60)]
+        values = torch.tensor([e.value for e in estimates])
+        predicted = torch.tensor([e.stderr for e in estimates]).square().mean().sqrt()
+        assert float(values.std()) == pytest.approx(float(predicted), rel=0.35)
+
+
+def test_stops_at_the_requested_relative_error_or_says_so() -> None:
+    obj = PROBLEMS[2].objective()
+    e = trace(obj, rtol=0.05, max_samples=2000)
+    assert e.converged
+    assert e.stderr <= 0.05 * abs(e.value)
+    assert e.cost["products"] == e.samples
+    with pytest.warns(NotConvergedWarning):
+        short = trace(obj, rtol=1e-4, max_samples=10)
+    assert not short.converged
+    assert short.samples == 10
+
+
+def test_probe_i_does_not_depend_on_how_many_are_drawn() -> None:
+    obj = PROBLEMS[2].objective()
+    few, many = trace(obj, samples=9), trace(obj, samples=21)
+    again = trace(obj, samples=9)
+    assert few.value == again.value
+    assert few.value != many.value
+    assert trace(obj, samples=9, seed=1).value != few.value
+
+
+def test_a_hessian_of_zeros() -> None:
+    x = torch.ones(4, 2, dtype=torch.float64)
+    obj = Objective(nn.Linear(2, 1).double(), lambda o, t: o.mean(), (x, x[:, :1]))
+    assert trace(obj).value == 0
+    assert frobenius_norm(obj).value == 0
+    assert frobenius_norm(obj).converged
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"samples": 1}, {"rtol": 0.0}, {"rtol": float("nan")}, {"max_samples": 1}]
+)
+def test_bad_arguments(arguments: dict) -> None:
+    with pytest.raises(InputError):
+        trace(PROBLEMS[0].objective(), **arguments)
