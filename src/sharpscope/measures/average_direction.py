@@ -1,0 +1,183 @@
+"""Average-direction sharpness: how much the loss rises at a given distance in a random direction."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from copy import copy
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from sharpscope.errors import InputError, NotConvergedWarning
+from sharpscope.estimate import Estimate
+from sharpscope.measures.together import losses_at
+from sharpscope.objective import Objective
+from sharpscope.seeding import generator
+
+FIRST_ROUND, MOST_GROWTH = 32, 4.0
+"""Draws before a target width is looked at for the first time, and the most a round multiplies their number.
+
+A stopping rule that looks too early stops by luck. With 32 draws before the first look, 95 % intervals of a target
+width covered the known value on a quadratic in 94.0 and 95.7 % of 1000 repetitions (half and a fifth of the value).
+"""
+
+
+def average_direction_sharpness(
+    obj: Objective,
+    radius: float = 5.0,
+    samples: int = 294,
+    seed: int = 0,
+    *,
+    antithetic: bool = True,
+    adaptive: bool = False,
+    width: float | None = None,
+    relative_width: float | None = None,
+    max_samples: int = 20_000,
+) -> Estimate:
+    """Estimate E_g[L(θ + ε c ⊙ g/‖g‖₂)] − L(θ) for Gaussian g, ε = ``radius``, c = 1.
+
+    patriarca2024, equations 1 and 2; ε in units of the parameters, the result in units of the loss.
+
+    Parameters
+    ----------
+    samples
+        Perturbed losses evaluated; not used with a target width.
+    antithetic
+        Evaluate each direction with its opposite: first-order terms cancel exactly and the pair means are
+        the independent draws behind the standard error. ``False`` is the paper's plain protocol.
+    adaptive
+        c = |θ|: every weight moves in proportion to its size, which makes the value invariant under
+        function-preserving rescalings; ε has then no unit.
+    width, relative_width
+        Instead of a number of samples: draw until the 95 % interval is at most this wide, in units of the loss or
+        as a multiple of the value's magnitude. Not reached within ``max_samples``: a warning, ``converged=False``.
+    seed
+        Direction i is drawn on the CPU from (seed, i) alone, so it is the same on every device and for
+        every number of samples.
+
+    Raises
+    ------
+    InputError
+        For a radius or width that is not positive and finite, or too few (or, antithetic, odd) samples.
+
+    Examples
+    --------
+    On a quadratic every direction of a sphere averages to ε² tr(H) / (2 size), here 0.5² · 4 / 4:
+
+    >>> model = torch.nn.Linear(2, 1, bias=False).double()
+    >>> x = torch.tensor([[2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    >>> half_square = lambda outputs, targets: 0.5 * (outputs - targets).square().mean()
+    >>> obj = Objective(model, half_square, (x, torch.zeros(2, 1, dtype=torch.float64)))
+    >>> round(average_direction_sharpness(obj, radius=0.5, samples=4).value, 6)
+    0.25
+
+    """
+    _check(radius, samples, antithetic, width, relative_width, max_samples)
+    began, before = time.perf_counter(), copy(obj.spent)
+    centre, base = obj.flat(), obj.loss()
+    scale = radius * centre.abs() if adaptive else radius
+    each = 2 if antithetic else 1
+    points = _points(centre, scale, obj, seed, antithetic)
+
+    def draw(count: int) -> list[float]:
+        drawn = [value - base for value in losses_at(obj, islice(points, count * each))]
+        return [(a + b) / 2 for a, b in zip(drawn[::2], drawn[1::2], strict=True)] if antithetic else drawn
+
+    def estimate() -> Estimate:
+        return Estimate.of_samples(
+            "average_direction",
+            draws,
+            {**obj.spent.since(before), "seconds": time.perf_counter() - began},
+            {
+                "radius": radius,
+                "samples": len(draws) * each,
+                "antithetic": antithetic,
+                "adaptive": adaptive,
+                "seed": seed,
+                **({} if target is None else {"width": width, "relative_width": relative_width}),
+                **obj.protocol,
+            },
+            obj.fingerprint,
+            reached,
+        )
+
+    target, reached = (width if relative_width is None else relative_width), True
+    if target is None:
+        draws = draw(samples // each)
+        return estimate()
+    most = max_samples // each
+    draws = draw(min(FIRST_ROUND, most))
+    while True:
+        excess = _excess(draws, width, relative_width)
+        reached = excess <= 1
+        if reached or len(draws) >= most or not all(map(math.isfinite, draws)):
+            break
+        grown = math.ceil(len(draws) * min(MOST_GROWTH, max(1.1, 1.05 * excess**2)))
+        draws += draw(min(grown, most) - len(draws))
+    if not reached:
+        warnings.warn(
+            f"average-direction sharpness: the interval is {excess:.3g} times as wide as asked for after "
+            f"{len(draws) * each} samples; raise max_samples or the width",
+            NotConvergedWarning,
+            stacklevel=2,
+        )
+    return estimate()
+
+
+def _excess(draws: list[float], width: float | None, relative_width: float | None) -> float:
+    """How many times wider than asked the interval is."""
+    so_far = Estimate.of_samples("", draws, {}, {}, "")
+    low, high = so_far.interval(0.95)
+    allowed = [] if width is None else [width]
+    allowed += [] if relative_width is None else [relative_width * abs(so_far.value)]
+    smallest = min(allowed)
+    if high - low <= smallest:
+        return 0.0
+    return (high - low) / smallest if smallest > 0 else math.inf
+
+
+def _points(
+    centre: Tensor, scale: Tensor | float, obj: Objective, seed: int, antithetic: bool
+) -> Iterator[Tensor]:
+    index = 0
+    while True:
+        step = scale * unit_direction(obj, seed, index)  # (size,)
+        yield centre + step
+        if antithetic:
+            yield centre - step
+        index += 1
+
+
+def unit_direction(obj: Objective, seed: int, index: int) -> Tensor:
+    """Return direction number ``index`` of a seed: a uniformly distributed unit vector (size,)."""
+    g = torch.randn(obj.size, generator=generator("average_direction", seed, index))
+    unit: Tensor = g / torch.linalg.vector_norm(g, dtype=torch.float64)
+    return unit.to(obj.device, obj.dtype)
+
+
+def _check(
+    radius: float,
+    samples: int,
+    antithetic: bool,
+    width: float | None,
+    relative_width: float | None,
+    max_samples: int,
+) -> None:
+    if not (math.isfinite(radius) and radius > 0):
+        raise InputError(f"radius must be positive and finite, received {radius}; the paper's is 5")
+    least = 4 if antithetic else 2
+    for name, value in (("samples", samples), ("max_samples", max_samples)):
+        if value < least or (antithetic and value % 2):
+            raise InputError(
+                f"{name} must be {'even and ' if antithetic else ''}at least {least}, received {value}; "
+                "a standard error needs two independent draws"
+            )
+    for name, target in (("width", width), ("relative_width", relative_width)):
+        if target is not None and not (math.isfinite(target) and target > 0):
+            raise InputError(
+                f"{name} must be positive and finite, received {target}; leave it out for a fixed number of samples"
+            )

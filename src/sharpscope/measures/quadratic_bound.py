@@ -1,0 +1,114 @@
+"""Both sides of kaur2022's quadratic bound on worst-case sharpness."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+
+from sharpscope.curvature import top_eigenvalues
+from sharpscope.errors import InputError
+from sharpscope.estimate import Estimate
+from sharpscope.measures.worst_case import worst_case_sharpness
+from sharpscope.objective import Objective
+
+
+@dataclass(frozen=True)
+class QuadraticBound:
+    """max_{‖ε‖₂ ≤ ρ} L(θ + ε) against L(θ) + ρ‖∇L‖ + ρ² max(λ_max, 0) / 2.
+
+    ``reached`` is the largest loss found by ascent, a lower bound of the maximum; ``bound`` the right side, ``error``
+    what λ_max's error estimate makes of it. Under an exactly quadratic L the bound holds; where ``reached`` exceeds
+    it, the loss is not quadratic there. Without ascent steps ``reached`` is the loss itself.
+    """
+
+    radius: float
+    loss: float
+    gradient_norm: float
+    lambda_max: float
+    reached: float
+    bound: float
+    converged: bool
+    error: float = 0.0
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the loss found by ascent stays within the bound."""
+        return self.reached <= self.bound * (1 + 1e-6)
+
+
+def quadratic_bound(
+    obj: Objective,
+    radius: float = 0.05,
+    *,
+    steps: int = 20,
+    tol: float = 1e-3,
+    max_products: int = 200,
+    seed: int = 0,
+) -> QuadraticBound:
+    """Return both sides of kaur2022's equation in its appendix (K16) at a model's parameters.
+
+    The left side is `worst_case_sharpness` over all the data with the plain ℓ2 ball and ``steps`` ascent steps; with
+    0 it is left out. λ_max comes from `top_eigenvalues`. Raises `InputError` for a radius that is not positive and
+    finite or negative ``steps``.
+    """
+    if steps < 0 or not (math.isfinite(radius) and radius > 0):
+        raise InputError(
+            f"radius must be positive and finite, steps not negative, received {radius} and {steps}; 0.05 and 20 do"
+        )
+    began, before = time.perf_counter(), copy(obj.spent)
+    rise, finite = 0.0, True
+    if steps:
+        worst = worst_case_sharpness(obj, radius, "l2", False, batch_size=None, steps=steps, seed=seed)
+        rise, finite = worst.value, worst.converged
+    loss, gradient = obj.loss_and_gradient()
+    e = top_eigenvalues(obj, tol=tol, seed=seed, max_products=max_products)
+    slope = float(gradient.double().norm())
+    return QuadraticBound(
+        radius,
+        loss,
+        slope,
+        e.value,
+        reached=loss + rise,
+        bound=loss + radius * slope + radius**2 * max(e.value, 0.0) / 2,
+        converged=bool(e.converged[0]) and finite,
+        error=radius**2 * float(e.error_estimates[0]) / 2,
+        cost={**obj.spent.since(before), "seconds": time.perf_counter() - began},
+    )
+
+
+def quadratic_bound_on_the_rise(
+    obj: Objective,
+    radius: float = 0.05,
+    steps: int = 20,
+    tol: float = 1e-3,
+    max_products: int = 200,
+    seed: int = 0,
+) -> Estimate:
+    """Return ρ‖∇L‖ + ρ² max(λ_max, 0) / 2, the most that L may rise within ρ if it is quadratic.
+
+    The protocol holds the other side, the rise that ascent ``reached`` in the same ball, unless ``steps`` is 0. See
+    `quadratic_bound`.
+    """
+    both = quadratic_bound(obj, radius, steps=steps, tol=tol, max_products=max_products, seed=seed)
+    return Estimate(
+        "quadratic_bound",
+        both.bound - both.loss,
+        error=both.error,
+        converged=both.converged,
+        cost=both.cost,
+        protocol={
+            "radius": radius,
+            "steps": steps,
+            "tol": tol,
+            "seed": seed,
+            "gradient_norm": both.gradient_norm,
+            "lambda_max": both.lambda_max,
+            **({"reached": both.reached - both.loss, "holds": both.holds} if steps else {}),
+            **obj.protocol,
+        },
+        fingerprint=obj.fingerprint,
+    )

@@ -1,0 +1,190 @@
+"""Every registered measure on every problem: sane rows, and a model without a trace of having been measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from problems import PROBLEMS, Problem
+from sharpscope import InputError, Objective, measure
+from sharpscope.measures import REGISTRY, checked
+
+QUICK: dict[str, dict[str, Any]] = {
+    "trace": {"samples": 4},
+    "frobenius_norm": {"samples": 4},
+    "average_direction": {"samples": 4, "radius": 0.5},
+    "worst_case": {"batch_size": 3, "restarts": 2, "steps": 2},
+    "hammoud2023": {"model": "gat", "protocol": "as_coded"},
+    "lambda_max_between_iterates": {"points": 2, "batch_size": None},
+    "quadratic_bound": {"steps": 2},
+    "rescaling_change": {"options": {"batch_size": None, "steps": 2}},
+}
+FREE = {"weight_kurtosis"}
+"""Measures that look at weights alone."""
+
+RESCALABLE = {
+    *("mlp relu", "chunked", "convolution", "batch norm eval"),
+    *("batch norm train", "batch norm train, dropout off", "dropout on, seeded"),
+}
+
+
+def refusal(problem: Problem, name: str) -> str | None:
+    """Return what a measure says of a problem that it cannot be taken on."""
+    if name == "hammoud2023" and problem.batch_loss:
+        return "from_batch_loss"
+    if name == "rescaling_change" and problem.name not in RESCALABLE:
+        return r"nothing to rescale|torch\.fx|leave the function"
+    if name == "weight_kurtosis" and problem.name == "one parameter":
+        return "differ"
+    return None
+
+
+def quick(name: str, obj: Objective) -> dict[str, Any]:
+    options = dict(QUICK.get(name, {}))
+    if obj._loss is None and "batch_size" in options:
+        options["batch_size"] = None
+    return {"measure": name, **options}
+
+
+def snapshot(model: nn.Module) -> list[Any]:
+    """Everything a measurement must not move."""
+    state = [(n, p, p.detach().clone(), p.requires_grad, p.grad) for n, p in model.named_parameters()]
+    grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    buffers = [(n, b, b.clone()) for n, b in model.named_buffers()]
+    flags = [m.training for m in model.modules()]
+    randomness = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    return [state, grads, buffers, flags, randomness, torch.is_grad_enabled()]
+
+
+def assert_untouched(model: nn.Module, before: list[Any]) -> None:
+    state, grads, buffers, flags, randomness, grad_enabled = before
+    for (name, parameter), (old_name, old, value, requires_grad, grad) in zip(
+        model.named_parameters(), state, strict=True
+    ):
+        assert name == old_name
+        assert parameter is old
+        assert torch.equal(parameter, value), name
+        assert parameter.requires_grad == requires_grad
+        assert parameter.grad is grad
+    for parameter, grad in zip(model.parameters(), grads, strict=True):
+        if grad is not None:
+            assert torch.equal(parameter.grad, grad)
+            assert parameter.grad.grad_fn is None
+    for (name, buffer), (_, old, value) in zip(model.named_buffers(), buffers, strict=True):
+        assert buffer is old
+        assert torch.equal(buffer, value), name
+    assert [m.training for m in model.modules()] == flags
+    assert torch.equal(torch.get_rng_state(), randomness[0])
+    assert np.random.get_state()[1].tolist() == randomness[1]
+    assert random.getstate() == randomness[2]
+    assert torch.is_grad_enabled() == grad_enabled
+
+
+def prepared(problem: Problem) -> Objective:
+    obj = problem.objective()
+    model = obj.model
+    for i, module in enumerate(model.modules()):
+        module.training = i % 2 == 0  # a mixed state that no call to train() or eval() would restore
+    for i, parameter in enumerate(model.parameters()):
+        if i % 2:
+            parameter.grad = torch.full_like(parameter, 0.25)
+    return obj
+
+
+class Failure(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
+def test_measuring_leaves_no_trace_even_when_it_raises(problem: Problem, name: str) -> None:
+    obj = prepared(problem)
+    before = snapshot(obj.model)
+    if sentence := refusal(problem, name):
+        with pytest.raises(InputError, match=sentence):
+            measure(obj, [quick(name, obj)])
+        assert_untouched(obj.model, before)
+        return
+    table = measure(obj, [quick(name, obj)])
+    assert_untouched(obj.model, before)
+    row = table.iloc[0]
+    assert math.isfinite(row["value"])
+    assert row["low"] <= row["value"] <= row["high"]
+    assert row["fingerprint"] == obj.fingerprint
+    assert json.loads(row["protocol"])["mode"] == problem.mode
+    assert (row["losses"] + row["gradients"] + row["products"] > 0) == (name not in FREE)
+
+    calls = {"n": 0}
+
+    def explode(*_: object) -> None:
+        calls["n"] += 1
+        random.random()
+        np.random.rand()
+        torch.rand(1)
+        if calls["n"] == 3:
+            raise Failure
+
+    handle = list(obj.model.modules())[-1].register_forward_hook(explode)
+    hooked = snapshot(obj.model)
+    try:
+        measure(obj, [quick(name, obj)])
+    except Failure:
+        pass
+    handle.remove()
+    assert_untouched(obj.model, hooked)
+
+
+def test_measure_gives_one_tidy_row_per_spec_and_labels_them() -> None:
+    obj = PROBLEMS[1].objective()
+    table = measure(
+        obj,
+        [
+            "lambda_max",
+            {"measure": "worst_case", "name": "l2", "norm": "l2", "batch_size": 4},
+            quick("trace", obj),
+        ],
+        seed=3,
+    )
+    assert table["measure"].tolist() == ["lambda_max", "l2", "trace"]
+    assert table["definition"].tolist() == ["lambda_max", "worst_case", "trace"]
+    assert [json.loads(p)["seed"] for p in table["protocol"]] == [3, 3, 3]
+    assert table["stderr"].isna().tolist() == [True, False, False]
+
+
+@pytest.mark.filterwarnings("ignore::sharpscope.NotConvergedWarning")
+def test_all_takes_every_registered_measure_and_says_which_it_could_not() -> None:
+    torch.manual_seed(0)
+    for activation in (nn.ReLU(), nn.Tanh()):
+        model = nn.Sequential(nn.Linear(3, 3), activation, nn.Linear(3, 2)).double()
+        x, y = torch.randn(80, 3).double(), torch.randint(0, 2, (80,))
+        table = measure(Objective(model, nn.functional.cross_entropy, (x, y))).set_index("measure")
+        assert table.index.tolist() == list(REGISTRY)
+        missing = table[table["value"].isna()]
+        assert missing.index.tolist() == ([] if isinstance(activation, nn.ReLU) else ["rescaling_change"])
+        assert not missing["converged"].any()
+        assert all("nothing to rescale" in text for text in missing["protocol"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("sharpness", "must be one of"),
+        ({"radius": 1}, "under 'measure'"),
+        ({"measure": "trace", "radius": 1}, "takes the options"),
+    ],
+)
+def test_unknown_measures_and_options_are_refused_before_any_work(spec: Any, sentence: str) -> None:
+    obj = PROBLEMS[0].objective()
+    spent = obj.spent.losses
+    with pytest.raises(InputError, match=sentence):
+        measure(obj, ["trace", spec])
+    assert obj.spent.losses == spent
+    with pytest.raises(InputError, match=sentence):
+        checked(spec)
