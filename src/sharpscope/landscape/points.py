@@ -1,0 +1,104 @@
+"""Loss and accuracy of a network at given weights, batch normalisation's statistics recomputed there or held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpscope.objective import Objective
+from sharpscope.preserve import preserved_random_state
+
+STATISTICS_BATCH = 1000
+"""Samples per batch when batch normalisation's statistics are recomputed; the batches' statistics are averaged."""
+
+
+class Points:
+    """A private copy of an objective's model that is moved about in its stead."""
+
+    def __init__(self, obj: Objective, recompute: bool) -> None:
+        self.obj = obj
+        self.model = deepcopy(obj.model).to(obj.dtype).eval()
+        self.norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.norms = [m for m in self.norms if m.running_mean is not None]
+        self.recompute = recompute and bool(self.norms)
+        named = dict(self.model.named_parameters())
+        self.parameters = [named[name] for name in obj.layout.names]
+
+    def evaluate(
+        self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> tuple[float, float | None]:
+        """Return loss and accuracy at a flat vector (size,); accuracy None where there are no class labels."""
+        with preserved_random_state(), torch.no_grad():
+            for parameter, value in zip(self.parameters, self.obj.layout.split(theta).values(), strict=True):
+                parameter.copy_(value)
+            for name, buffer in self.model.named_buffers():
+                if buffers is not None and name in buffers:
+                    buffer.copy_(buffers[name])
+            if self.recompute:
+                recompute_statistics(self.model, self.norms, self.obj)
+            return self._loss_and_accuracy()
+
+    def _loss_and_accuracy(self) -> tuple[float, float | None]:
+        total = weight = 0.0
+        correct, labelled = 0, True
+        self.model.eval()
+        for batch in self.obj.batches:
+            for chunk in (
+                [batch]
+                if self.obj.chunk_size is None
+                else zip(*(t.split(self.obj.chunk_size) for t in batch), strict=True)
+            ):
+                placed = self.obj._placed(chunk)
+                if self.obj._loss is None:
+                    value, n = self.obj._batch_loss(self.model, placed)
+                    labelled = False
+                else:
+                    inputs, targets = placed
+                    outputs, n = self.model(inputs), len(targets)
+                    value = self.obj._loss(outputs, targets)
+                    labelled = (
+                        labelled
+                        and outputs.ndim == 2
+                        and targets.ndim == 1
+                        and not targets.is_floating_point()
+                    )
+                    if labelled:
+                        correct += int((outputs.argmax(1) == targets).sum())
+                total += n * float(value)
+                weight += n
+        return total / weight, correct / weight if labelled else None
+
+
+def recompute_statistics(model: nn.Module, norms: list[Any], obj: Objective) -> None:
+    """Give every batch normalisation the average of its batches' statistics over the objective's data.
+
+    One pass in train mode with dropout off. The measured data is regrouped into batches of 1000, so that a handful
+    of samples at the end does not count like a full batch.
+    """
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches of this pass
+        norm.train()
+    try:
+        for batch in _statistics_batches(obj):
+            if obj._loss is None:
+                obj._batch_loss(model, obj._placed(batch))
+            else:
+                model(obj._placed(batch)[0])
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def _statistics_batches(obj: Objective) -> Any:
+    if obj._loss is None:
+        return obj.batches
+    inputs, targets = obj.batches.tensors()
+    pieces = max(1, round(len(targets) / STATISTICS_BATCH))
+    return zip(inputs.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
