@@ -1,0 +1,67 @@
+"""What must hold between a configuration, its data and its model before the first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from sharpscope.errors import InputError
+from sharpscope.training.evaluation import eval_mode
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sharpscope.data import Dataset
+    from sharpscope.training.config import RunConfig
+
+_LOSS_OF = {"classification": "cross_entropy", "regression": "mse"}
+
+
+def resolved_loss(config: RunConfig, dataset: Dataset) -> str:
+    """Return the name of the run's loss: the configured one, or what the data set's task asks for.
+
+    Raises `InputError` where the two do not fit.
+    """
+    fitting = _LOSS_OF[dataset.task]
+    if config.loss not in (None, fitting):
+        raise InputError(
+            f"the loss {config.loss} does not fit {dataset.name}, a {dataset.task}; use {fitting} or leave it out."
+        )
+    return fitting
+
+
+def check(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
+    """Raise `InputError`, in one sentence, where this run cannot be what its configuration says."""
+    n = len(dataset.train)
+    if dataset.name != config.data.name:
+        raise InputError(
+            f"the run is configured for {config.data.name}; received the data set {dataset.name}."
+        )
+    if n == 0:
+        raise InputError(f"training needs at least one sample; {dataset.name} came with none.")
+    if config.batch_size != "full" and config.batch_size > n:
+        raise InputError(
+            f"a batch cannot exceed the training set of {n} samples; received batch_size = "
+            f'{config.batch_size}: use batch_size = "full" for gradient descent on all of them.'
+        )
+    if config.stop.train_accuracy is not None and dataset.task == "regression":
+        raise InputError(
+            f"a regression has no accuracy, and the run on {dataset.name} is to stop at train_accuracy = "
+            f"{config.stop.train_accuracy}; use train_loss instead."
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            f"training needs a parameter that requires a gradient; {type(model).__name__} has none."
+        )
+    with torch.no_grad(), eval_mode(model):
+        outputs = model(dataset.train.inputs[:2])
+    wanted = (min(n, 2), dataset.n_outputs)
+    if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != wanted:
+        found = (
+            f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        )
+        raise InputError(
+            f"a model of {dataset.name} must return (n, {dataset.n_outputs}); {type(model).__name__} returned "
+            f"{found} for {wanted[0]} samples."
+        )

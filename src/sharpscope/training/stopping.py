@@ -1,0 +1,104 @@
+"""When a run stops: the rules of the five papers, decided from the history alone.
+
+A rule sees nothing but the recorded epochs, so a resumed run decides as an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from sharpscope.training.settings import Setting
+
+
+class PlateauConfig(Setting):
+    """Stop when |Δ epoch_loss| < ``threshold`` for ``patience`` consecutive epochs (patriarca2024).
+
+    The first epoch has no predecessor, so the earliest stop is after epoch ``patience`` + 1.
+    """
+
+    threshold: PositiveFloat
+    patience: PositiveInt = 5
+
+
+class StopConfig(Setting):
+    """The rules by which a run stops; whichever holds first at the end of an epoch.
+
+    - ``epochs``: the most epochs a run may take.
+    - ``min_epochs``: no other rule stops a run before this many epochs. Epochs before it still count as quiet
+      ones for a plateau.
+    - ``train_accuracy``: accuracy on the training set, in eval mode, has reached this (kaur2022: 0.99).
+    - ``train_loss``: loss on the training set, in eval mode, has come down to this (matched training loss).
+    - ``plateau``: see `PlateauConfig` (patriarca2024: threshold 1e-4, patience 5).
+    - ``relative_change``: |Δ epoch_loss| / previous epoch_loss is below this (hammoud2023: 0.05). The first
+      epoch has no previous loss, unless ``first_previous_loss`` stands in for one (hammoud2023's released
+      code: 100).
+
+    ``epoch_loss`` is the mean loss over the epoch's own minibatches, while the weights moved: what the papers
+    watched.
+    """
+
+    epochs: PositiveInt
+    min_epochs: NonNegativeInt = 0
+    plateau: PlateauConfig | None = None
+    relative_change: PositiveFloat | None = None
+    first_previous_loss: PositiveFloat | None = None
+    train_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    train_loss: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StopConfig:
+        if self.min_epochs > self.epochs:
+            raise ValueError(f"min_epochs = {self.min_epochs} must not exceed epochs = {self.epochs}")
+        if self.first_previous_loss is not None and self.relative_change is None:
+            raise ValueError("first_previous_loss has a meaning only beside relative_change")
+        return self
+
+
+def stop_reason(stop: StopConfig, history: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the name of the rule that stops the run after the last epoch of `history`, or None to go on.
+
+    Where several rules hold at once, the named one is the first of ``train_accuracy``, ``train_loss``,
+    ``plateau``, ``relative_change``, ``epochs``.
+
+    >>> rule = StopConfig(epochs=10, relative_change=0.05)
+    >>> stop_reason(rule, [{"epoch_loss": 1.0}, {"epoch_loss": 0.94}]) is None      # changed by 6 %
+    True
+    >>> stop_reason(rule, [{"epoch_loss": 1.0}, {"epoch_loss": 1.04}])
+    'relative_change'
+    """
+    if not history:
+        return None
+    if len(history) >= stop.min_epochs:
+        last = history[-1]
+        if stop.train_accuracy is not None and last["train_accuracy"] >= stop.train_accuracy:
+            return "train_accuracy"
+        if stop.train_loss is not None and last["train_loss"] <= stop.train_loss:
+            return "train_loss"
+        losses = [float(row["epoch_loss"]) for row in history]
+        if stop.plateau is not None and _plateau(losses, stop.plateau):
+            return "plateau"
+        if stop.relative_change is not None:
+            seed = [] if stop.first_previous_loss is None else [stop.first_previous_loss]
+            if _relative_change_below([*seed, *losses], stop.relative_change):
+                return "relative_change"
+    return "epochs" if len(history) >= stop.epochs else None
+
+
+def _plateau(losses: Sequence[float], plateau: PlateauConfig) -> bool:
+    recent = losses[-(plateau.patience + 1) :]
+    if len(recent) <= plateau.patience:
+        return False
+    return all(abs(b - a) < plateau.threshold for a, b in pairwise(recent))
+
+
+def _relative_change_below(losses: Sequence[float], bound: float) -> bool:
+    if len(losses) < 2:
+        return False
+    previous, current = losses[-2:]
+    if previous == 0:
+        return current == 0  # 0/0: an unchanged loss has not changed
+    return abs(current - previous) / abs(previous) < bound
