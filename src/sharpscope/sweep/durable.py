@@ -1,0 +1,108 @@
+"""Writing that survives a crash, and what the disk refuses told in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from sharpscope.errors import StoreError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_BROKEN = {errno.EIO}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+
+
+@contextlib.contextmanager
+def told_as_store_error(action: str) -> Iterator[None]:
+    """Turn any `OSError` inside into a `StoreError`: what could not be done, why, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(disk_sentence(action, error)) from error
+
+
+def disk_sentence(action: str, error: OSError) -> str:
+    """Return one sentence for an operating system error met while doing `action`."""
+    if error.errno in _FULL:
+        remedy = "free some space, then run the same command again"
+    elif error.errno in _FORBIDDEN:
+        remedy = "make the folder writable or choose another one"
+    else:
+        remedy = "check the path and the disk, then run the same command again"
+    temporary = "@" in str(error.filename)  # a name nobody knows but the store
+    place = f" ({error.filename})" if error.filename and not temporary else ""
+    return f"cannot {action}: {error.strerror or error}{place}; {remedy}"
+
+
+def disk_failure(error: BaseException, root: Path) -> OSError | None:
+    """Return the error of the disk under `root` that lies behind an exception, or None.
+
+    The disk is to blame when it is full, read-only, forbidden or broken, and the error names a place under
+    `root` or, as when writing to an open file, no place at all. Libraries written in Rust (safetensors) tell
+    of the same in the text of exceptions of their own.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, OSError):
+            named = isinstance(current.filename, (str, bytes))
+            inside = named and Path(os.fsdecode(current.filename)).absolute().is_relative_to(root)
+            if current.errno in _FULL | _BROKEN and (inside or not named):
+                return current
+            if current.errno in _FORBIDDEN and inside:
+                return current
+        elif f"os error {errno.ENOSPC}" in str(current) or f"code: {errno.ENOSPC}," in str(current):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's list of names to the disk, where the platform has such a thing."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:  # some network and container file systems refuse
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Force every file and folder under `folder`, and itself, to the disk, the innermost first."""
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        sync_folder(Path(parent))
+
+
+def replace_text(path: Path, text: str, scratch: Path) -> None:
+    """Put `text` at `path` so that a reader, or a crash, finds the old file or the new one whole.
+
+    It is first written to `scratch`, a path on the same disk that no other process uses.
+    """
+    try:
+        with open(scratch, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
