@@ -1,0 +1,151 @@
+"""What a reader must know before believing a number: divergence, convergence, confounds, small samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from sharpscope.analysis.tables import RUN_COLUMNS, finished, measure_names, require_columns, wide_measures
+
+FEW_CONFIGURATIONS = 10
+"""Below this many configurations an interval for a rank correlation spans half of [-1, 1] or more."""
+
+UNEQUAL_LOSSES = 1.5
+"""Training losses whose largest is this many times the smallest are called unequal."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One thing to know: its ``kind`` for programs, ``text`` for readers, ``run_ids`` it is about."""
+
+    kind: Literal[
+        "diverged",
+        "nothing finished",
+        "not converged",
+        "missing",
+        "unequal losses",
+        "few configurations",
+        "single seed",
+    ]
+    text: str
+    run_ids: tuple[str, ...] = ()
+
+
+def warnings(runs: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
+    """Return what qualifies the numbers of these tables, gravest first; empty where nothing does.
+
+    >>> runs = pd.DataFrame({"run_id": ["a"], "configuration": ["a"], "status": ["diverged"]})
+    >>> [caution.kind for caution in warnings(runs, pd.DataFrame())]
+    ['diverged', 'nothing finished']
+    """
+    require_columns(runs, RUN_COLUMNS, "runs")
+    found = [*_divergence(runs)]
+    done = runs[finished(runs)]
+    if len(done):
+        found += [*_unequal_losses(done), *_convergence(done, measures), *_missing(done, measures)]
+        found += _sample_size(done)
+    return found
+
+
+def _divergence(runs: pd.DataFrame) -> list[Caution]:
+    bad = runs[~finished(runs)]
+    if not len(bad):
+        if len(runs):
+            return []
+        return [Caution("nothing finished", "The store holds no runs yet, so there is nothing to show.")]
+    survived = set(bad["configuration"]) & set(runs["configuration"][finished(runs)])
+    found = [
+        Caution(
+            "diverged",
+            f"{_of(len(bad), len(runs), 'run')} diverged: the loss or a weight stopped being a finite "
+            f"number. {'It is' if len(bad) == 1 else 'They are'} listed below and left out of every statistic "
+            "and chart of the measures."
+            + (" The settings they ran are seen only through the seeds that survived." if survived else ""),
+            tuple(bad["run_id"].astype(str)),
+        )
+    ]
+    if len(bad) == len(runs):
+        text = "Every run diverged, so there is nothing to correlate: try a smaller learning rate."
+        found.append(Caution("nothing finished", text))
+    return found
+
+
+def _unequal_losses(done: pd.DataFrame) -> list[Caution]:
+    if "train_loss" not in done.columns:
+        return []
+    losses = pd.to_numeric(done["train_loss"]).to_numpy(dtype=float)
+    losses = losses[np.isfinite(losses)]
+    if len(losses) < 2:
+        return []
+    low, high = float(losses.min()), float(losses.max())
+    if high <= UNEQUAL_LOSSES * low:
+        return []
+    times = f", a factor of {high / low:,.3g}" if low > 0 else ""
+    lower, upper = np.quantile(losses, [0.25, 0.75])
+    return [
+        Caution(
+            "unequal losses",
+            f"The runs stopped at unequal training losses, from {low:.3g} to {high:.3g}{times} (the middle "
+            f"half lies between {lower:.3g} and {upper:.3g}). How sharp a model is depends on how far its "
+            "training had come, and so does its test loss. A measure can therefore seem to predict test loss "
+            "when it only tells well-trained runs from barely trained ones. Read every correlation beside "
+            "the one given training loss.",
+        )
+    ]
+
+
+def _convergence(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
+    if "converged" not in measures.columns:
+        return []
+    found = []
+    of_done = measures[measures["run_id"].isin(done["run_id"])]
+    for name in measure_names(of_done):
+        of_one = of_done[of_done["measure"].astype(str) == name]
+        # A missing flag (a measure without the notion) is not a failure to converge.
+        failed = of_one[of_one["converged"].map(lambda flag: not pd.isna(flag) and not flag).astype(bool)]
+        if len(failed):
+            text = (
+                f"{name} did not converge in {_of(len(failed), len(of_one), 'run')}: the value "
+                "shown is the last estimate, marked †, and still enters the statistics."
+            )
+            found.append(Caution("not converged", text, tuple(failed["run_id"].astype(str))))
+    return found
+
+
+def _missing(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
+    found = []
+    wide = wide_measures(done, measures)
+    for name in wide.columns:
+        bad = done[~np.isfinite(wide[name].to_numpy())]
+        if len(bad):
+            text = (
+                f"{name} has no finite value for {_of(len(bad), len(done), 'finished run')}: "
+                f"{'that run is' if len(bad) == 1 else 'those runs are'} left out of its statistics."
+            )
+            found.append(Caution("missing", text, tuple(bad["run_id"].astype(str))))
+    return found
+
+
+def _sample_size(done: pd.DataFrame) -> list[Caution]:
+    found = []
+    configurations, n = int(done["configuration"].nunique()), len(done)
+    # The runs of a single configuration are themselves what is resampled.
+    independent, what = (n, "run") if configurations == 1 else (configurations, "configuration")
+    if independent < FEW_CONFIGURATIONS:
+        text = (
+            f"All statistics rest on {independent} independent {what}{'' if independent == 1 else 's'}. "
+            f"Below about {FEW_CONFIGURATIONS} the intervals are too wide to tell much, and below 3 there are none."
+        )
+        found.append(Caution("few configurations", text))
+    if "seed" in done.columns and configurations > 1 and n == configurations:
+        text = "Every configuration was run with a single seed, so the charts carry no interval over seeds."
+        found.append(Caution("single seed", text))
+    return found
+
+
+def _of(part: int, whole: int, noun: str) -> str:
+    """Return "2 of 5 runs", the noun in the number of the whole."""
+    return f"{part} of {whole} {noun}{'' if whole == 1 else 's'}"

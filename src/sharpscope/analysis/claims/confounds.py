@@ -1,0 +1,86 @@
+"""What else than the claim may explain what was found, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from sharpscope.analysis.cautions import UNEQUAL_LOSSES
+from sharpscope.analysis.claims.control import extent, last_of_each
+from sharpscope.analysis.claims.expression import evaluate_expression
+from sharpscope.analysis.claims.finding import Finding
+from sharpscope.analysis.claims.ranks_within import rank_correlations
+from sharpscope.analysis.tables import finished
+
+FEW_SEEDS = 3
+"""With this many seeds or fewer the reader is told so: Student's quantile is 4.3 and more instead of 2."""
+
+STRONG = 0.5
+"""A rank correlation of training loss with the claim's quantity beyond this is worth a sentence."""
+
+
+def confounds(finding: Finding, cluster: str) -> tuple[str, ...]:
+    """Return the sentences a reader must know beside a finding, gravest first."""
+    runs = last_of_each(finding.rows)
+    return (
+        *finding.notes,
+        *_divergence(finding.selected),
+        *_unequal_losses(finding, runs),
+        *_stopping(runs),
+        *_seeds(finding.clusters, cluster, runs),
+    )
+
+
+def _divergence(selected: pd.DataFrame) -> Iterator[str]:
+    if "status" not in selected.columns or "run_id" not in selected.columns:
+        return
+    runs = selected.drop_duplicates("run_id")
+    done = finished(runs)
+    if done.all():
+        return
+    bad = int((~done).sum())
+    text = f"{bad} of {len(runs)} runs diverged and {'is' if bad == 1 else 'are'} left out"
+    if "configuration" in runs.columns:
+        lost = runs["configuration"].nunique() - runs["configuration"][done].nunique()
+        if lost:
+            text += f"; {lost} setting{'' if lost == 1 else 's'} never finished"
+    yield f"{text}."
+
+
+def _unequal_losses(finding: Finding, runs: pd.DataFrame) -> Iterator[str]:
+    low, high = extent(runs, "train_loss")
+    if not (np.isfinite([low, high]).all() and high > UNEQUAL_LOSSES * low):
+        return
+    factor = f", a factor of {high / low:.3g}" if low > 0 else ""
+    several = "configuration" in runs.columns and runs["configuration"].nunique() > 1
+    who = "settings compared" if several else "runs"
+    text = f"The {who} stopped at unequal training losses, from {low:.3g} to {high:.3g}{factor}"
+    relation = finding.relation
+    if relation is not None and "train_loss" in relation.rows.columns:
+        z = evaluate_expression("train_loss", relation.rows)
+        if np.isfinite(z).all():
+            r = rank_correlations(relation, z)[0, 1]
+            if abs(r) > STRONG:
+                text += f", and the loss goes with what is compared (rank correlation {r:+.2f})"
+    yield f"{text}."
+
+
+def _stopping(runs: pd.DataFrame) -> Iterator[str]:
+    if "epochs" in runs.columns:
+        epochs = pd.to_numeric(runs["epochs"], errors="coerce").dropna()
+        if len(epochs) and epochs.min() < epochs.max():
+            yield f"The runs trained for unequal times, from {epochs.min():g} to {epochs.max():g} epochs."
+    if "stop_reason" in runs.columns:
+        reasons = runs["stop_reason"].dropna().astype(str).value_counts(sort=False).sort_index()
+        if len(reasons) > 1:
+            told = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
+            yield f"The runs stopped for different reasons: {told}."
+
+
+def _seeds(clusters: int, cluster: str, runs: pd.DataFrame) -> Iterator[str]:
+    if cluster != "seed" and "seed" in runs.columns and runs["seed"].nunique() == 1:
+        yield "All runs share one seed, so that nothing is known of others."
+    if 0 < clusters <= FEW_SEEDS:
+        yield f"Only {clusters} {cluster}{'' if clusters == 1 else 's'}."

@@ -1,0 +1,50 @@
+"""Claim kind ``invariance``: a change that must vanish is below a bound in every row."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from sharpscope.analysis.claims.claim import BaseClaim, Positive
+from sharpscope.analysis.claims.evidence import Evidence
+from sharpscope.analysis.claims.expression import Expression
+from sharpscope.analysis.claims.finding import Finding
+from sharpscope.analysis.claims.selection import labels, select
+from sharpscope.analysis.claims.verdict import Effect
+
+
+class Invariance(BaseClaim):
+    """The size of y, a (relative) change that should be zero, is at most ``below`` in every row.
+
+    Effect: the largest size of y. An identity is no matter of chance, so there is no interval: one row beyond the
+    bound contradicts the claim.
+    """
+
+    kind: Literal["invariance"]
+    y: Expression
+    below: Positive = 1e-4
+
+    def find(self, evidence: Evidence) -> Finding:
+        """Return the largest change; see the class."""
+        chosen = select(evidence.table(self.source), self.where, [self.y])
+        sizes = np.abs(chosen.columns[0])
+        largest = float(sizes.max())
+        beyond = int((sizes > self.below).sum())
+        if beyond:
+            told = f"{beyond} of {len(sizes)} rows exceed {self.below:g}; the largest is {largest:.3g}."
+        else:
+            told = f"None of {len(sizes)} rows exceeds {self.below:g}; the largest is {largest:.3g}."
+        return Finding(
+            effect=Effect(f"largest size of {self.y}", largest),
+            checks=(),
+            rows=chosen.rows,
+            selected=chosen.everything,
+            clusters=int(labels(chosen.rows, [self.cluster]).max()) + 1,
+            settled=("contradicted" if beyond else "supported", told),
+            outlook=(
+                "A bound above the largest change would, or a more exact measurement."
+                if beyond
+                else f"A single row beyond {self.below:g} would."
+            ),
+        )

@@ -1,0 +1,104 @@
+"""Training loss beside a claim: what it leaves of a relation, and what the reader is told."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.claims.grids import grid, judge, noise
+
+RATES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+
+
+def trend(rows, **keys):
+    return judge(rows, kind="trend", x="lr", y="sharpness", direction="falling", **keys)
+
+
+def table(explained, seeds=5):
+    """Sharpness follows the training loss that the rate sets, or the rate itself."""
+    rows = grid(seeds, lr=RATES)
+    loss = -np.log(rows["lr"]) + noise(rows, 1.0)
+    cause = loss if explained else -np.log(rows["lr"])
+    return rows.assign(train_loss=np.exp(loss), sharpness=np.exp(cause + noise(rows, 0.7, 1)))
+
+
+def test_what_training_loss_explains_does_not_survive_it():
+    kept, gone = trend(table(False)), trend(table(True))
+    assert kept.verdict == gone.verdict == "supported"
+    assert kept.control.partial.high < 0
+    assert gone.control.partial.low < 0 < gone.control.partial.high
+
+
+def test_the_partial_correlation_is_that_of_ranks_within_seeds():
+    rows = grid(1, lr=RATES).assign(train_loss=[5, 6, 3, 4, 1, 2], sharpness=[9, 5, 7, 1, 2, 3])
+    ranks = [stats.rankdata(rows[name]) for name in ("lr", "sharpness", "train_loss")]
+    left = [r - np.polyval(np.polyfit(ranks[2], r, 1), ranks[2]) for r in ranks[:2]]
+    partial = trend(rows).control.partial
+    assert partial.value == pytest.approx(np.corrcoef(*left)[0, 1])
+    assert np.isnan(partial.low)
+
+
+def test_seeds_are_ranked_apart():
+    rows = table(False, seeds=3)
+    shifted = rows.copy()
+    shifted.loc[shifted["seed"] == 1, ["sharpness", "train_loss"]] *= 1e6
+    assert trend(shifted).control.partial == trend(rows).control.partial
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.assign(train_loss=1 / t["lr"]), "exactly as the claim's quantities do"),
+        (lambda t: t.assign(train_loss=0.1), "train_loss does not vary"),
+        (lambda t: t.assign(train_loss=np.nan), "fewer than three runs"),
+        (lambda t: t.drop(columns="train_loss"), "no train_loss"),
+    ],
+)
+def test_a_control_that_is_not_there_says_why(change, said):
+    control = trend(change(table(False))).control
+    assert control.partial is None
+    assert said in control.note
+
+
+def test_another_control():
+    rows = table(False).assign(norm=lambda t: 1 / t["lr"] * np.exp(noise(t, 0.5, 7)))
+    assert trend(rows, control="norm").control.partial.name.endswith("given norm")
+
+
+def test_the_interval_covers_nothing_where_there_is_nothing():
+    draw = np.random.default_rng(0)
+    rows, covered = grid(3, lr=RATES), 0
+    for _ in range(60):
+        found = trend(
+            rows.assign(train_loss=draw.normal(size=len(rows)) ** 2, sharpness=draw.normal(size=len(rows)))
+        )
+        covered += found.control.partial.low <= 0 <= found.control.partial.high
+    assert covered >= 52
+
+
+def test_losses_and_accuracies_are_means_of_settings():
+    rows = table(False, seeds=2)
+    rows["train_loss"] = rows["lr"] + 0.001 * rows["seed"]
+    rows["train_accuracy"] = 1 - rows["lr"]
+    control = trend(rows).control
+    assert control.losses == pytest.approx((0.0105, 0.5005))
+    assert control.accuracies == pytest.approx((0.5, 0.99))
+
+
+def test_confounds_are_told_gravest_first():
+    rows = table(False, seeds=3)
+    rows["epochs"] = np.where(rows["lr"] > 0.1, 200, 5)
+    rows["stop_reason"] = np.where(rows["lr"] > 0.1, "epochs", "plateau")
+    rows.loc[rows["lr"] == 0.5, "status"] = "diverged"
+    rows.loc[0, "status"] = "diverged"
+    told = trend(rows).confounds
+    assert told[0] == "4 of 18 runs diverged and are left out; 1 setting never finished."
+    assert told[1].startswith("The settings compared stopped at unequal training losses, from ")
+    assert "the loss goes with what is compared (rank correlation -0." in told[1]
+    assert told[2] == "The runs trained for unequal times, from 5 to 200 epochs."
+    assert told[3] == "The runs stopped for different reasons: epochs (3), plateau (11)."
+    assert told[4] == "Only 3 seeds."
+
+
+def test_no_confounds_no_sentences():
+    rows = grid(6, lr=RATES).assign(sharpness=lambda t: 1 / t["lr"])
+    assert trend(rows).confounds == ()

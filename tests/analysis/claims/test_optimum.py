@@ -1,0 +1,80 @@
+"""A peak, a plateau, a rise without end."""
+
+import numpy as np
+import pytest
+
+from analysis.claims.grids import grid, judge, noise
+
+DROPOUT = [0.0, 0.1, 0.2, 0.3, 0.5, 0.7]
+SHAPES = {
+    "peak": [0.80, 0.83, 0.84, 0.83, 0.80, 0.70],
+    "plateau": [0.80, 0.83, 0.85, 0.851, 0.85, 0.851],
+    "rise": [0.80, 0.82, 0.84, 0.86, 0.88, 0.90],
+    "fall": [0.90, 0.88, 0.86, 0.84, 0.82, 0.80],
+    "flat": [0.85] * 6,
+}
+
+
+def table(shape, spread=0.002, seeds=4, **axes):
+    rows = grid(seeds, p=DROPOUT, **axes)
+    return rows.assign(
+        accuracy=rows["p"].map(dict(zip(DROPOUT, SHAPES[shape], strict=True))) + noise(rows, spread)
+    )
+
+
+def optimum(rows, **keys):
+    return judge(rows, kind="optimum", x="p", y="accuracy", **keys)
+
+
+@pytest.mark.parametrize(
+    ("shape", "falls", "stops"),
+    [
+        ("peak", "supported", "supported"),
+        ("plateau", "inconclusive", "supported"),
+        ("rise", "contradicted", "contradicted"),
+        ("fall", "contradicted", "contradicted"),
+        ("flat", "inconclusive", "inconclusive"),
+    ],
+)
+def test_verdicts(shape, falls, stops):
+    rows = table(shape)
+    assert optimum(rows).verdict == falls
+    assert optimum(rows, then="stops", margin=0.01).verdict == stops
+
+
+def test_where_the_peak_is():
+    rows = table("peak")
+    assert optimum(rows, where_peak=[0.1, 0.3]).verdict == "supported"
+    assert optimum(rows, where_peak=[0.5, 0.6]).verdict == "inconclusive"
+    assert "between 0.6 and 0.65" in optimum(rows, where_peak=[0.6, 0.65]).reason
+    best = optimum(rows).others[1]
+    assert best.value == pytest.approx(0.2)
+
+
+def test_a_minimum_is_the_maximum_of_the_negative():
+    rows = table("peak")
+    mirrored = rows.assign(accuracy=-rows["accuracy"])
+    assert optimum(mirrored, extremum="minimum").effect.value == pytest.approx(optimum(rows).effect.value)
+    assert optimum(mirrored).verdict == "contradicted"
+
+
+def test_strata_each_have_their_best():
+    rows = table("peak", lr=[1, 2])
+    rows.loc[rows["lr"] == 2, "accuracy"] += 0.5
+    found = optimum(rows, within=["lr"])
+    assert found.verdict == "supported"
+    assert found.effect.value == pytest.approx(0.04, abs=0.005)
+
+
+def test_noise_does_not_choose_its_own_peak():
+    """The largest of six equal means always gains; the other seeds' best does not."""
+    draw = np.random.default_rng(1)
+    rows = grid(3, p=DROPOUT)
+    gains = [optimum(rows.assign(accuracy=draw.normal(size=len(rows)))).effect.value for _ in range(60)]
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(60)
+
+
+def test_too_few_values():
+    rows = table("peak")
+    assert "three values" in optimum(rows[rows["p"].isin([0.0, 0.1])]).reason
+    assert optimum(table("peak", seeds=1)).verdict == "inconclusive"

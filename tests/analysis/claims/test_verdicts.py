@@ -1,0 +1,153 @@
+"""Conjunctions, the table of verdicts, what would change one, and the order of things."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims import Evidence, assess, read_claims, verdicts_table
+from sharpscope.analysis.claims.estimate import Estimated, student
+from sharpscope.analysis.claims.finding import Check
+from sharpscope.analysis.claims.outlook import would_change
+
+RATES = [0.01, 0.03, 0.1, 0.3]
+
+
+def table():
+    rows = grid(5, lr=RATES, batch=[100, 5000])
+    return rows.assign(
+        sharpness=1 / rows["lr"] * np.exp(noise(rows, 0.05)),
+        accuracy=0.8 + 0.05 * np.log10(rows["lr"]) + noise(rows, 0.001, 1),
+        coin=noise(rows, 1.0, 2),
+    )
+
+
+def part(y, direction, **keys):
+    return {"kind": "trend", "x": "lr", "y": y, "direction": direction, "within": ["batch"], **keys}
+
+
+TRUE, FALSE = part("sharpness", "falling"), part("accuracy", "falling")
+OPEN, NONE = part("coin", "rising"), part("nothing", "rising")
+
+
+@pytest.mark.parametrize(
+    ("parts", "verdict"),
+    [
+        ([TRUE, part("accuracy", "rising")], "supported"),
+        ([TRUE, OPEN], "inconclusive"),
+        ([OPEN, FALSE, NONE], "contradicted"),
+        ([TRUE, NONE], "inconclusive"),
+        ([NONE, NONE], "not evaluable"),
+    ],
+)
+def test_a_conjunction_holds_where_all_its_parts_do(parts, verdict):
+    found = judge(table(), kind="all", claims=parts)
+    assert found.verdict == verdict
+    assert [p.id for p in found.parts] == [f"X.{i}" for i in range(1, len(parts) + 1)]
+    assert found.statement == "It is so."
+    if verdict != "supported":
+        assert found.reason.startswith("Part X.")
+
+
+def test_the_conditions_of_a_conjunction_are_its_parts_too():
+    found = judge(
+        table(), kind="all", where={"batch": 100}, claims=[TRUE, {**TRUE, "where": {"lr": {"min": 0.02}}}]
+    )
+    assert [p.rows for p in found.parts] == [20, 15]
+
+
+def test_the_table_has_a_row_per_verdict():
+    claims = read_claims(
+        [
+            {"id": "A", "statement": "a", **TRUE},
+            {"id": "B", "statement": "b", "kind": "all", "claims": [TRUE, NONE]},
+            {"id": "C", "statement": "c", **NONE},
+        ]
+    )
+    verdicts = assess(claims, Evidence(table()), "laptop")
+    found = verdicts_table(verdicts)
+    assert found["id"].tolist() == ["A", "B", "C"]
+    assert found["verdict"].tolist() == ["supported", "inconclusive", "not evaluable"]
+    assert (found["scale"] == "laptop").all()
+    assert found["value"].dtype == float
+    assert found["low"][0] <= found["value"][0] < found["high"][0] < 0
+    assert found["loss_low"][0] < 0.11
+    assert verdicts_table(verdicts, parts=True)["id"].tolist() == ["A", "B", "B.1", "B.2", "C"]
+    assert list(verdicts_table([]).columns) == list(found.columns)
+
+
+def test_nothing_depends_on_anything_but_claims_and_rows():
+    claims = read_claims([{"id": "A", "statement": "a", **OPEN}, {"id": "B", "statement": "b", **TRUE}])
+    rows = table()
+    first = verdicts_table(assess(claims, Evidence(rows))).to_csv()
+    second = verdicts_table(
+        assess(claims[::-1], Evidence(rows.sample(frac=1, random_state=0)))[::-1]
+    ).to_csv()
+    assert first == second
+
+
+def test_empty_evidence_is_no_error():
+    claims = read_claims([{"id": "A", "statement": "a", **TRUE}])
+    for results in (pd.DataFrame(), table()[:0]):
+        assert assess(claims, Evidence(results))[0].verdict == "not evaluable"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1.0, 1.2, 0.8], "A shift of 0.503 in the effect would"),
+        ([1.0, 2.0, -0.6], "about 13 seeds in all would settle it"),
+        ([0.001, 2.0, -2.0], "no feasible number of seeds"),
+        ([1.0], "At least two seeds would"),
+    ],
+)
+def test_what_would_change_it(values, said):
+    check = Check("effect", student(np.array(values), 0.95), low=0.0)
+    assert said in would_change((check,), 0.95, "seed")
+
+
+def test_the_seeds_asked_for_are_enough():
+    """With thirteen seeds of the same spread the interval does leave out zero, with twelve it does not."""
+    deviation = float(np.std([1.0, 2.0, -0.6], ddof=1))
+    mean = 0.8
+    for seeds, enough in ((12, False), (13, True)):
+        values = np.linspace(-1, 1, seeds)
+        values = mean + values / values.std(ddof=1) * deviation
+        assert (student(values, 0.95).low > 0) == enough
+
+
+def test_the_weakest_part_decides_what_would_change():
+    strong, weak = (
+        Check(name, Estimated(v, v - 1, v + 1, 3), low=0.0) for name, v in (("s", 9.0), ("w", 2.0))
+    )
+    assert "1 in the w would" in would_change((strong, weak), 0.95, "seed")
+    against = Check("t", Estimated(-5.0, -6, -4, 3), low=0.0)
+    assert "4 in the t would" in would_change((strong, against), 0.95, "seed")
+
+
+def test_tracks_are_columns_beside_the_epoch_and_the_settings():
+    runs = table()
+    epochs = [1, 5, 9]
+    tracks = pd.DataFrame(
+        [
+            {"run_id": row.run_id, "epoch": epoch, "measure": "lambda_max", "value": row.sharpness * epoch}
+            for row in runs.itertuples()
+            for epoch in epochs
+        ]
+    )
+    history = pd.DataFrame(
+        [
+            {"run_id": run, "epoch": e, "lr": 9.0, "train_loss": 1 / e}
+            for run in runs["run_id"]
+            for e in range(1, 10)
+        ]
+    )
+    wide = Evidence(runs, history, tracks=tracks).table("tracks")
+    assert len(wide) == 120
+    assert wide["train_loss"].tolist()[:3] == pytest.approx([1, 1 / 5, 1 / 9])
+    assert set(wide["lr"]) == set(RATES)
+    alone = Evidence(runs, tracks=tracks).table("tracks")
+    assert "train_loss" not in alone.columns  # the run's last loss is not the epoch's
+    claim = part("lambda_max", "falling", source="tracks") | {"within": ["epoch", "batch"]}
+    assert judge(runs, history, tracks=tracks, **claim).verdict == "supported"
+    assert judge(runs, **claim).verdict == "not evaluable"
