@@ -1,0 +1,216 @@
+"""What one study says: the base run, the grid over it, what is measured, drawn and claimed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from sharpscope.errors import InputError
+from sharpscope.sweep import GridBlock
+from sharpscope.training.settings import Setting
+
+SCALES = ("smoke", "laptop", "paper")
+"""The scales a study may declare, smallest first; ``paper`` is the file as it stands."""
+
+Select = dict[str, JsonValue]
+"""Column of the table of runs -> the value wanted, or a list of values; no column wants every run."""
+
+
+class ObjectiveConfig(Setting):
+    """On what the measures are taken.
+
+    - ``part``: the split, ``train`` or ``test``.
+    - ``samples``: how many of its samples, the first after a shuffle seeded by ``seed``; all by default.
+    - ``mode``: ``eval``, or ``train`` for batch normalisation on batch statistics (dropout off in both).
+    - ``batch_size``: samples per batch in ``train`` mode, where batches matter; one batch by default.
+    """
+
+    part: Literal["train", "test"] = "train"
+    samples: PositiveInt | None = None
+    seed: int = 0
+    mode: Literal["eval", "train"] = "eval"
+    batch_size: PositiveInt | None = None
+
+
+class _Named(Setting):
+    """What stands in a list and is told apart by its name."""
+
+    name: str
+    title: str = ""
+
+
+class TrackConfig(Setting):
+    """A measure followed over training: at the first epoch, every ``every`` epochs, and at the last.
+
+    ``options`` are the measure's own, ``where`` the runs it is taken of, ``samples`` how many of the objective's
+    samples it is taken on (all of them by default), which may be fewer than at the end of training.
+    """
+
+    measure: str
+    name: str = ""
+    every: PositiveInt = 1
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    where: Select = Field(default_factory=dict)
+    samples: PositiveInt | None = None
+
+    @property
+    def label(self) -> str:
+        """The name in tables."""
+        return self.name or self.measure
+
+
+class AlphasConfig(Setting):
+    """Evenly spaced points on the line, ``start`` and ``stop`` among them; 0 and 1 are always added."""
+
+    start: float = -1.0
+    stop: float = 2.0
+    points: PositiveInt = 61
+
+
+class LandscapeConfig(_Named):
+    """The line between two runs (see `sharpscope.interpolate`), for every pair of a run of ``a`` and one of ``b``.
+
+    Two runs are a pair where they agree in everything the grid varies but the columns that ``a`` and ``b`` name:
+    in the seed, for one. ``rise`` is the rise of the loss that bounds a basin.
+    """
+
+    a: Select
+    b: Select
+    alphas: AlphasConfig = AlphasConfig()
+    batch_norm: Literal["recomputed", "frozen"] = "recomputed"
+    rise: PositiveFloat = 0.1
+    samples: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _two_ends(self) -> LandscapeConfig:
+        if self.a == self.b:
+            raise ValueError("a landscape joins two different selections of runs, a and b are equal")
+        return self
+
+
+class SurfaceConfig(_Named):
+    """The loss over a plane around each run of ``of``; see `sharpscope.surface`."""
+
+    of: Select = Field(default_factory=dict)
+    radius: PositiveFloat = 1.0
+    points: PositiveInt = 21
+    batch_norm: Literal["recomputed", "frozen"] = "recomputed"
+    seed: int = 0
+    samples: PositiveInt | None = None
+
+
+class AuditConfig(_Named):
+    """Whether ``measures`` change under rescalings that do not change the function; see `sharpscope.audit`."""
+
+    of: Select = Field(default_factory=dict)
+    measures: list[str | dict[str, Any]] = Field(min_length=1)
+    repetitions: PositiveInt = 3
+    spread: float = Field(default=4.0, gt=1)
+    seed: int = 0
+    samples: PositiveInt | None = None
+
+
+class HistogramConfig(_Named):
+    """How the weights of one parameter are distributed in each run of ``of``: counts in equal bins.
+
+    ``parameter`` is the model's own name of it, such as ``stem.0.weight``; the bins cover its largest absolute
+    value to both sides.
+    """
+
+    of: Select = Field(default_factory=dict)
+    parameter: str
+    bins: PositiveInt = 50
+
+
+class FigureConfig(Setting):
+    """A figure in the paper's own axes.
+
+    ``table`` names the rows: ``results`` (a point for each run), ``history`` and ``tracks`` (curves over epochs),
+    ``landscapes`` (curves over α), ``surfaces``, ``histograms``. ``x`` and ``y`` are columns or arithmetic over
+    them; several ``y`` stand side by side. ``colour`` and ``panel`` are columns that tell curves and panels apart,
+    ``line`` a reference curve such as ``2/lr``.
+    """
+
+    id: str
+    title: str = ""
+    table: Literal["results", "history", "tracks", "landscapes", "surfaces", "histograms"] = "results"
+    x: str
+    y: str | list[str]
+    colour: str | None = None
+    panel: str | None = None
+    where: Select = Field(default_factory=dict)
+    x_scale: Literal["linear", "log"] = "linear"
+    y_scale: Literal["linear", "log"] = "linear"
+    line: str | None = None
+
+
+class StudyConfig(Setting):
+    """A study: what is trained, what varies, what is measured, drawn and claimed.
+
+    - ``run``: the base configuration, as `sharpscope.training.RunConfig`.
+    - ``grid``: one table or several of dotted key = list of values; each is the product of its axes, times its
+      ``cases`` (tables of keys that change together). Several are united and duplicates dropped.
+    - ``objective``: see `ObjectiveConfig`.
+    - ``measures``: names, or tables ``{measure, name, where, options...}``. ``step_size = "learning_rate"`` stands
+      for each run's own rate, ``"none"`` for an option left empty, which TOML cannot say; ``where`` selects runs.
+    - ``tracks``, ``landscapes``, ``surfaces``, ``audits``, ``histograms``: see the classes of those names.
+    - ``figures``: see `FigureConfig`. ``claims``: see `sharpscope.analysis.claims`.
+    - ``note``: what a verdict has to say of its scale, such as a narrower network or fewer images.
+    """
+
+    name: str
+    title: str = ""
+    description: str = ""
+    citation: str = ""
+    note: str = ""
+    run: dict[str, Any]
+    grid: list[dict[str, Any]] = Field(default_factory=list)
+    objective: ObjectiveConfig = ObjectiveConfig()
+    measures: list[str | dict[str, Any]] = Field(default_factory=list)
+    tracks: list[TrackConfig] = Field(default_factory=list)
+    landscapes: list[LandscapeConfig] = Field(default_factory=list)
+    surfaces: list[SurfaceConfig] = Field(default_factory=list)
+    audits: list[AuditConfig] = Field(default_factory=list)
+    histograms: list[HistogramConfig] = Field(default_factory=list)
+    figures: list[FigureConfig] = Field(default_factory=list)
+    claims: list[dict[str, Any]] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            raise ValueError("a study's name uses letters, digits, '.', '_' and '-', since it names a folder")
+        return name
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _one_table_or_several(cls, grid: Any) -> Any:
+        return [grid] if isinstance(grid, Mapping) else grid
+
+    def blocks(self) -> list[GridBlock]:
+        """Return the grid's blocks with dotted paths, whether or not the file quoted the dots."""
+        blocks = []
+        for table in self.grid:
+            axes = dict(table)
+            cases = axes.pop("cases", [])
+            if not isinstance(cases, list):
+                raise InputError(f"cases must be a list of tables, received {cases!r}; write [[grid.cases]]")
+            blocks.append(GridBlock(dict(_dotted(axes)), [dict(_dotted(case)) for case in cases]))
+        return blocks
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flatten nested tables to dotted paths; bare ``optimizer.lr = [...]`` in TOML makes nested tables."""
+    if not isinstance(table, Mapping):
+        raise InputError(
+            f"a case must be a table of key = value, received {table!r}; write {{ key = value }}"
+        )
+    for key, value in table.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping) and value:
+            yield from _dotted(value, path)
+        else:
+            yield path, value
