@@ -1,0 +1,99 @@
+"""``sharpscope audit``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sharpscope.cli.options import DataDir, Device, Json
+from sharpscope.cli.subject_options import Checkpoint, Data, Factory, ModelOption, Samples, Settings
+
+
+def audit(
+    factory: Factory = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    measures: Annotated[
+        str | None,
+        typer.Option(
+            "--measures",
+            metavar="NAMES",
+            help="Comma-separated names, or 'all'.  [default: one of every kind, at settings that show a change]",
+        ),
+    ] = None,
+    option: ModelOption = None,
+    set_: Settings = None,
+    samples: Samples = 16,
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Random rescalings.")] = 2,
+    spread: Annotated[
+        float, typer.Option("--spread", metavar="S", help="Factors lie between 1/S and S, one per channel.")
+    ] = 4.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of factors and random estimates.")] = 0,
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Say which measures are safe to compare across models.
+
+    Rescales the network's channels at random without changing its function and reports how much each measure
+    changes. Rescalings are found by tracing the model (ReLU and pooling networks, with or without batch
+    normalisation) and applied to copies. Few samples serve: whether a measure changes does not depend on the data.
+
+    \b
+    Examples:
+      sharpscope audit --checkpoint results/quickstart/runs/ID/checkpoint.safetensors
+      sharpscope audit lenet5 --data fashion_mnist --measures lambda_max,worst_case --set worst_case.radius=0.01
+    """
+    from sharpscope.cli.printing import number, print_json, print_table
+    from sharpscope.cli.subject import load_subject, show_progress, specs_of
+    from sharpscope.measures.invariance import USUAL
+    from sharpscope.measures.invariance import audit as take_audit
+
+    specs = specs_of(measures, set_ or [], USUAL)
+    subject = load_subject(
+        factory, checkpoint, data, option or [], data_dir, device, samples=samples, seed=seed
+    )
+    found = take_audit(
+        subject.obj,
+        specs,
+        repetitions=repetitions,
+        spread=spread,
+        seed=seed,
+        progress=lambda label, done, total: show_progress(done, total, label),
+    )
+    if json:
+        print_json(
+            {
+                "rescalings": [str(r) for r in found.rescalings],
+                "function_change": found.function_change,
+                "spread": spread,
+                "repetitions": repetitions,
+                "seed": seed,
+                "fingerprint": subject.obj.fingerprint,
+                "data": subject.dataset.name,
+                "samples": subject.obj.n_samples,
+                "notes": list(subject.dataset.notes),
+                "measures": found.table.to_dict("records"),
+            }
+        )
+        return
+    print(
+        f"{len(found.rescalings)} rescalings, {sum(r.channels for r in found.rescalings)} channels, factors "
+        f"{1 / spread:g} to {spread:g}, {repetitions} draws; "
+        f"outputs changed by {found.function_change:.1e} (rounding)"
+    )
+    for note in subject.dataset.notes:
+        print(f"note: {note}")
+    print()
+    print_table(
+        ["measure", "value", "largest relative change", "comparable across models", "seconds"],
+        [
+            [
+                r["measure"], number(r["value"]), f"{r['largest']:.1e}", "yes" if r["invariant"] else "NO",
+                f"{r['seconds']:.1f}",
+            ]
+            for r in found.table.to_dict("records")
+        ],
+        right=[1, 2, 4],
+    )  # fmt: skip

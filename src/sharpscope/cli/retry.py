@@ -1,0 +1,62 @@
+"""``sharpscope retry``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sharpscope.cli.options import Json, StoreFolder
+
+
+def retry(
+    store: StoreFolder,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Results to make anew, published or failed.")
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Forget every failure and what failed tasks had saved.")
+    ] = False,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Remove every result that is not as it was published.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take results out of a store, with all that was made from them, so that the next run redoes just that.
+
+    Failed tasks are tried again by the next run in any case, from what they had saved; --failed lets them start
+    afresh. No sweep may run that takes a result to be removed for done.
+    """
+    from sharpscope.cli.printing import print_json
+    from sharpscope.errors import InputError
+    from sharpscope.studies.mending import retry as take_out
+    from sharpscope.studies.records import command_of, read_records
+    from sharpscope.sweep import Store
+
+    if not (ids or failed or damaged):
+        raise InputError(
+            "retry needs to know what, received nothing; name ids, or pass --failed or --damaged"
+        )
+    opened = Store(store, create=False)
+    commands = [f"{command_of(record)} --store {opened.root}" for record in read_records(opened)]
+    retried = take_out(opened, ids or (), failed=failed, damaged=damaged)
+    if json:
+        print_json(
+            {
+                "store": str(opened.root),
+                "removed": retried.removed,
+                "forgotten": list(retried.forgotten),
+                "next": commands,
+            }
+        )
+        return
+    for result, why in retried.removed.items():
+        print(f"removed: {result}: {why}")
+    for result in retried.forgotten:
+        print(f"forgotten: the failure of {result}")
+    if not (retried.removed or retried.forgotten):
+        print("there is nothing to do again")
+    else:
+        print("next:")
+        for command in commands:
+            print(f"  {command}")

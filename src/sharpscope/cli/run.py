@@ -1,0 +1,151 @@
+"""``sharpscope run``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpscope.cli.options import (
+    DataDir,
+    Device,
+    Executor,
+    Gpus,
+    Json,
+    Memory,
+    Partition,
+    RayAddress,
+    Scale,
+    Slurm,
+    Store,
+    StudyName,
+    Threads,
+    Time,
+    Workers,
+)
+from sharpscope.cli.placement import Placement
+
+_FEW = 10  # claims that are printed one by one
+
+
+def run(
+    study: StudyName,
+    store: Store = None,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    threads: Threads = 1,
+    device: Device = "cpu",
+    executor: Executor = "local",
+    gpus: Gpus = None,
+    memory: Memory = None,
+    ray_address: RayAddress = None,
+    time: Time = None,
+    partition: Partition = None,
+    slurm: Slurm = None,
+    scale: Scale = None,
+    report: Annotated[bool, typer.Option(help="Write the report when done.")] = True,
+    json: Json = False,
+) -> None:
+    """Run a study: train its grid, take its measures, write its report.
+
+    STUDY is a study file, a shipped study, a paper's name, one of its experiments (kaur2022/fig1), or all for
+    every experiment of every paper; 'sharpscope studies' lists them.
+
+    Interrupt it with Ctrl-C at any time: running trainings save themselves, and the same command goes on
+    from there. What the store already holds is not done again, so adding seeds, rates or measures to the
+    study costs only what is new.
+    """
+    placement = Placement(
+        executor,
+        workers,
+        threads,
+        device,
+        gpus,
+        memory,
+        ray_address,
+        time,
+        partition,
+        tuple(slurm or ()),
+    )
+    carry_out(study, store, data_dir, placement, report, json, scale)
+
+
+def carry_out(
+    name: str,
+    store: Path | None,
+    data_dir: str | None,
+    placement: Placement,
+    report: bool,
+    json: bool,
+    scale: str | None = None,
+) -> None:
+    """Run a study and print what came of it; shared with ``sharpscope demo``."""
+    from sharpscope.cli.live import Live
+    from sharpscope.cli.printing import duration, print_json
+    from sharpscope.studies import (
+        collect_all,
+        conduct,
+        load_studies,
+        make_programme,
+        preflight,
+        write_reports,
+    )
+    from sharpscope.sweep import Store
+
+    plan = make_programme(load_studies(name, scale))
+    target = Store(store or Path("results") / plan.folder)
+    preflight(plan, data_dir)
+    executor = placement.make(target.root)
+    with Live() as live:
+        summary = conduct(
+            plan, target, data_dir=data_dir, device=placement.device, executor=executor, on_event=live
+        )
+    page, verdicts = None, []
+    if report and not summary.interrupted:
+        tables = collect_all(target)
+        page = write_reports(tables, target.root / "report")
+        verdicts = [(one.study["key"], verdict) for one in tables.values() for verdict in one.verdicts]
+    if json:
+        print_json(
+            {
+                "study": plan.folder,
+                "store": str(target.root),
+                "report": None if page is None else str(page),
+                **{
+                    k: getattr(summary, k)
+                    for k in ("done", "elsewhere", "skipped", "failed", "blocked", "interrupted", "seconds")
+                },
+                "verdicts": [
+                    {"study": key, "id": v.id, "verdict": v.verdict, "reason": v.reason}
+                    for key, v in verdicts
+                ],
+                "failures": [{"task": f.id, "label": f.label, "reason": f.reason} for f in summary.failures],
+            }
+        )
+    else:
+        print(
+            f"{len(plan.runs)} runs, {len(plan.measures)} measures: {summary.done} done in "
+            f"{duration(summary.seconds)}"
+            + (f" ({summary.elsewhere} of them by others that share the store)" if summary.elsewhere else "")
+            + f", {summary.skipped} were there already"
+            + (f", {summary.failed} failed, {summary.blocked} blocked by them" if summary.failed else "")
+        )
+        for failure in summary.failures[:10]:
+            print(f"  failed: {failure.label}: {failure.reason}")
+        if len(verdicts) > _FEW:
+            counts = Counter(verdict.verdict for _, verdict in verdicts)
+            print(f"{len(verdicts)} claims: {', '.join(f'{n} {word}' for word, n in counts.most_common())}")
+        else:
+            for _, verdict in verdicts:
+                print(f"  {verdict.id}: {verdict.verdict}. {verdict.reason}")
+        print(f"store:  {target.root}")
+        if page is not None:
+            print(f"report: {page}")
+        elif summary.interrupted:
+            print("interrupted; the same command goes on from here")
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if summary.failed or summary.blocked:
+        raise typer.Exit(1)

@@ -1,0 +1,111 @@
+"""``sharpscope studies``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sharpscope.cli.options import Json, complete_study
+
+
+def studies(
+    study: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STUDY]", help="PAPER, PAPER/EXPERIMENT, or a study file.", autocompletion=complete_study
+        ),
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option(help="Estimate the time on this machine; takes a few seconds.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """List the studies: papers, experiments, claims; at every scale the runs and the time they will take here.
+
+    The time is an estimate for all cores of this machine: one training step of each network is timed, runs are
+    taken to last as long as they may.
+
+    \b
+    Examples:
+      sharpscope studies
+      sharpscope studies kaur2022
+      sharpscope studies kaur2022/fig1
+    """
+    from sharpscope.cli.printing import print_json
+    from sharpscope.studies.catalogue import describe, every_file
+
+    if study is None:
+        listed = every_file(cost)
+        if json:
+            print_json(listed)
+        else:
+            _print_files(listed)
+        return
+    described = describe(study, cost)
+    if json:
+        print_json(described)
+    elif len(described) > 1:
+        _print_experiments(described)
+    else:
+        for one in described:
+            _print_study(one)
+
+
+def _words(extent: dict[str, Any]) -> str:
+    from sharpscope.cli.printing import duration
+
+    runs = f"{extent['runs']} runs"
+    if "seconds" not in extent:
+        return runs
+    seconds = extent["seconds"]
+    days = f"{seconds / 86400:.0f} days" if seconds >= 3 * 86400 else duration(seconds)
+    return f"{runs}, at most about {days}"
+
+
+def _print_files(listed: list[dict[str, Any]]) -> None:
+    for one in listed:
+        counts = f"{len(one['experiments'])} experiments, " if one["experiments"] else ""
+        print(f"{one['name']}: {one['title']} ({counts}{one['claims']} claims)")
+        for scale, extent in one["scales"].items():
+            print(f"  {scale + ':':8}{_words(extent)}")
+    _print_caution(listed)
+    print("More: sharpscope studies NAME. Run: sharpscope run NAME/EXPERIMENT --scale SCALE")
+
+
+def _print_experiments(described: list[dict[str, Any]]) -> None:
+    from sharpscope.cli.printing import print_table
+
+    print(described[0]["paper"])
+    scales = list(described[0]["scales"])
+    rows = [
+        [
+            one["name"],
+            ", ".join(claim["id"] for claim in one["claims"]) or "–",
+            *(_words(one["scales"][scale]) for scale in scales),
+            one["title"],
+        ]
+        for one in described
+    ]
+    print_table(["experiment", "claims", *scales, "what it is"], rows)
+    _print_caution(described)
+
+
+def _print_study(one: dict[str, Any]) -> None:
+    print(f"{one['name']}: {one['title'] or 'untitled'}")
+    if one["description"]:
+        print(one["description"])
+    for claim in one["claims"]:
+        print(f"  {claim['id']}: {claim['statement']}")
+    for scale, extent in one["scales"].items():
+        note = f" {extent['note']}" if extent["note"] else ""
+        print(f"{scale}: {_words(extent)}.{note}")
+    _print_caution([one])
+
+
+def _print_caution(listed: list[dict[str, Any]]) -> None:
+    cores = [extent["cores"] for one in listed for extent in one["scales"].values() if "cores" in extent]
+    if cores:
+        print(
+            f"Times are estimates for the {cores[0]} cores of this machine and runs of full length; most stop sooner."
+        )

@@ -1,0 +1,105 @@
+"""``sharpscope surface``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpscope.cli.options import DataDir, Device, Json
+from sharpscope.cli.subject_options import Data, Frozen, Model, ModelOption, Output, Part, Samples
+
+
+def surface(
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="Weights, as safetensors.")],
+    model: Model = None,
+    data: Data = None,
+    option: ModelOption = None,
+    radius: Annotated[
+        float, typer.Option("--radius", help="Half the side; 1 is as long as the weights that move.")
+    ] = 1.0,
+    points: Annotated[int, typer.Option("--points", min=3, help="Points along a side, odd.")] = 21,
+    trajectory: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trajectory", metavar="FILE", help="An earlier checkpoint to project; repeatable, oldest first."
+        ),
+    ] = None,
+    principal: Annotated[
+        bool, typer.Option("--principal", help="The plane of the trajectory instead of random directions.")
+    ] = False,
+    frozen: Frozen = False,
+    samples: Samples = None,
+    part: Part = "train",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the directions.")] = 0,
+    output: Output = Path("landscape"),
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """The loss over a plane through a model: filter-normalised directions, or the plane of its trajectory.
+
+    Interrupted, the same command goes on from the points it has.
+
+    \b
+    Example:
+      sharpscope surface RUN/checkpoint.safetensors --samples 1000 --points 21
+    """
+    from copy import deepcopy
+
+    from sharpscope.cli.printing import number, print_json
+    from sharpscope.cli.subject import load_subject, show_progress
+    from sharpscope.landscape import surface as take
+    from sharpscope.report.landscape import draw_surface, save_specification
+    from sharpscope.training import load_checkpoint
+
+    subject = load_subject(
+        model, checkpoint, data, option or [], data_dir, device, samples=samples, part=part
+    )
+    obj, path = subject.obj, []
+    for earlier in trajectory or []:
+        other = deepcopy(obj.model)
+        load_checkpoint(earlier, other)
+        named = dict(other.named_parameters())
+        path.append(obj.layout.join(named[n].detach().to(obj.dtype) for n in obj.layout.names))
+    output.mkdir(parents=True, exist_ok=True)
+    found = take(
+        obj,
+        radius=radius,
+        points=points,
+        directions="trajectory" if principal else "random",
+        trajectory=path or None,
+        batch_norm="frozen" if frozen else "recomputed",
+        seed=seed,
+        partial=output / "surface.partial.json",
+        progress=show_progress,
+    )
+    found.table().to_csv(output / "surface.csv", index=False)
+    places = None if found.trajectory is None else [(float(x), float(y)) for x, y in found.trajectory]
+    title = f"Loss around a model: {subject.dataset.name}, batch norm {found.protocol['batch_norm']}"
+    figures = save_specification(draw_surface(found.table(), places, title), output / "surface")
+    (output / "surface.partial.json").unlink(missing_ok=True)
+    centre = float(found.losses[points // 2, points // 2])
+    if json:
+        print_json(
+            {
+                "loss": centre,
+                "largest": float(found.losses.max()),
+                "explained": found.explained,
+                "lengths": list(found.lengths),
+                "protocol": dict(found.protocol),
+                "fingerprint": found.fingerprint,
+                "trajectory": places,
+                "points": found.table().to_dict("records"),
+                "figures": [str(f) for f in figures],
+                "notes": list(subject.dataset.notes),
+            }
+        )
+        return
+    print(f"loss {number(centre)} at the model, {number(float(found.losses.max()))} at most in the plane")
+    for note in subject.dataset.notes:
+        print(f"note: {note}")
+    if found.explained is not None:
+        print(f"the plane holds {100 * found.explained:.1f} % of the trajectory's squared distance")
+    print(f"table:  {output / 'surface.csv'}\nfigure: {figures[0]}")
