@@ -1,0 +1,96 @@
+"""λ_max where memory or time are short: all of CIFAR-10 within a budget, and along a training run.
+
+    python benchmarks/curvature_at_scale.py memory [--samples 50000] [--budget 2GiB] [--threads 2]
+    python benchmarks/curvature_at_scale.py track [--checkpoints 20] [--steps 25] [--threads 2]
+
+`memory` measures the trained VGG-11 on the given number of CIFAR-10 training images with graphs kept within the
+budget, and prints the peak resident memory beside what it was before. `track` follows λ_max of the Fashion-MNIST MLP
+(60 000 samples) along training, each search started from the last eigenvector, and prints the full products of each.
+Needs the data folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import psutil
+import torch
+from torch import nn
+
+from problems import trained
+from sharpscope import Objective
+from sharpscope.curvature import top_eigenvalues
+
+cross_entropy = nn.functional.cross_entropy
+GIB = 2**30
+
+
+def memory(samples: int, budget: str) -> None:
+    from sharpscope.data import DataConfig, load
+
+    model, _, _ = trained("vgg11")
+    train = load(DataConfig(name="cifar10")).train
+    x, y = train.inputs[:samples].contiguous(), train.targets[:samples]
+    del train
+    before = psutil.Process().memory_info().rss
+    began = time.perf_counter()
+    obj = Objective(model, cross_entropy, (x, y))
+    found = top_eigenvalues(obj, memory=budget)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        f"VGG-11, {obj.size} parameters, {samples} CIFAR-10 images (JPEG-compressed), graphs within {budget}"
+    )
+    print(f"λ_max {found.value:.6g} ± {found.error_estimates[0]:.1g}, converged {bool(found.converged[0])}")
+    print(f"{found.products} full products, {time.perf_counter() - began:.0f} s, chunks of {obj.chunk_size}")
+    print(f"resident: {before / GIB:.2f} GiB with model and data loaded, at most {peak / GIB:.2f} GiB in all")
+
+
+def track(checkpoints: int, steps: int) -> None:
+    model, x, y = trained("mlp")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    draws = torch.Generator().manual_seed(0)
+    start, products = None, []
+    for checkpoint in range(checkpoints):
+        began = time.perf_counter()
+        found = top_eigenvalues(Objective(model, cross_entropy, (x, y)), start=start)
+        products.append(found.products)
+        start = found.vectors
+        print(
+            f"checkpoint {checkpoint:2d}: λ_max {found.value:8.4f} ± {found.error_estimates[0]:.1g}, "
+            f"{found.products} full products, {time.perf_counter() - began:.1f} s",
+            flush=True,
+        )
+        model.train()
+        for _ in range(steps):
+            batch = torch.randint(len(x), (100,), generator=draws)
+            optimizer.zero_grad()
+            cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        model.eval()
+    print(f"mean {sum(products) / len(products):.2f} full products a checkpoint, {steps} steps apart")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    part = parser.add_subparsers(dest="part", required=True)
+    one = part.add_parser("memory")
+    one.add_argument("--samples", type=int, default=50_000)
+    one.add_argument("--budget", default="2GiB")
+    other = part.add_parser("track")
+    other.add_argument("--checkpoints", type=int, default=20)
+    other.add_argument("--steps", type=int, default=25)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.part == "memory":
+        memory(options.samples, options.budget)
+    else:
+        track(options.checkpoints, options.steps)
+
+
+if __name__ == "__main__":
+    main()
