@@ -1,0 +1,41 @@
+"""Every Python snippet of the pages on measures and the landscape runs, top to bottom."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["measures/perturbation.md", "measures/curvature.md", "landscape.md"])
+def test_the_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(snippets) >= 3
+    names: dict[str, object] = {"__name__": "snippets"}
+    for number, code in enumerate(snippets):
+        exec(compile(code, f"{page}, snippet {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", ["measures/perturbation.md", "landscape.md"])
+def test_the_pictures_are_there(page: str) -> None:
+    for target in re.findall(r"!\[.*?\]\((.+?)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_language_model_example_runs_at_a_smaller_size(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    example = ROOT.parent / "examples" / "language_model.py"
+    monkeypatch.setattr(sys, "argv", [str(example), "--width", "16", "--layers", "1", "--sequences", "16"])
+    runpy.run_path(str(example), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert shown.count("converged True") == 3
+    assert "1,008 predicted bytes" in shown
