@@ -39,3 +39,13 @@ def test_the_language_model_example_runs_at_a_smaller_size(
     shown = capsys.readouterr().out
     assert shown.count("converged True") == 3
     assert "1,008 predicted bytes" in shown
+
+
+def test_the_graph_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch_geometric")
+    example = ROOT.parent / "examples" / "graph_model.py"
+    monkeypatch.setattr(sys, "argv", [str(example)])
+    runpy.run_path(str(example), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert shown.count("converged True") == 3
+    assert "34 nodes" in shown

@@ -1,5 +1,6 @@
 """The page in a real browser: everything draws, works, fits and stays silent."""
 
+import json
 import os
 import shutil
 
@@ -155,4 +156,67 @@ def test_hostile_names_draw_and_run_nothing(visit):
         summary.click()
     assert tab.evaluate("document.documentElement.scrollWidth") == 360
     assert tab.locator("img").count() == 0
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")]
+)
+def test_a_report_with_every_kind_of_chart(visit, whole_page, width, scheme):
+    tab = visit(whole_page, width=width, scheme=scheme)
+    wait_until_drawn(tab)
+    drawn = tab.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#figures .plot')].map(p => [p.dataset.chart,"
+        " p.querySelectorAll('svg .mark-symbol path, svg .mark-line path, svg .mark-rect path').length]))"
+    )
+    kinds = ("fig1", "fig2", "fig3", "curves", "followed", "line", "plane", "weights")
+    assert {name for name in kinds if any(one.startswith(f"figure-{name}") for one in drawn)} == set(kinds)
+    assert min(drawn.values()) > 1
+    assert (
+        tab.locator("#figures .note").text_content() == "Not drawn: the runs that it draws are not done yet."
+    )
+    assert tab.locator("#claim-K1 dt").all_text_contents() == [
+        "Claimed",
+        "Measured",
+        "Training loss",
+        "Confounds",
+        "What would change it",
+    ]
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.complaints == []
+
+
+def test_every_figure_of_a_paper_saves_as_svg_png_and_csv(visit, whole_page):
+    tab = visit(whole_page)
+    wait_until_drawn(tab)
+    heads = {"SVG": b"<svg", "PNG": b"\x89PNG"}
+    for chart in tab.locator("#figures figure").all():
+        for kind in ("SVG", "PNG", "CSV"):
+            with tab.expect_download() as download:
+                chart.get_by_role("button", name="as " + kind).click()
+            with open(download.value.path(), "rb") as file:
+                content = file.read()
+            if kind in heads:
+                assert content.startswith(heads[kind])
+            else:
+                head, *body = content.decode().splitlines()
+                assert len(head.split(",")) > 2
+                assert len(body) > 3
+    assert tab.complaints == []
+
+
+def test_the_configuration_of_a_run_is_copied(visit, whole_page, tables):
+    tab = visit(whole_page)
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    run = tables[0]["run_id"].iloc[3]
+    tab.get_by_role("button", name=f"Copy the configuration of run {run}").click()
+    tab.wait_for_timeout(200)
+    assert tab.locator("#copied").text_content() in ("Configuration copied", "Configuration saved as a file")
+    if tab.locator("#copied").text_content() == "Configuration copied":
+        copied = tab.evaluate("navigator.clipboard.readText()")
+        assert json.loads(copied) == {"model": "mlp", "batch_size": int(tables[0]["batch_size"].iloc[3])}
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Save shown rows as CSV").click()
+    with open(download.value.path(), encoding="utf-8") as file:
+        assert file.read().splitlines()[4].startswith(f"{run},")
     assert tab.complaints == []

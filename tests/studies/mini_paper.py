@@ -52,6 +52,55 @@ name = "first"
 of = { seed = 0, lr = 0.2 }
 parameter = "first"
 bins = 7
+[[experiments.figures]]
+id = "fig1"
+title = "λ_max and test accuracy against the rate, with the line 2/η"
+x = "lr"
+y = ["lambda_max", "test_accuracy"]
+x_scale = "log"
+y_scale = "log"
+colour = "batch_size"
+line = "2/lr"
+[[experiments.figures]]
+id = "fig2"
+x = "lambda_max"
+y = "test_loss"
+x_scale = "log"
+colour = "lr/batch_size"
+[[experiments.figures]]
+id = "curves"
+table = "history"
+x = "epoch"
+y = "log10(train_loss)"
+colour = "lr"
+panel = "batch_size"
+[[experiments.figures]]
+id = "followed"
+table = "tracks"
+x = "epoch"
+y = "lambda_max"
+y_scale = "log"
+colour = "batch_size"
+line = "2/lr"
+[[experiments.figures]]
+id = "line"
+table = "landscapes"
+x = "alpha"
+y = ["loss", "accuracy"]
+colour = "seed"
+panel = "landscape"
+[[experiments.figures]]
+id = "plane"
+table = "surfaces"
+x = "x"
+y = "y"
+[[experiments.figures]]
+id = "weights"
+table = "histograms"
+x = "low"
+y = "count"
+y_scale = "log"
+colour = "batch_size"
 [[experiments.claims]]
 id = "X1"
 statement = "λ_max falls with the rate."

@@ -12,6 +12,7 @@ from sharpscope.errors import InputError
 from sharpscope.report.chart import Chart, RunColumns
 from sharpscope.report.charts import MeasureInfo, study_of
 from sharpscope.report.export import write_whole
+from sharpscope.report.paper_figures import PaperFigure, charts_of, draw_figures
 from sharpscope.report.theme import config
 
 FORMATS = ("svg", "png")
@@ -28,6 +29,7 @@ def save_figures(
     folder: Path | str,
     *,
     measure_info: MeasureInfo | None = None,
+    figures: Sequence[PaperFigure] = (),
     formats: Sequence[str] = FORMATS,
     resamples: int = 2000,
     seed: int = 0,
@@ -45,7 +47,7 @@ def save_figures(
     folder.mkdir(parents=True, exist_ok=True)
     return [
         write_whole(folder / f"{chart.id}.{form}", draw(chart, study.columns, form))
-        for chart in study.charts
+        for chart in [*charts_of(draw_figures(figures)), *study.charts]
         for form in formats
     ]
 

@@ -234,6 +234,23 @@
     });
   }
 
+  // Copying a run's configuration
+  const copied = document.getElementById("copied");
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-config]");
+    if (!button) return;
+    const own = page.configs.own[button.dataset.config];
+    const json = JSON.stringify({ ...page.configs.shared, ...own }, null, 2);
+    try {
+      await navigator.clipboard.writeText(json);
+      copied.textContent = "Configuration copied";
+    } catch { // no clipboard here: a file serves as well
+      save(`${button.dataset.config}.json`, json + "\n", "application/json");
+      copied.textContent = "Configuration saved as a file";
+    }
+    setTimeout(() => { copied.textContent = ""; }, 2500);
+  });
+
   // What is left is drawn while the reader reads, so that printing or searching finds it there.
   const idle = window.requestIdleCallback || ((then) => setTimeout(then, 50));
   const rest = () => {

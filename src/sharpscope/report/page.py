@@ -21,6 +21,7 @@ from sharpscope.report.charts import MeasureInfo, Study, study_of
 from sharpscope.report.findings import findings
 from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number, probability
 from sharpscope.report.outcomes import pick
+from sharpscope.report.paper_figures import PaperFigure, charts_of, draw_figures
 from sharpscope.report.run_table import run_table
 from sharpscope.report.theme import config
 from sharpscope.report.verdicts import verdict_rows
@@ -41,6 +42,8 @@ def build_page(
     notes: Sequence[str] = (),
     *,
     verdicts: Sequence[Verdict] = (),
+    figures: Sequence[PaperFigure] = (),
+    configs: Mapping[str, Mapping[str, object]] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> str:
@@ -52,7 +55,8 @@ def build_page(
     reported as held fixed. ``metadata``: ``study`` (the study file's text), ``command``, ``citation`` and
     ``version`` have their own places, every other entry is listed. ``measure_info``: per measure label its
     ``title``, ``symbol``, ``definition`` and ``unit``. ``notes``: caveats of the data, printed at the top.
-    ``verdicts``: what the runs say of the study's claims.
+    ``verdicts``: what the runs say of the study's claims. ``figures``: the figures in the paper's own axes.
+    ``configs``: each run's configuration by its id, to copy.
 
     The same arguments give the same bytes. Every text may hold anything at all: it is escaped. Raises
     `InputError` where a table lacks a column it needs.
@@ -70,6 +74,7 @@ def build_page(
     if len(named):
         named = named.assign(measure=named["measure"].map(dict(study.titles)))
     cautions = warnings(study.runs, named)
+    drawn = draw_figures(figures)
     found = findings(study.correlations, study.targets, study.titles)
     return environment.from_string(_package_file("template.html.j2")).render(
         title=title,
@@ -80,6 +85,8 @@ def build_page(
         fixed=_fixed(study),
         cautions=cautions,
         verdicts=verdict_rows(verdicts),
+        figures=drawn,
+        copyable=bool(configs),
         findings=found,
         study=study,
         info=measure_info,
@@ -93,12 +100,25 @@ def build_page(
         script=safe(script),
         hashes=" ".join(_hash(text) for text in (library, script)),
         data={
-            "charts": {chart.id: chart.for_page() for chart in study.charts},
+            "charts": {chart.id: chart.for_page() for chart in [*study.charts, *charts_of(drawn)]},
             "runs": dict(study.columns.columns),
             "headings": dict(study.columns.headings),
+            "configs": _configs(configs or {}),
             "themes": {"light": config("light"), "dark": config("dark")},
         },
     )
+
+
+def _configs(configs: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Return the settings that all runs share, and each run's own, by top-level key."""
+    listed = list(configs.values())
+    shared = {
+        key: value
+        for key, value in (listed[0] if listed else {}).items()
+        if all(key in one and one[key] == value for one in listed)
+    }
+    own = {run: {k: v for k, v in one.items() if k not in shared} for run, one in configs.items()}
+    return {"shared": shared, "own": own}
 
 
 def _facts(study: Study) -> list[tuple[str, str, str]]:

@@ -52,11 +52,12 @@ def write_report(tables: Tables, folder: Path, *, figures: bool = False) -> Path
     """
     from sharpscope.report import build_page, save_figures, save_tables
     from sharpscope.report.export import write_whole
+    from sharpscope.studies.paper_figures import paper_figures
 
     study = tables.study
     info: dict[str, Any] = study["measure_info"]
     parts = (tables.runs, tables.measures, tables.history, study["axes"])
-    verdicts = tables.verdicts
+    verdicts, figures_wanted = tables.verdicts, paper_figures(tables)
     page = build_page(
         title_of(tables),
         study["description"].strip(),
@@ -73,12 +74,14 @@ def write_report(tables: Tables, folder: Path, *, figures: bool = False) -> Path
         measure_info=info,
         notes=[note for note in (study["note"].strip(), *tables.notes) if note],
         verdicts=verdicts,
+        figures=figures_wanted,
+        configs=tables.configs,
     )
     with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save_tables(_export(tables, verdicts), folder / "tables")
         if figures:
-            save_figures(*parts, folder / "figures", measure_info=info)
+            save_figures(*parts, folder / "figures", measure_info=info, figures=figures_wanted)
         return write_whole(folder / "index.html", page.encode())
 
 

@@ -45,8 +45,9 @@ class Tables:
 
     ``runs`` has one row per published run, ``measures`` one per run and measure, ``history`` one per run and
     epoch, ``tracks`` one per run, measure and epoch at which it was taken; ``views`` holds what else the study
-    asked for: ``landscapes`` (one row per pair of runs and point), ``surfaces``, ``audits``, ``histograms``. Rows
-    follow the study's plan, so that the order in which workers finished does not show.
+    asked for: ``landscapes`` (one row per pair of runs and point), ``surfaces``, ``audits``, ``histograms``.
+    ``configs`` are the runs' whole configurations. Rows follow the study's plan, so that the
+    order in which workers finished does not show.
     """
 
     study: Record
@@ -57,6 +58,7 @@ class Tables:
     environment: dict[str, str]
     tracks: pd.DataFrame
     views: dict[str, pd.DataFrame]
+    configs: dict[str, Record]
 
     def results(self) -> pd.DataFrame:
         """Return the result table: one row per run, every measure's value and standard error as columns.
@@ -115,13 +117,15 @@ def _collect(store: Store, study: Record) -> Tables:
 
     notes: dict[str, None] = {}
     environment: dict[str, dict[str, None]] = {}
-    runs = []
+    runs: list[Record] = []
+    configs: dict[str, Record] = {}
     paths = store.paths()
     done = [planned for planned in study["runs"] if planned["id"] in paths]
     for planned in done:
         folder = paths[planned["id"]]
         outcome = read_json(folder / "outcome.json")
-        runs.append(_run_row(planned, read_json(folder / "config.json"), outcome))
+        configs[planned["id"]] = read_json(folder / "config.json")
+        runs.append(_run_row(planned, configs[planned["id"]], outcome))
         notes |= dict.fromkeys([outcome["data"]["standardisation"], *outcome["data"]["notes"]])
         for key, value in read_json(folder / "environment.json", drop="seconds").items():
             environment.setdefault(key, {})[str(value)] = None
@@ -148,6 +152,7 @@ def _collect(store: Store, study: Record) -> Tables:
         {key: ", ".join(values) for key, values in sorted(environment.items())},
         tracks,
         read_views(store, study, table),
+        configs,
     )
 
 

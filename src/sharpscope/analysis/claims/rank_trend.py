@@ -56,8 +56,8 @@ def mean_tau(
     if by_seed.clusters < 2:
         return by_seed
     reaches = {"seeds": by_seed.high - by_seed.value}
-    left_out = np.array([by_cluster(taus[:, i], of_cluster).mean() for i in range(1, taus.shape[1])])
-    left_out, count = left_out[np.isfinite(left_out)], len(names)
+    without = [by_cluster(taus[:, i], of_cluster) for i in range(1, taus.shape[1])]
+    left_out, count = np.array([means.mean() for means in without if len(means)]), len(names)
     if len(left_out) > 1:
         variance = (count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum())
         reaches["configurations"] = quantile(count, level) * sqrt(variance)

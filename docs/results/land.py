@@ -1,0 +1,136 @@
+"""Put the studies of a store under docs/results, and write the table of all claims anew.
+
+    python docs/results/land.py STORE [STORE ...]     add or replace the experiments that the stores hold
+    python docs/results/land.py                       only write README.md anew from what is here
+
+Each experiment gets a folder ``PAPER/EXPERIMENT-SCALE`` with ``results.csv`` (a row per run), ``verdicts.csv``, the
+figures in the paper's axes as SVG, and ``README.md`` with the command, the figures and every claim. Where a claim was
+judged at several scales, the table of all claims shows the largest.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from sharpscope.analysis.claims.verdict import verdicts_table
+from sharpscope.report.chart import RunColumns
+from sharpscope.report.export import csv_text
+from sharpscope.report.figures import draw
+from sharpscope.report.numbers import number
+from sharpscope.report.paper_figures import draw_figures
+from sharpscope.report.verdicts import verdict_rows
+from sharpscope.studies import collect_all, load_studies
+from sharpscope.studies.paper_figures import paper_figures
+from sharpscope.studies.records import command_of
+from sharpscope.studies.tables import Tables
+from sharpscope.sweep import Store
+
+HERE = Path(__file__).parent
+PAPERS = ("patriarca2024", "jastrzebski2018", "kaur2022", "hammoud2023", "coldenhoff2022", "adjudication")
+SCALES = ("paper", "laptop", "smoke")
+
+
+def land(tables: Tables) -> None:
+    """Write the folder of one experiment."""
+    record = tables.study
+    paper, _, experiment = record["key"].partition("/")
+    folder = HERE / paper / f"{experiment or 'pool'}-{record['scale']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    (folder / "results.csv").write_text(csv_text(_digits(tables.results())), encoding="utf-8")
+    verdicts = tables.verdicts
+    (folder / "verdicts.csv").write_text(csv_text(_digits(verdicts_table(verdicts))), encoding="utf-8")
+    lines = [f"# {record['key']}: {record['title']}", ""]
+    lines += [one + "\n" for one in (record["description"].strip(), record["note"].strip()) if one]
+    lines += [f"- {note}" for note in tables.notes] + [f"- {_done(tables)}", ""]
+    lines += ["```console", f"$ {command_of(record)} --store STORE", "$ sharpscope report STORE", "```", ""]
+    for figure in draw_figures(paper_figures(tables)):
+        lines += [f"## {figure.id}{f': {figure.title}' if figure.title else ''}", ""]
+        lines += [f"Not drawn: {figure.missing}.", ""] if figure.missing else []
+        for chart in figure.charts:
+            name = f"{chart.id.removeprefix('figure-')}.svg"
+            (folder / name).write_bytes(draw(chart, RunColumns({}, {}), "svg"))
+            lines += [f"![{chart.description}]({name})", ""]
+    lines += ["## Claims", ""]
+    for row in verdict_rows(verdicts):
+        lines += [f"**{row['id']}: {row['verdict']}.** {row['statement']}", ""]
+        lines += [f"- Measured: {row['effect']}. {row['reason']}" if row["effect"] else f"- {row['reason']}"]
+        lines += [f"- Training loss: {row['control']}"] if row["control"] else []
+        lines += [f"- Confound: {line}" for line in row["confounds"]]  # type: ignore[attr-defined]
+        lines += [f"- What would change it: {row['would_change']}"] if row["would_change"] else []
+        lines += [""]
+    (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _done(tables: Tables) -> str:
+    planned, done = len(tables.study["runs"]), len(tables.runs)
+    lost = int((tables.runs["status"] == "diverged").sum()) if done else 0
+    ends = "" if not done else f"; training losses {_range(tables.runs['train_loss'])}"
+    return f"{done} of {planned} runs done, {lost} of them diverged{ends}"
+
+
+def _range(values: pd.Series[float]) -> str:
+    return f"{number(float(values.min()))} to {number(float(values.max()))}"
+
+
+def _digits(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with floats to eight digits, which is what a reader's own machine will agree in."""
+    return table.apply(lambda c: c.map(lambda v: float(f"{v:.8g}")) if c.dtype == "float64" else c)
+
+
+def overview() -> str:
+    """Return the page of all claims from the folders that are here."""
+    lines = [(HERE / "preface.md").read_text(encoding="utf-8").rstrip(), ""]
+    for paper in PAPERS:
+        lines += [
+            f"## {paper}",
+            "",
+            "| claim | paper's statement | our effect, 95 % interval | verdict | scale | figures |",
+        ]
+        lines += ["|---|---|---|---|---|---|"]
+        for study in load_studies(paper, "paper"):
+            found = _best(paper, study.key.partition("/")[2] or "pool")
+            for claim in study.config.claims:
+                lines.append(_row(claim, *found))
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _best(paper: str, experiment: str) -> tuple[str, dict[str, dict[str, object]], Path | None]:
+    for scale in SCALES:
+        folder = HERE / paper / f"{experiment}-{scale}"
+        if (folder / "verdicts.csv").exists():
+            table = pd.read_csv(folder / "verdicts.csv", keep_default_na=False, na_values=[""])
+            rows = {str(row["id"]): {str(k): v for k, v in row.items()} for row in table.to_dict("records")}
+            return scale, rows, folder
+    return "", {}, None
+
+
+def _row(
+    claim: dict[str, object], scale: str, rows: dict[str, dict[str, object]], folder: Path | None
+) -> str:
+    row = rows.get(str(claim["id"]))
+    statement = str(claim["statement"]).replace("|", "\\|")
+    if row is None or folder is None:
+        return f"| {claim['id']} | {statement} | | not run | | |"
+    effect = ""
+    if not pd.isna(row["value"]):
+        effect = f"{row['effect']} {number(row['value'])}"
+        if not pd.isna(row["low"]):
+            effect += f" [{number(row['low'])}, {number(row['high'])}]"
+    link = f"[{folder.name}]({folder.parent.name}/{folder.name}/README.md)"
+    effect = re.sub(r"\|", r"\\|", effect)
+    return f"| {claim['id']} | {statement} | {effect} | {row['verdict']} | {scale} | {link} |"
+
+
+if __name__ == "__main__":
+    for given in sys.argv[1:]:
+        for one in collect_all(Store(Path(given))).values():
+            if len(one.runs):
+                land(one)
+    (HERE / "README.md").write_text(overview(), encoding="utf-8")
