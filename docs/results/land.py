@@ -10,13 +10,17 @@ judged at several scales, the table of all claims shows the largest.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from sharpscope.analysis.claims.verdict import verdicts_table
+from sharpscope.analysis.claims import Evidence, assess, read_claims
+from sharpscope.analysis.claims.verdict import Effect, verdicts_table
+from sharpscope.analysis.league import league
 from sharpscope.report.chart import RunColumns
 from sharpscope.report.export import csv_text
 from sharpscope.report.figures import draw
@@ -64,7 +68,85 @@ def land(tables: Tables) -> None:
         lines += [f"- Confound: {line}" for line in row["confounds"]]  # type: ignore[attr-defined]
         lines += [f"- What would change it: {row['would_change']}"] if row["would_change"] else []
         lines += [""]
+    if paper == "adjudication":
+        (folder / "batch.md").write_text(does_a_larger_batch_flatten(tables), encoding="utf-8")
+        lines += [
+            "[Does a larger batch flatten? By every measure, with and without the control](batch.md)",
+            "",
+        ]
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def does_a_larger_batch_flatten(tables: Tables) -> str:
+    """Return the page that asks it of every measure on the same models, with training loss held fixed and not.
+
+    By every measure the trend over batch size is judged like any claim: within each optimizer and rate.
+    """
+    evidence = Evidence(tables.results())
+    measures = list(dict.fromkeys(tables.measures["measure"]))
+    lines = [
+        "# Does a larger batch flatten?",
+        "",
+        f"The same models, every measure ({tables.study['key']}, scale {tables.study['scale']}).",
+        "",
+        tables.study["note"].strip(),
+        "",
+        "τ_b of the measure on the batch size, among runs of one optimizer and one learning rate: below 0 the larger",
+        "batch ends flatter, above 0 sharper. Intervals: 95 %, honest for the number of seeds. The last column holds",
+        "the training loss fixed; all runs stopped as soon as an epoch ended below the same loss, so what can still",
+        "vary is how far below.",
+        "",
+    ]
+    for title, where in (("SGD", {"optimizer": "sgd"}), ("Every optimizer", {})):
+        lines += [
+            f"## {title}",
+            "",
+            "| measure | τ_b on batch size | a larger batch | given training loss |",
+            "|---|---|---|---|",
+        ]
+        for measure in measures:
+            claim = {
+                "id": measure,
+                "statement": "A larger batch flattens.",
+                "kind": "trend",
+                "x": "batch_size",
+                "y": measure,
+                "direction": "falling",
+                "within": ["optimizer", "lr"],
+                "where": where,
+            }
+            (verdict,) = assess(read_claims([claim]), evidence, tables.study["scale"])
+            way = {"supported": "**flattens**", "contradicted": "**sharpens**"}.get(
+                verdict.verdict, verdict.verdict
+            )
+            partial = "" if verdict.control is None else verdict.control.note
+            if verdict.control is not None and verdict.control.partial is not None:
+                partial = _interval(verdict.control.partial)
+            effect = "" if verdict.effect is None else _interval(verdict.effect)
+            lines.append(f"| {measure} | {effect} | {way} | {partial} |")
+        lines.append("")
+    axes = [axis for axis in ("optimizer", "lr", "batch_size") if tables.runs[axis].nunique() > 1]
+    table = league(tables.results(), measures, axes)
+    lines += ["## Which measure predicts the generalisation gap?", ""]
+    lines += [
+        "| rank | measure | τ_b | granulated τ | partial τ given training loss |",
+        "|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        cells = [_cell(row, name) for name in ("tau", "granulated", "partial_tau")]
+        lines.append(
+            f"| {row['rank']} [{row['rank_low']}, {row['rank_high']}] | {row['measure']} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[Any, Any], name: str) -> str:
+    return _interval(Effect(name, row[name], row[f"{name}_low"], row[f"{name}_high"]))
+
+
+def _interval(effect: Effect) -> str:
+    ends = f" [{number(effect.low, 2)}, {number(effect.high, 2)}]" if math.isfinite(effect.low) else ""
+    return f"{number(effect.value, 2)}{ends}" if math.isfinite(effect.value) else "–"
 
 
 def _done(tables: Tables) -> str:

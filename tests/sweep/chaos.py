@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("chaos"))
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 6.0), help="seconds between kills")
+    parser.add_argument("--pause", type=float, nargs=2, default=(3.0, 8.0), help="seconds between kills")
     parser.add_argument("--dice", type=int, default=0)
     asked = parser.parse_args()
     shutil.rmtree(asked.folder, ignore_errors=True)
@@ -161,7 +161,8 @@ def main() -> None:
     )
     print(f"workers each; {toll.coordinators} of them and {toll.workers} workers killed with -9")
     print(f"processes left behind: {toll.left or 'none'}")
-    print(f"published by then: {len(store.published())} of {total} results")
+    amid = len(store.published())
+    print(f"published by then: {amid} of {total} results")
     begin = time.monotonic()
     subprocess.run(command("store", 2), check=True, capture_output=True)
     print(f"finished in {time.monotonic() - begin:.0f} s more: {len(store.published())} results")
@@ -189,7 +190,12 @@ def main() -> None:
     print(f"byte for byte the same (history without its seconds): {same}")
     sizes = all(len(store.published()) == total for store in (store, calm))
     sys.exit(
-        not (all(same.values()) and sizes and not (toll.left or twice_published(store) or left_behind(store)))
+        not (
+            0 < amid < total
+            and all(same.values())
+            and sizes
+            and not (toll.left or twice_published(store) or left_behind(store))
+        )
     )
 
 

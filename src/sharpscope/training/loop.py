@@ -27,7 +27,7 @@ def train(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[Row], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    checkpoint_every_s: float = 10.0,
+    checkpoint_every_s: float = 5.0,
 ) -> TrainingOutcome:
     """Train a model, in place, until a stopping rule holds, it diverges, or it is asked to stop.
 

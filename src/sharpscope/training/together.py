@@ -36,7 +36,7 @@ def train_together(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, Row], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    checkpoint_every_s: float = 10.0,
+    checkpoint_every_s: float = 5.0,
 ) -> list[TrainingOutcome]:
     """Train models at the same time, in place, each as `sharpscope.training.train` would; return their outcomes.
 
