@@ -124,7 +124,7 @@ def test_the_model_is_itself_again_afterwards() -> None:
 
     def failing() -> None:
         with FastKernels([model], CPU):
-            assert sum("forward" in vars(layer) for layer in model) == 4
+            assert sum("forward" in vars(layer) for layer in model) == 5
             model(torch.zeros(1))
 
     with pytest.raises(RuntimeError):
@@ -217,3 +217,38 @@ def test_convolutional_runs_in_company_have_their_own_bits(name: str) -> None:
         alone = make()
         train(run, data, alone)
         assert bits(alone) == bits(model)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("padding", [(0, 0), (2, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_of_grey_images_has_autograds_gradients(
+    stride: tuple[int, int], padding: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpscope.training.narrow_convolution._ENTRIES", 4000)  # several images at a time
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = nn.Conv2d(1, 7, (5, 3), stride, padding, bias=bias).double()
+    images = torch.randn(11, 1, 12, 9, generator=generator("grey"), dtype=torch.float64)
+    towards = torch.randn(layer(images).shape, generator=generator("towards"), dtype=torch.float64)
+
+    def gradients() -> list[Tensor]:
+        outputs = layer(images)
+        return [outputs, *torch.autograd.grad(outputs, list(layer.parameters()), towards)]
+
+    expected = gradients()
+    with FastKernels([layer], CPU):
+        found = gradients()
+        assert "Narrow" in type(layer(images).grad_fn).__name__
+        assert "Narrow" not in type(layer(images.clone().requires_grad_()).grad_fn).__name__
+    assert torch.equal(found[0], expected[0])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_other_convolutions_are_left_alone() -> None:
+    others = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 3, dilation=2), nn.Conv2d(1, 4, 3, padding="same")
+    )
+    with FastKernels([others], CPU):
+        assert not any("forward" in vars(layer) for layer in others)

@@ -241,7 +241,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path: Path) 
         child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        if kills < 6:
+        if kills < 6 or (len(set(reached)) < 4 and kills < 60):  # a busy machine takes fewer steps between
             time.sleep(chance.uniform(0.0, 0.1))
             child.send_signal(signal.SIGKILL)
         child.wait(timeout=120)
@@ -252,7 +252,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path: Path) 
         if saved.exists():  # and then it can be read, whatever the moment of the kill
             progress = read_metadata(saved)["progress"]
             reached.append(7 * len(progress["history"]) + progress["step"])
-    assert kills == 6
+    assert kills >= 6
     assert os.listdir(workspace) == ["progress.safetensors"]
     assert reached == sorted(reached)
     assert len(set(reached)) >= 4  # the kills fell at different steps

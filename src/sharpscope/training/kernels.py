@@ -9,12 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from sharpscope.training.narrow_convolution import narrow_convolution
 from sharpscope.training.normalised_pooling import normalised_poolings
 from sharpscope.training.pooling import max_pool, window_of
 
 
 class FastKernels:
-    """Within, layers of models on a CPU take faster ways: `normalised_poolings`, and `max_pool` elsewhere."""
+    """Within, layers of models on a CPU take faster ways: `narrow_convolution`, `normalised_poolings`, `max_pool`."""
 
     def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
         self._ways: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
@@ -23,6 +24,8 @@ class FastKernels:
                 for layer in model.modules():
                     if (window := window_of(layer)) is not None:
                         self._ways[layer] = partial(_pooled, window)
+                    elif (way := narrow_convolution(layer)) is not None:
+                        self._ways[layer] = way
             self._ways |= normalised_poolings(models)
 
     def __enter__(self) -> FastKernels:
