@@ -81,3 +81,4 @@ class Workspace:
     def _litter(self) -> Iterator[Path]:
         with suppress(OSError):
             yield from list(self._folder.glob(f".{FILE}.*.partial"))
+            yield from list(self._folder.glob(".tmp??????"))  # safetensors' own half-written files
