@@ -11,9 +11,9 @@ from scipy.stats import t
 from report.synthetic_figures import SETTINGS, figures, results
 from report.test_charts import _plain_ranges
 from sharpscope.report import PaperFigure
-from sharpscope.report.axes import label_or_dash
 from sharpscope.report.chart import RunColumns
 from sharpscope.report.figures import draw
+from sharpscope.report.numbers import number
 from sharpscope.report.paper_figures import draw_figures
 
 
@@ -82,7 +82,7 @@ def test_a_measured_x_makes_every_run_a_mark_and_no_mean(drawn, tables):
     assert len(rows(chart)) == np.isfinite(table["lambda_max"] + table["gap"]).sum()
     ratios = sorted(set((table["lr"] / table["batch_size"]).round(9)))
     domain = chart.spec["layer"][0]["encoding"]["color"]["scale"]["domain"]
-    assert domain == [label_or_dash(ratio) for ratio in ratios]
+    assert domain == [number(ratio) for ratio in ratios]  # three digits tell them apart
 
 
 def test_names_on_the_x_axis_stand_in_order(drawn):

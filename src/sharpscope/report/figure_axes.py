@@ -14,7 +14,7 @@ from sharpscope.analysis.claims.expression import evaluate_expression
 from sharpscope.analysis.resampling import Floats
 from sharpscope.report.axes import label, label_or_dash
 from sharpscope.report.chart import Spec
-from sharpscope.report.numbers import name_of
+from sharpscope.report.numbers import name_of, number
 from sharpscope.report.scales import Scale, grid_scale, is_numeric, log_ticks, scale_of
 from sharpscope.report.theme import LARGEST_RAMP
 
@@ -119,7 +119,9 @@ class Told:
             labels = rows[text].map(label_or_dash)
             return cls(text, field, tuple(sorted(labels.unique())), False), labels
         values = pd.Series(evaluate_expression(text, rows), index=rows.index).round(9)
-        labels = values.map(label_or_dash)
+        labels = values.map(number)
+        if text in rows.columns or labels.nunique() < values.nunique():
+            labels = values.map(label_or_dash)
         order = labels[values.sort_values(kind="stable").index].unique()  # missing ones last
         return cls(text, field, tuple(order), True), labels
 
