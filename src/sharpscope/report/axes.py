@@ -52,20 +52,30 @@ class Axis:
 
         ``lines`` makes the legend show strokes.
         """
-        legend: Spec = {"symbolOpacity": 1, "symbolType": "circle"}
-        if lines:
-            legend = {"symbolOpacity": 1, "symbolType": "stroke", "symbolStrokeWidth": 3}
         if self.numeric and len(self.labels) > LARGEST_RAMP:
             scale: Spec = {"type": "log" if self.scale.kind == "log" else "linear", "range": "ramp"}
             field = self.field + "n"
             return {"field": field, "type": "quantitative", "scale": scale, "title": self.name}
         kind = f"ramp{len(self.labels)}" if self.numeric else "category"
         scale = {"domain": self.labels, "range": kind}
-        return {"field": self.field, "type": "nominal", "scale": scale, "title": self.name, "legend": legend}
+        return {
+            "field": self.field,
+            "type": "nominal",
+            "scale": scale,
+            "title": self.name,
+            "legend": legend(lines),
+        }
 
     def shape(self) -> Spec:
         """Return the shape encoding, for up to six values."""
         return {"field": self.field, "type": "nominal", "scale": {"domain": self.labels}, "title": self.name}
+
+
+def legend(lines: bool) -> Spec:
+    """Return a colour legend, with strokes for lines and dots for points."""
+    if lines:
+        return {"symbolOpacity": 1, "symbolType": "stroke", "symbolStrokeWidth": 3}
+    return {"symbolOpacity": 1, "symbolType": "circle"}
 
 
 def label(value: object) -> str:

@@ -8,11 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 Spec = dict[str, Any]
 Column = list[Any]
 
 COLOUR = "@colour"
 """Stands in a specification where the encoding of the chosen colour axis goes."""
+
+
+MOST_POINTS = 12_000
+"""Points a chart of lines may hold; longer lines are thinned."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,18 @@ def unique_ids(charts: Sequence[Chart]) -> list[Chart]:
         again = seen[chart.id]
         found.append(chart if again == 1 else replace(chart, id=f"{chart.id}--{again}"))
     return found
+
+
+def points_for_each(lines: int) -> int:
+    """Return how many points each of so many lines may have, for a chart of `MOST_POINTS`."""
+    return max(20, MOST_POINTS // max(1, lines))
+
+
+def thinned(line: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return at most ``most`` rows of a line, evenly spaced, the first and the last among them."""
+    if len(line) <= most:
+        return line
+    return line.iloc[np.unique(np.linspace(0, len(line) - 1, most).round().astype(int))]
 
 
 def slug(text: str) -> str:

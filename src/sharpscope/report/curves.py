@@ -8,15 +8,12 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.report.axes import Axis
-from sharpscope.report.chart import COLOUR, Chart, Column, slug
+from sharpscope.report.chart import COLOUR, Chart, Column, points_for_each, slug, thinned
 from sharpscope.report.numbers import counted, name_of, number
 from sharpscope.report.scales import scale_of
 
 QUANTITIES = ("train_loss", "test_loss", "test_accuracy", "lr")
 """What is drawn over epochs, where the history has it; the learning rate only where a schedule moves it."""
-
-_POINTS = 12_000
-"""Points a chart may hold; longer histories are thinned evenly, each run keeping its first and last epoch."""
 
 
 def curves(history: pd.DataFrame, runs: pd.DataFrame, axes: Sequence[Axis]) -> list[Chart]:
@@ -43,14 +40,14 @@ def _curve(
     if not len(rows):
         return None
     title = name_of(quantity).capitalize()
-    keep = max(20, _POINTS // max(1, rows["run_id"].nunique()))
+    keep = points_for_each(rows["run_id"].nunique())
     data: dict[str, Column] = {"run": [], "x": [], "y": []}
-    thinned = False
+    cut = False
     for run_id, of_run in rows.groupby("run_id", sort=False):
         of_run = of_run.sort_values("epoch")
-        if len(of_run) > keep:
-            of_run = of_run.iloc[np.unique(np.linspace(0, len(of_run) - 1, keep).round().astype(int))]
-            thinned = True
+        thinner = thinned(of_run, keep)
+        cut |= len(thinner) < len(of_run)
+        of_run = thinner
         data["run"] += [position[str(run_id)]] * len(of_run)
         data["x"] += [int(epoch) for epoch in of_run["epoch"]]
         # Six digits are finer than a pixel and a third of the bytes.
@@ -88,7 +85,7 @@ def _curve(
     }
     about = f"{title} over epochs, one line for each of {counted(n, 'run')}"
     reach = f"It lies between {number(min(data['y']))} and {number(max(data['y']))}."
-    caption = f"At most {keep} epochs of each run are drawn." if thinned else ""
+    caption = f"At most {keep} epochs of each run are drawn." if cut else ""
     headings = {"run": "run", "x": "epoch", "y": name_of(quantity)}
     colours = {axis.name: axis.colour(lines=not single) for axis in axes}
     return Chart(

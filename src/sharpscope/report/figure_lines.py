@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.analysis.resampling import Floats
-from sharpscope.report.chart import Chart, Column, Spec
+from sharpscope.report.chart import Chart, Column, Spec, points_for_each, thinned
 from sharpscope.report.figure_axes import Side, Told, name_of_expression
 from sharpscope.report.numbers import counted
-
-_POINTS = 12_000
-"""Points a chart may hold; longer curves are thinned evenly, each keeping its first and last point."""
 
 
 def lines(
@@ -33,15 +30,13 @@ def lines(
     row: one dashed curve for each colour.
     """
     n = rows[each].nunique()
-    keep = max(20, _POINTS // max(1, n))
+    keep = points_for_each(n)
     data: dict[str, Column] = {name: [] for name in ("kind", "x", "y", "id")}
     if colour is not None:
         data["c"] = []
     reference = None if line is None else pd.Series(line, index=rows.index)
     for name, group in rows.groupby(each, sort=False):
-        group = group.sort_values("_x", kind="stable")
-        if len(group) > keep:
-            group = group.iloc[np.unique(np.linspace(0, len(group) - 1, keep).round().astype(int))]
+        group = thinned(group.sort_values("_x", kind="stable"), keep)
         kinds = ["run"] * len(group)
         if each == "pair":
             kinds = ["end" if value in (0.0, 1.0) else "run" for value in group["_x"]]
