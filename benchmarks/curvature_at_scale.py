@@ -2,11 +2,13 @@
 
     python benchmarks/curvature_at_scale.py memory [--samples 50000] [--budget 2GiB] [--threads 2]
     python benchmarks/curvature_at_scale.py track [--checkpoints 20] [--steps 25] [--threads 2]
+    python benchmarks/curvature_at_scale.py norms [--rtol 0.01] [--threads 2]
 
 `memory` measures the trained VGG-11 on the given number of CIFAR-10 training images with graphs kept within the
 budget, and prints the peak resident memory beside what it was before. `track` follows λ_max of the Fashion-MNIST MLP
 (60 000 samples) along training, each search started from the last eigenvector, and prints the full products of each.
-Needs the data folder.
+`norms` takes ‖H‖_F and the trace of that MLP to a relative standard error and prints the products they took. Needs
+the data folder.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import nn
 
 from problems import trained
 from sharpscope import Objective
-from sharpscope.curvature import top_eigenvalues
+from sharpscope.curvature import frobenius_norm, top_eigenvalues, trace
 
 cross_entropy = nn.functional.cross_entropy
 GIB = 2**30
@@ -66,10 +68,22 @@ def track(checkpoints: int, steps: int) -> None:
         for _ in range(steps):
             batch = torch.randint(len(x), (100,), generator=draws)
             optimizer.zero_grad()
-            cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+            cross_entropy(model(x[batch]), y[batch]).backward()
             optimizer.step()
         model.eval()
     print(f"mean {sum(products) / len(products):.2f} full products a checkpoint, {steps} steps apart")
+
+
+def norms(rtol: float) -> None:
+    model, x, y = trained("mlp")
+    for measure in (frobenius_norm, trace):
+        found = measure(Objective(model, cross_entropy, (x, y)), rtol=rtol)
+        assert found.stderr is not None
+        print(
+            f"{found.measure} {found.value:.6g}, standard error {found.stderr / abs(found.value):.2%}, "
+            f"{found.cost['products']:.0f} full products, {found.cost['seconds']:.0f} s",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -84,10 +98,14 @@ def main() -> None:
     other = part.add_parser("track")
     other.add_argument("--checkpoints", type=int, default=20)
     other.add_argument("--steps", type=int, default=25)
+    third = part.add_parser("norms")
+    third.add_argument("--rtol", type=float, default=0.01)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.part == "memory":
         memory(options.samples, options.budget)
+    elif options.part == "norms":
+        norms(options.rtol)
     else:
         track(options.checkpoints, options.steps)
 

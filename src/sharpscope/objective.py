@@ -3,13 +3,15 @@
     L(θ) = (1/N) Σ_b n_b · loss(model_θ(x_b), y_b)        N = Σ_b n_b
 
 Batches count by their number of samples. Everything is computed on detached views of the model's
-parameters and on copies of its buffers, so measuring leaves the model bit-identical.
+parameters and on copies of its buffers, so measuring leaves the model bit-identical. As long as an
+objective on the CPU lives, memory that is freed stays with the process (`sharpscope.allocation`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpscope.allocation import keep_freed_memory
 from sharpscope.batches import FixedBatches, cut, map_tensors, update_with_tensor
 from sharpscope.chunk_products import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
@@ -190,6 +193,8 @@ class Objective:
         self._batch_loss = batch_loss
         self.spent = Spent()
         self._n_samples: float | None = None
+        if self.device.type == "cpu":
+            weakref.finalize(self, keep_freed_memory())
 
     # -- the measured function ---------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sharpscope.allocation import freed_memory_kept
 from sharpscope.errors import InputError
 from sharpscope.training.compatible import group_key
 from sharpscope.training.engines import Engine, engine_for
@@ -113,7 +114,7 @@ class Group:
         # a compiler sees to kernels itself
         mended = [m.model for m in self.members if not m.config.compile]
         self._kernels = FastKernels(mended, self.device)
-        with reproducible(self.device), self._kernels:
+        with reproducible(self.device), freed_memory_kept(), self._kernels:
             try:
                 while going := [member for member in self.members if member.outcome is None]:
                     if not self._advance(going, should_stop):
