@@ -38,7 +38,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=256, n_positions=64, n_embd=arguments.width, n_layer=arguments.layers, n_head=4
+        vocab_size=256,
+        n_positions=64,
+        n_embd=arguments.width,
+        n_layer=arguments.layers,
+        n_head=4,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     model = GPT2LMHeadModel(config)
     batches = text_batches(arguments.sequences, 64, 4)
