@@ -23,7 +23,12 @@ def draw_line(table: pd.DataFrame, widths: Mapping[str, tuple[float, float]], ti
     ``table`` has columns alpha, loss, accuracy; ``widths`` labels intervals of α drawn under the curve, one per end.
     """
     rows = _rows(table)
-    x = {"field": "alpha", "type": "quantitative", "title": "α: 0 is the first model, 1 the second"}
+    x = {
+        "field": "alpha",
+        "type": "quantitative",
+        "title": "α: 0 is the first model, 1 the second",
+        "axis": {"tickCount": 7, "labelFlush": False},
+    }
     ends = {"values": [{"alpha": 0}, {"alpha": 1}]}
     rule = {
         "data": ends,
