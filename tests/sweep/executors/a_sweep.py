@@ -18,7 +18,7 @@ data = { name = "digits", train_samples = 400, test_samples = 200 }
 model = { name = "mlp", options = { hidden = [32] } }
 optimizer = { name = "sgd", lr = 0.1 }
 batch_size = 20
-stop = { epochs = 100 }
+stop = { epochs = 400 }
 [grid]
 seed = [0, 1, 2]
 "optimizer.lr" = [0.05, 0.1]
