@@ -47,6 +47,7 @@ def run(script: str, **environment: str) -> list[int]:
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     return [int(number) for number in done.stdout.split()]
 
@@ -102,3 +103,14 @@ def test_memory_is_kept_while_an_objective_lives_and_across_errors() -> None:
     del objective
     gc.collect()
     assert _KEEPER._holders == holders
+
+
+def test_a_finalizer_may_give_memory_back_while_its_own_thread_takes_hold_of_it() -> None:
+    (holders,) = run(
+        """
+        from sharpscope.allocation import _KEEPER
+        with freed_memory_kept(), _KEEPER._lock, freed_memory_kept():
+            print(_KEEPER._holders)
+        """
+    )
+    assert holders == 2

@@ -56,26 +56,23 @@ class Axis:
             scale: Spec = {"type": "log" if self.scale.kind == "log" else "linear", "range": "ramp"}
             field = self.field + "n"
             return {"field": field, "type": "quantitative", "scale": scale, "title": self.name}
-        kind = f"ramp{len(self.labels)}" if self.numeric else "category"
-        scale = {"domain": self.labels, "range": kind}
-        return {
-            "field": self.field,
-            "type": "nominal",
-            "scale": scale,
-            "title": self.name,
-            "legend": legend(lines),
-        }
+        return nominal_colour(self.field, self.labels, self.numeric, self.name, lines)
 
     def shape(self) -> Spec:
         """Return the shape encoding, for up to six values."""
         return {"field": self.field, "type": "nominal", "scale": {"domain": self.labels}, "title": self.name}
 
 
-def legend(lines: bool) -> Spec:
-    """Return a colour legend, with strokes for lines and dots for points."""
-    if lines:
-        return {"symbolOpacity": 1, "symbolType": "stroke", "symbolStrokeWidth": 3}
-    return {"symbolOpacity": 1, "symbolType": "circle"}
+def nominal_colour(field: str, labels: Sequence[str], ordered: bool, title: str, lines: bool) -> Spec:
+    """Return the encoding of a colour per label, a ramp where they are ordered; ``lines``: strokes in the legend."""
+    symbol: Spec = {"symbolType": "stroke", "symbolStrokeWidth": 3} if lines else {"symbolType": "circle"}
+    return {
+        "field": field,
+        "type": "nominal",
+        "scale": {"domain": list(labels), "range": f"ramp{len(labels)}" if ordered else "category"},
+        "title": title,
+        "legend": {"symbolOpacity": 1, **symbol},
+    }
 
 
 def label(value: object) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sharpscope.analysis.claims.expression import evaluate_expression
 from sharpscope.analysis.resampling import Floats
-from sharpscope.report.axes import label, label_or_dash, legend
+from sharpscope.report.axes import label, label_or_dash, nominal_colour
 from sharpscope.report.chart import Spec
 from sharpscope.report.numbers import name_of, number
 from sharpscope.report.scales import Scale, grid_scale, is_numeric, log_ticks, scale_of
@@ -133,17 +133,7 @@ class Told:
     def colour(self, *, lines: bool = False) -> Spec:
         """Return the colour encoding, a ramp where the values are numbers; ``lines``: the legend shows strokes."""
         ordered = self.numeric and len(self.labels) <= LARGEST_RAMP
-        scale = {
-            "domain": list(self.labels),
-            "range": f"ramp{len(self.labels)}" if ordered else "category",
-        }
-        return {
-            "field": self.field,
-            "type": "nominal",
-            "scale": scale,
-            "title": self.name,
-            "legend": legend(lines),
-        }
+        return nominal_colour(self.field, self.labels, ordered, self.name, lines)
 
 
 def _scale(values: list[float], wanted: Literal["linear", "log"], grid: bool) -> Scale:
