@@ -6,7 +6,7 @@
 
 `memory` measures the trained VGG-11 on the given number of CIFAR-10 training images with graphs kept within the
 budget, and prints the peak resident memory beside what it was before. `track` follows λ_max of the Fashion-MNIST MLP
-(60 000 samples) along training, each search started from the last eigenvector, and prints the full products of each.
+(60 000 samples) along training, each search started from the last one's result, and prints the full products of each.
 `norms` takes ‖H‖_F and the trace of that MLP to a relative standard error and prints the products they took. Needs
 the data folder.
 """
@@ -58,7 +58,7 @@ def track(checkpoints: int, steps: int) -> None:
         began = time.perf_counter()
         found = top_eigenvalues(Objective(model, cross_entropy, (x, y)), start=start)
         products.append(found.products)
-        start = found.vectors
+        start = found
         print(
             f"checkpoint {checkpoint:2d}: λ_max {found.value:8.4f} ± {found.error_estimates[0]:.1g}, "
             f"{found.products} full products, {time.perf_counter() - began:.1f} s",

@@ -10,6 +10,7 @@ from torch import nn
 from oracles.dense import dense
 from problems import PROBLEMS, Problem
 from sharpscope import InputError, NotConvergedWarning, Objective, top_eigenvalues
+from sharpscope.curvature.departure import observed
 from sharpscope.curvature.lanczos import lanczos
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
@@ -124,7 +125,79 @@ def test_a_subset_saves_full_products() -> None:
     assert e.value == pytest.approx(spectrum[0], rel=1e-3)
     assert e.products <= 5
     again = top_eigenvalues(obj, start=e.vectors)
-    assert again.products <= e.products + 1
+    assert again.products < e.products
+    assert top_eigenvalues(obj, start=again).products == 1
+
+
+def _drifting(
+    trial: int, rng: np.random.Generator, two_signs: bool = False
+) -> list[tuple[Objective, np.ndarray]]:
+    """Four checkpoints of one weighted least-squares problem, each with its spectrum."""
+    n, samples, drift = (
+        int(rng.integers(40, 100)),
+        int(rng.integers(3000, 9000)),
+        float(rng.choice([0.02, 0.1])),
+    )
+    q, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    x = (rng.standard_t([6, 30][trial % 2], size=(samples, n)) * np.sqrt(rng.gamma(0.5, 1.0, n) + 1e-3)) @ q.T
+    weights = rng.choice([-0.3, 1.0, 1.0], size=(samples, 1))
+    if two_signs:  # curved upward along one direction, downward along another
+        weights = np.sign((x @ q[:, :1]) ** 2 - (x @ q[:, 1:2]) ** 2)
+    checkpoints = []
+    for _ in range(4):
+        batch = torch.as_tensor(x), torch.as_tensor(weights)
+        model = nn.Linear(n, 1, bias=False).double()
+        obj = Objective(model, lambda o, t: (0.5 * t * o.square()).mean(), batch)
+        checkpoints.append((obj, np.linalg.eigvalsh((x * weights).T @ x / samples)[::-1]))
+        weights = weights * (1 + drift * rng.normal(size=weights.shape))
+        x = x @ (np.eye(n) + 0.3 * drift * rng.normal(size=(n, n)) / n**0.5)
+    return checkpoints
+
+
+def test_an_earlier_result_saves_products_along_a_drift_and_its_errors_hold() -> None:
+    rng = np.random.default_rng(7)
+    inside = flagged = products = alone = 0
+    for trial in range(12):
+        tol, start = 10 ** rng.uniform(-4, -2.5), None
+        for number, (obj, spectrum) in enumerate(_drifting(trial, rng)):
+            e = top_eigenvalues(obj, 1, tol=tol, seed=trial, start=start)
+            flagged += bool(e.converged[0])
+            inside += bool(e.converged[0]) and abs(e.value - spectrum[0]) <= e.error_estimates[0]
+            if number > 1:  # the first search was not told to observe
+                products += e.products
+                alone += top_eigenvalues(obj, 1, tol=tol, seed=trial).products
+            start = e
+    assert flagged >= 47
+    assert inside >= 0.99 * flagged
+    assert products < 0.75 * alone
+
+
+def test_both_ends_are_followed_apart() -> None:
+    start = None
+    for obj, spectrum in _drifting(0, np.random.default_rng(3), two_signs=True):
+        start = top_eigenvalues(obj, 1, "both", start=start)
+        np.testing.assert_allclose(start.values, spectrum[[0, -1]], rtol=1e-3)
+    assert set(start.departures) == {1.0, -1.0}
+
+
+def test_a_departure_is_symmetric_and_exact_where_it_was_seen() -> None:
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(30, 30, generator=g, dtype=torch.float64)
+    a = a + a.T
+    first, second = (
+        torch.linalg.qr(torch.randn(30, 2, generator=g, dtype=torch.float64))[0].T for _ in range(2)
+    )
+    one = observed(first, first @ a, None, 4)
+    both = observed(second, second @ a, one, 4)
+    for departure, rows in ((one, first), (both, second), (both, first)):
+        torch.testing.assert_close(departure(rows), rows @ a)
+    dense_e = both(torch.eye(30, dtype=torch.float64))
+    torch.testing.assert_close(dense_e, dense_e.T)
+    torch.testing.assert_close(both(first[0]), first[0] @ a)
+    assert torch.linalg.matrix_rank(dense_e) <= 8
+    torch.testing.assert_close(both.basis @ both.basis.T, torch.eye(4, dtype=torch.float64))
+    assert len(observed(second, second @ a, one, 3).basis) == 3
+    assert len(observed(first, first @ a, one, 4).basis) == 2  # nothing new in the older ones
 
 
 def test_magnitude_lists_a_pair_once_where_both_ends_meet() -> None:
@@ -166,6 +239,7 @@ def test_lanczos_basis_is_orthonormal_over_many_steps() -> None:
         ({"tol": float("nan")}, "tol"),
         ({"which": "top"}, "which"),
         ({"max_products": 0}, "max_products"),
+        ({"start": torch.ones(3)}, "start must hold"),
     ],
 )
 def test_bad_arguments(arguments: dict, sentence: str) -> None:

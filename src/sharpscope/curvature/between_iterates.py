@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.curvature.eigenvalues import top_eigenvalues
+from sharpscope.curvature.eigenvalues import Eigenpairs, top_eigenvalues
 from sharpscope.curvature.products import Memory
 from sharpscope.errors import InputError
 from sharpscope.objective import Objective
@@ -63,13 +63,14 @@ def between_iterates(
     positions = np.linspace(0.0, 1.0, points)
     values, errors = np.empty(points), np.empty(points)
     converged = np.empty(points, dtype=bool)
-    start, products = None, 0
+    start: Eigenpairs | None = None
+    products = 0
     for i, alpha in enumerate(positions):
         e = top_eigenvalues(
             obj.moved((1 - alpha) * here + alpha * there), 1, "largest", tol, seed, start=start, memory=memory
         )
         values[i], errors[i], converged[i] = e.value, e.error_estimates[0], e.converged[0]
-        start, products = e.vectors, products + e.products
+        start, products = e, products + e.products
     obj.spent.products += products
     protocol = {"points": points, "tol": tol, "seed": seed, **obj.protocol}
     return BetweenIterates(positions, values, errors, converged, products, protocol, obj.fingerprint)

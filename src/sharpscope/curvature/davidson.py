@@ -7,26 +7,30 @@ the start block and on one correction per pair and round, nowhere else (Morgan &
 1996 for the projected form).
 
 A leader is worth as much as it is accurate on the subset, where accuracy costs next to nothing: the search starts
-from leaders with a residual of a hundredth. Vectors from elsewhere (``start``, an earlier checkpoint's) replace the
-leaders that they resemble.
+from leaders with a residual of a hundredth. Where vectors from elsewhere (``start``, an earlier checkpoint's) nearly
+contain a leader, their part of it is taken instead: it was accurate on all the data. What that earlier search saw of
+the subset's departure from all the data (`sharpscope.curvature.departure`) is added to the subset's products.
 
 Errors. In the basis [V, V⊥] an outer eigenvalue is λ = θ + rᵀ(λ − D)⁻¹r exactly, with D = PAP. The solve yields the
 same expression with B for A, so rᵀt predicts what is still missing, far more sharply than ‖r‖²/gap, because most of
 a residual lies where D is small. Wherever the solve meets a direction along which B curves more than θ, that
-direction joins V instead: it may be an eigenvector that V has missed.
+direction joins V instead: it may be an eigenvector that V has missed. Where the prediction is too large to be left
+unchecked and small enough to be right, a second subset is asked for its own: how far the two are apart says how far
+either may be from the truth, and costs less than another product of all the data.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sharpscope.curvature.departure import Departure, observed
 from sharpscope.curvature.lanczos import Krylov, lanczos
 
 Operator = Callable[[Tensor], Tensor]
@@ -44,6 +48,16 @@ CLAIM = 0.3
 UNCHECKED = 3.0
 """Further factor on the first prediction, which no round has yet compared with what came."""
 
+OPINION, APART = 0.25, 3.0
+"""Where two subsets predict: no error below this share of the prediction or so many times their difference."""
+
+ALIKE = 0.97
+"""Share of a leader's square that vectors from elsewhere must hold for their part of it to take its place."""
+
+MATES, KNOWN_MATES, MOST_MATES = 0.2, 0.05, 3
+"""Vectors whose subset eigenvalue is within this share of the k-th join the start block, at most so many: the subset
+cannot tell which of them leads, but can do so better where its departure from all the data is known."""
+
 LEADER, NEXT = 0.01, 0.1
 """Residuals, relative to the largest, at which the subset's k leaders and the one after them are good enough."""
 
@@ -54,9 +68,15 @@ LOOK, MOST, LOOKS = 15, 2, 3
 """Most subset products of a second look, most directions it may add, and most such looks."""
 
 
+TINY = float(np.finfo(np.float64).tiny)
+
+
 @dataclass
 class Pairs:
-    """Ritz pairs of the full operator, the outermost first, what is known of their errors, and ‖A‖ about."""
+    """Ritz pairs of the full operator, the outermost first, what is known of their errors, and ‖A‖ about.
+
+    ``departure`` is what the full operator adds to the subset's, where a search was told to look.
+    """
 
     values: NDArray[np.float64]
     vectors: Tensor
@@ -64,6 +84,7 @@ class Pairs:
     errors: NDArray[np.float64]
     converged: NDArray[np.bool_]
     norm: float
+    departure: Departure | None = None
 
 
 @dataclass
@@ -83,17 +104,16 @@ class Subsets:
 class Settings:
     """How hard to look.
 
-    ``mates``: vectors whose subset eigenvalue is within this share of the k-th join the start block, since the subset
-    cannot tell which of them leads. ``inner``: subset products per solve. ``basis``: vectors kept before a restart.
+    ``inner``: subset products per solve. ``basis``: vectors kept before a restart.
+    ``observe``: whether to look at the end how the subset departs from all the data, for the next search.
     """
 
     k: int
     tol: float
     products: int
-    mates: float = 0.2
-    most_mates: int = 3
-    inner: int = 6
+    inner: int = 12
     basis: int = 40
+    observe: bool = False
 
 
 def davidson(
@@ -103,24 +123,31 @@ def davidson(
     settings: Settings,
     fresh: Callable[[], Tensor],
     spent: Callable[[], int],
+    departure: Departure | None = None,
 ) -> Pairs:
     """Return the k largest eigenpairs of ``full``.
 
     ``start`` (b, n) is a block to begin from (an earlier eigenvector, say), or empty (0, n). ``fresh()`` gives random
     vectors, ``spent()`` the full-data products spent so far; no round begins once it has reached
-    ``settings.products``.
+    ``settings.products``. ``departure`` is what an earlier search saw ``full`` add to ``subsets.solve``.
     """
     k, tol = settings.k, settings.tol
-    subset = subsets.solve
+    plain = subset = subsets.solve
+    if departure is not None:
+        subset = _sum(plain, departure)
+        subsets = replace(subsets, solve=subset)
     if subsets.none:  # what a search of the data itself has multiplied need not be multiplied again
         kept: list[Tensor] = []
         krylov = _search(lambda v: _kept(full(v), kept), _first(start, fresh()), settings, fresh)
         basis, images = krylov.basis, torch.stack(kept)
         norm = 0.0
     else:
-        leaders, norm = _subset_leaders(subsets, start, settings, fresh)
-        basis = _orthonormal(torch.cat([start, _unlike(leaders, start)]), start[:0])
+        mates = MATES if departure is None else KNOWN_MATES
+        leaders, norm = _subset_leaders(subsets, start, settings, mates, fresh)
+        basis = _orthonormal(_known_better(leaders, start), start[:0])
         images = full(basis)
+        if departure is not None and not departure.explains(basis, images - plain(basis)):
+            subset, departure = plain, None
     promised: NDArray[np.float64] | None = None  # what the last round said was missing of each value
     before: NDArray[np.float64] | None = None
     doubt = np.full(k, UNCHECKED)  # how much more the values have risen than was promised
@@ -151,6 +178,12 @@ def davidson(
             solved = _solve(subset, basis, remainder[j], float(values[j]), settings.inner)
             missing[j] = min(solved.missing, residuals[j])
             errors[j] = min(SAFETY * doubt[j] * missing[j], residuals[j])
+            if rounds == 0 and errors[j] > target[j] >= OPINION * missing[j] and not subsets.none:
+                other = _solve(subsets.look, basis, remainder[j], float(values[j]), settings.inner)
+                noise = float((remainder[j] - _off(plain(vectors[j]), basis)).norm())
+                share = max(OPINION, noise / min(solved.gap, other.gap))
+                agreed = max(share * missing[j], APART * abs(missing[j] - other.missing))
+                errors[j] = min(errors[j], agreed)
             errors[j] = max(errors[j], CLAIM * target[j]) + rounding
             if solved.steeper is not None:
                 additions.append(solved.steeper)
@@ -160,25 +193,23 @@ def davidson(
         if len(basis) == basis.shape[1]:  # the whole space: nothing is left out
             exact = np.full(k, rounding), np.ones(k, dtype=bool)
             return Pairs(values, vectors[:k], residuals[:k], *exact, norm)
-        if (
-            bool(converged.all())
-            and not additions
-            and len(theta) > k
-            and theta[k] + residuals[k] > theta[k - 1]
-        ):
-            solved = _solve(subset, basis, remainder[k], float(theta[k]), settings.inner // 2)
-            if solved.steeper is not None:
-                additions.append(solved.steeper)
-            elif theta[k] + SAFETY * float(doubt[-1]) * solved.missing > theta[k - 1]:  # it may yet overtake
-                additions.append(solved.correction)
         if bool(converged.all()) and not additions and looks < LOOKS:
             looks += 1
             last, value = vectors[k - 1], float(values[-1])
             noise = abs(float(last.double() @ subset(last).double()) - value)
             least = value - min(max(noise, BLUR * abs(value)), 0.5 * abs(value))
-            additions += _second_look(subsets.look, basis, least, fresh)
+            rival = False  # a runner-up not known well enough to be below
+            if len(theta) > k and theta[k] + residuals[k] > theta[k - 1]:
+                solved = _solve(subset, basis, remainder[k], float(theta[k]), settings.inner)
+                rival = theta[k] + SAFETY * float(doubt[-1]) * solved.missing > theta[k - 1]
+            additions += _second_look(subsets.look, vectors[:k] if rival else basis, least, fresh)
         if (bool(converged.all()) and not additions) or spent() >= settings.products:
-            return Pairs(values + missing, vectors[:k], residuals[:k], errors, converged, norm)
+            seen = None
+            if settings.observe and not subsets.none:
+                weights = _as(basis, s[:, : k + 1].T)
+                outer = weights @ basis
+                seen = observed(outer, weights @ images - plain(outer), departure, k + 1)
+            return Pairs(values + missing, vectors[:k], residuals[:k], errors, converged, norm, seen)
         block = _orthonormal(torch.stack(additions), basis)
         if len(block) == 0:
             block = _orthonormal(fresh()[None], basis)
@@ -206,11 +237,15 @@ def _second_look(subset: Operator, basis: Tensor, least: float, fresh: Callable[
 
 @dataclass
 class _Solved:
-    """A correction (n,), the improvement of θ that is still to come, and a direction steeper than θ if met."""
+    """A correction (n,), the improvement of θ that is still to come, and a direction steeper than θ if met.
+
+    ``gap`` is the smallest eigenvalue of θ − PBP as far as the steps show: how far the next eigenvalue lies below.
+    """
 
     correction: Tensor
     missing: float
-    steeper: Tensor | None
+    steeper: Tensor | None = None
+    gap: float = TINY
 
 
 def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, steps: int) -> _Solved:
@@ -223,7 +258,7 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
     t, p = torch.zeros_like(r), r
     first = dot = float(r.double() @ r.double())
     if first == 0:
-        return _Solved(r, 0.0, None)
+        return _Solved(r, 0.0)
     diagonal: list[float] = []  # of the Lanczos tridiagonal that conjugate gradients build
     off_diagonal: list[float] = []
     before = (0.0, 1.0)  # the last beta and alpha
@@ -245,7 +280,7 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
     off = off_diagonal[: len(diagonal) - 1]
     smallest = float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))[0])
     missing = float(residual.double() @ t.double()) + (new / smallest if smallest > 0 else math.inf)
-    return _Solved(t, missing, None)
+    return _Solved(t, missing, gap=max(smallest, TINY))
 
 
 def _kept(image: Tensor, kept: list[Tensor]) -> Tensor:
@@ -273,31 +308,37 @@ def _search(operator: Operator, first: Tensor, settings: Settings, fresh: Callab
 
 
 def _subset_leaders(
-    subsets: Subsets, start: Tensor, settings: Settings, fresh: Callable[[], Tensor]
+    subsets: Subsets, start: Tensor, settings: Settings, mates: float, fresh: Callable[[], Tensor]
 ) -> tuple[Tensor, float]:
     """Return the subset's leading eigenvectors (b, n), the k wanted and their mates, and its norm."""
     k, first = settings.k, _first(start, fresh())
     if len(start) == 0 and subsets.begin is not subsets.solve:
         krylov = _search(subsets.begin, first, settings, fresh)
-        few = krylov.ritz()[1][:, -k - settings.most_mates :].sum(axis=1)  # (m,)
+        few = krylov.ritz()[1][:, -k - MOST_MATES :].sum(axis=1)  # (m,)
         first = _first((_as(krylov.basis, few) @ krylov.basis)[None], first)
     krylov = _search(subsets.solve, first, settings, fresh)
     values, vectors, _ = krylov.ritz()
     values, vectors = values[::-1], vectors[:, ::-1]
     count = min(k, len(values))
     while (
-        count < min(len(values), k + settings.most_mates)
-        and values[count] >= values[min(k, len(values)) - 1] - settings.mates * abs(values[0])
+        count < min(len(values), k + MOST_MATES)
+        and values[count] >= values[min(k, len(values)) - 1] - mates * abs(values[0])
         and values[count] > 0.3 * values[0]
     ):
         count += 1
     return _as(krylov.basis, vectors[:, :count].T) @ krylov.basis, float(np.abs(values).max())
 
 
-def _unlike(leaders: Tensor, start: Tensor) -> Tensor:
-    """Return the leaders (b, n) that lie for the most part outside the span of ``start`` (a, n)."""
+def _known_better(leaders: Tensor, start: Tensor) -> Tensor:
+    """Return the leaders (b, n), each replaced by its part in the span of ``start`` (a, n) if that is nearly all."""
     known = _orthonormal(start, start[:0])
-    return leaders[(leaders @ known.T).square().sum(dim=1) < 0.5]
+    inside = (leaders @ known.T) @ known
+    alike = inside.square().sum(dim=1) > ALIKE
+    return torch.where(alike[:, None], inside, leaders)
+
+
+def _sum(one: Operator, other: Operator) -> Operator:
+    return lambda v: one(v) + other(v)
 
 
 def _as(like: Tensor, array: NDArray[np.float64]) -> Tensor:

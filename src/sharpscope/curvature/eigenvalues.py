@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.curvature.davidson import SMALL, Operator, Settings, Subsets, davidson
+from sharpscope.curvature.davidson import SMALL, Operator, Pairs, Settings, Subsets, davidson
+from sharpscope.curvature.departure import Departure
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.objective import Objective
@@ -43,7 +44,8 @@ class Eigenpairs:
         ‖H v − θ v‖ (k), θ = vᵀHv the Ritz value: some eigenvalue lies within this distance of it.
     error_estimates
         Estimates of the values' errors (k): twice what the last correction equation added, more where earlier rounds
-        rose by more than was promised, never more than the residual; never claimed to be below 0.3 tol.
+        rose by more than was promised; or, where two subsets predict what is missing, a quarter of that and at least
+        three times their difference. Never more than the residual, never claimed to be below 0.3 tol.
     converged
         Whether the error estimate is at most ``tol`` · |value| (k), after a second look at what may be missing.
     products
@@ -60,6 +62,7 @@ class Eigenpairs:
     seconds: float
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+    departures: Mapping[float, Departure] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def value(self) -> float:
@@ -84,7 +87,7 @@ def top_eigenvalues(
     seed: int = 0,
     *,
     max_products: int = 200,
-    start: Tensor | None = None,
+    start: Tensor | Eigenpairs | None = None,
     memory: Memory = None,
     matrix: Matrix = "hessian",
 ) -> Eigenpairs:
@@ -102,8 +105,8 @@ def top_eigenvalues(
     max_products
         Hessian-vector products after which no further round begins; an answer cut short is flagged and warned about.
     start
-        Vectors (size,) or (b, size) to start from beside the subset's own, such as the eigenvectors of an earlier
-        checkpoint.
+        An earlier checkpoint's result, or vectors (size,) or (b, size), to start from. A result also tells how the
+        subset of its search departed from all the data: with it the next search mostly takes one or two products.
     memory
         Budget for kept first-order graphs: bytes, "2GiB", or None for half of what is free.
     matrix
@@ -153,8 +156,16 @@ def top_eigenvalues(
 
     sign = -1.0 if which == "smallest" else 1.0
     first = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    earlier: Mapping[float, Departure] = {}
     if start is not None:
-        first = start.to(obj.device, obj.dtype).reshape(-1, obj.size)
+        vectors = start.vectors if isinstance(start, Eigenpairs) else start
+        if vectors.numel() == 0 or vectors.shape[-1] != obj.size:
+            raise InputError(
+                f"start must hold vectors of {obj.size} entries, one for each parameter, received the shape "
+                f"{tuple(vectors.shape)}; give an earlier result of this model"
+            )
+        first = vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
+        earlier = start.departures if isinstance(start, Eigenpairs) else {}
     ends = [1.0, -1.0] if which in ("magnitude", "both") else [sign]
     with ExitStack() as stack:
         room = budget(memory, obj.device)
@@ -170,8 +181,10 @@ def top_eigenvalues(
         solve = over(obj.sample(seed_of("part", seed, 0), SOLVE), 0.3, full)
         begin = over(solve.obj.sample(seed_of("part", seed, 0), BEGIN), 0.05, solve)
         look = over(obj.sample(seed_of("part", seed, 1)), 0.15, full)
-        settings = Settings(k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 6)
-        found = []
+        settings = Settings(
+            k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 12, observe=start is not None
+        )
+        found: list[Pairs] = []
         for end in ends:
             signed = {id(op): _signed(op, end) for op in (full, begin, solve, look)}
             of_begin, of_solve, of_look = (signed[id(op)] for op in (begin, solve, look))
@@ -181,7 +194,9 @@ def top_eigenvalues(
             def spent_here(at_start: int = at_start) -> int:
                 return obj.spent.products - at_start
 
-            found.append(davidson(signed[id(full)], subsets, first, settings, gaussian, spent_here))
+            found.append(
+                davidson(signed[id(full)], subsets, first, settings, gaussian, spent_here, earlier.get(end))
+            )
     values = np.concatenate([end * p.values for end, p in zip(ends, found, strict=True)])
     vectors = torch.cat([p.vectors for p in found])  # (k or 2k, size)
     residuals, errors = (
@@ -222,6 +237,7 @@ def top_eigenvalues(
             **obj.protocol,
         },
         fingerprint=obj.fingerprint,
+        departures={end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None},
     )
 
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sharpscope.curvature import top_eigenvalues
+from sharpscope.curvature import Eigenpairs, top_eigenvalues
 from sharpscope.errors import InputError, NonFiniteError, NotConvergedWarning
 from sharpscope.integrations.pace import Pace
 from sharpscope.integrations.trackers import Tracker
 from sharpscope.measures import average_direction_sharpness
 from sharpscope.objective import Objective
-from sharpscope.seeding import generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +28,6 @@ Row = dict[str, Any]
 
 GRADIENTS_AT_FIRST = 30
 """What the first measurement is expected to cost, in gradients on the probe set, before one has been timed."""
-
-NOISE = 0.1
-"""Length of a random addition to the last eigenvector (of length 1) where the next search starts: from an exact
-eigenvector a Krylov space cannot leave it, even when another has come to the top."""
 
 
 class SharpnessMonitor:
@@ -53,7 +48,7 @@ class SharpnessMonitor:
     radius, samples
         Of `sharpscope.average_direction_sharpness`. The directions are the same at every measurement.
     tol
-        Relative error at which λ_max counts as converged. Each search starts from the last eigenvector.
+        Relative error at which λ_max counts as converged. Each search starts from the last one's result.
     between
         Points between two successive iterates at which λ_max is taken as well, the ends among them, where the
         model has batch normalisation: there the curvature at an iterate says little, and its maximum over the
@@ -134,7 +129,7 @@ class SharpnessMonitor:
         self._pace.begin()
         normalised = any(hasattr(module, "running_mean") for module in objective.model.modules())
         self._points = between if normalised else 0
-        self._eigenvector: Tensor | None = None
+        self._found: Eigenpairs | None = None
         self._before: Tensor | None = None  # the iterate of a row that waits for the next one
         if share is not None:
             began = time.perf_counter()
@@ -234,21 +229,16 @@ class SharpnessMonitor:
         self.close()
 
     def _lambda_max(self) -> Row:
-        start = None
-        if self._eigenvector is not None:
-            noise = torch.randn(
-                self.objective.size,
-                generator=generator("monitor", self._seed, self.step),
-                dtype=torch.float64,
-            )
-            noise = (noise / torch.linalg.vector_norm(noise)).to(self._eigenvector)
-            start = self._eigenvector + NOISE * noise
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)  # the row says so
             found = top_eigenvalues(
-                self.objective, tol=self._tol, max_products=self._max_products, seed=self._seed, start=start
+                self.objective,
+                tol=self._tol,
+                max_products=self._max_products,
+                seed=self._seed,
+                start=self._found,
             )
-        self._eigenvector = found.vectors[0]
+        self._found = found
         return {
             "lambda_max": found.value,
             "lambda_max_error": float(found.error_estimates[0]),
@@ -264,7 +254,7 @@ class SharpnessMonitor:
         began = time.perf_counter()
         assert self._before is not None
         before, self._before = self._before, None
-        row, after, kept = self.rows[-1], self.objective.flat(), self._eigenvector
+        row, after, kept = self.rows[-1], self.objective.flat(), self._found
         highest = float("-inf")
         try:
             for alpha in torch.linspace(0, 1, self._points).tolist():
@@ -276,7 +266,7 @@ class SharpnessMonitor:
             row["between_iterates"] = highest
         except NonFiniteError as error:
             row["note"] = str(error)
-        self._eigenvector = kept
+        self._found = kept
         seconds = time.perf_counter() - began
         self._pace.paid(seconds, measurement=False)
         row["cost"] += seconds
