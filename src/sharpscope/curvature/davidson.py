@@ -151,6 +151,7 @@ def davidson(
     promised: NDArray[np.float64] | None = None  # what the last round said was missing of each value
     before: NDArray[np.float64] | None = None
     doubt = np.full(k, UNCHECKED)  # how much more the values have risen than was promised
+    uncorrected = not subsets.none  # on later residuals, which corrections have shaped, two subsets err alike
     looks = 0
     rounds = 0
     while True:
@@ -178,7 +179,7 @@ def davidson(
             solved = _solve(subset, basis, remainder[j], float(values[j]), settings.inner)
             missing[j] = min(solved.missing, residuals[j])
             errors[j] = min(SAFETY * doubt[j] * missing[j], residuals[j])
-            if rounds == 0 and errors[j] > target[j] >= OPINION * missing[j] and not subsets.none:
+            if uncorrected and errors[j] > target[j] >= OPINION * missing[j]:
                 other = _solve(subsets.look, basis, remainder[j], float(values[j]), settings.inner)
                 noise = float((remainder[j] - _off(plain(vectors[j]), basis)).norm())
                 share = max(OPINION, noise / min(solved.gap, other.gap))
@@ -193,6 +194,7 @@ def davidson(
         if len(basis) == basis.shape[1]:  # the whole space: nothing is left out
             exact = np.full(k, rounding), np.ones(k, dtype=bool)
             return Pairs(values, vectors[:k], residuals[:k], *exact, norm)
+        uncorrected = uncorrected and not additions
         if bool(converged.all()) and not additions and looks < LOOKS:
             looks += 1
             last, value = vectors[k - 1], float(values[-1])
