@@ -148,6 +148,14 @@ def davidson(
         images = full(basis)
         if departure is not None and not departure.explains(basis, images - plain(basis)):
             subset, departure = plain, None
+
+    def opinion(vector: Tensor, residual: Tensor, theta: float, solved: _Solved) -> float:
+        """Return the error of what a solve says is missing, by what a second subset says."""
+        other = _solve(subsets.look, basis, residual, theta, settings.inner)
+        noise = float((residual - _off(plain(vector), basis)).norm())
+        share = max(OPINION, noise / min(solved.gap, other.gap))
+        return max(share * solved.missing, APART * abs(solved.missing - other.missing))
+
     promised: NDArray[np.float64] | None = None  # what the last round said was missing of each value
     before: NDArray[np.float64] | None = None
     doubt = np.full(k, UNCHECKED)  # how much more the values have risen than was promised
@@ -180,11 +188,7 @@ def davidson(
             missing[j] = min(solved.missing, residuals[j])
             errors[j] = min(SAFETY * doubt[j] * missing[j], residuals[j])
             if uncorrected and errors[j] > target[j] >= OPINION * missing[j]:
-                other = _solve(subsets.look, basis, remainder[j], float(values[j]), settings.inner)
-                noise = float((remainder[j] - _off(plain(vectors[j]), basis)).norm())
-                share = max(OPINION, noise / min(solved.gap, other.gap))
-                agreed = max(share * missing[j], APART * abs(missing[j] - other.missing))
-                errors[j] = min(errors[j], agreed)
+                errors[j] = min(errors[j], opinion(vectors[j], remainder[j], float(values[j]), solved))
             errors[j] = max(errors[j], CLAIM * target[j]) + rounding
             if solved.steeper is not None:
                 additions.append(solved.steeper)
@@ -203,7 +207,11 @@ def davidson(
             rival = False  # a runner-up not known well enough to be below
             if len(theta) > k and theta[k] + residuals[k] > theta[k - 1]:
                 solved = _solve(subset, basis, remainder[k], float(theta[k]), settings.inner)
-                rival = theta[k] + SAFETY * float(doubt[-1]) * solved.missing > theta[k - 1]
+                room = theta[k - 1] - theta[k]
+                rival = SAFETY * float(doubt[-1]) * solved.missing > room
+                if rival and uncorrected and solved.missing < room:
+                    doubtful = opinion(vectors[k], remainder[k], float(theta[k]), solved)
+                    rival = solved.missing + doubtful > room
             additions += _second_look(subsets.look, vectors[:k] if rival else basis, least, fresh)
         if (bool(converged.all()) and not additions) or spent() >= settings.products:
             seen = None

@@ -44,8 +44,9 @@ class Eigenpairs:
         ‖H v − θ v‖ (k), θ = vᵀHv the Ritz value: some eigenvalue lies within this distance of it.
     error_estimates
         Estimates of the values' errors (k): twice what the last correction equation added, more where earlier rounds
-        rose by more than was promised; or, where two subsets predict what is missing, a quarter of that and at least
-        three times their difference. Never more than the residual, never claimed to be below 0.3 tol.
+        rose by more than was promised; or, where two subsets predict what is missing, at least three times their
+        difference and a quarter of the prediction, more where the next eigenvalue is near for the subset's noise.
+        Never more than the residual, never claimed to be below 0.3 tol.
     converged
         Whether the error estimate is at most ``tol`` · |value| (k), after a second look at what may be missing.
     products
