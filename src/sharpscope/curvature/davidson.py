@@ -104,8 +104,8 @@ class Subsets:
 class Settings:
     """How hard to look.
 
-    ``inner``: subset products per solve. ``basis``: vectors kept before a restart.
-    ``observe``: whether to look at the end how the subset departs from all the data, for the next search.
+    ``inner``: subset products per solve. ``basis``: vectors kept before a restart. ``observe``: whether to look
+    at the end how the subset departs from all the data, for the next search.
     """
 
     k: int
@@ -135,7 +135,6 @@ def davidson(
     plain = subset = subsets.solve
     if departure is not None:
         subset = _sum(plain, departure)
-        subsets = replace(subsets, solve=subset)
     if subsets.none:  # what a search of the data itself has multiplied need not be multiplied again
         kept: list[Tensor] = []
         krylov = _search(lambda v: _kept(full(v), kept), _first(start, fresh()), settings, fresh)
@@ -143,7 +142,7 @@ def davidson(
         norm = 0.0
     else:
         mates = MATES if departure is None else KNOWN_MATES
-        leaders, norm = _subset_leaders(subsets, start, settings, mates, fresh)
+        leaders, norm = _subset_leaders(replace(subsets, solve=subset), start, settings, mates, fresh)
         basis = _orthonormal(_known_better(leaders, start), start[:0])
         images = full(basis)
         if departure is not None and not departure.explains(basis, images - plain(basis)):
