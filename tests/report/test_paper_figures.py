@@ -125,6 +125,21 @@ def test_cells_of_a_surface_touch_and_outlines_hold_every_bin(drawn):
     assert {2.0, 9.0, 40.0, 50.0, 8.0, 1.0} <= set(first["y"])
 
 
+def test_a_figure_may_name_its_axes_legend_and_line(tables):
+    names = {"lr": "step size", "lambda_max": "top curvature", "batch_size": "images", "2/lr": "stable"}
+    told = {"colour": "batch_size", "line": "2/lr", "names": names, "settings": SETTINGS}
+    figure = PaperFigure("a", "", "results", results(*tables[:2]), "lr", ("lambda_max", "gap"), **told)
+    chart, other = draw_figures([figure])[0].charts
+    encoding = chart.spec["layer"][-1]["encoding"]
+    assert (chart.title, other.title) == (
+        "top curvature against step size",
+        "generalisation gap against step size",
+    )
+    assert [encoding[side]["title"] for side in ("x", "y")] == ["step size", "top curvature"]
+    assert encoding["color"]["title"] == "images"
+    assert chart.lines[1] == "dashed: stable"
+
+
 def test_what_cannot_be_drawn_says_why(drawn, tables):
     assert (drawn["later"].charts, drawn["later"].missing) == ((), "the runs that it draws are not done yet")
     table = results(*tables[:2])

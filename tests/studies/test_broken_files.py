@@ -40,6 +40,12 @@ CASES = {
     "missing key of a claim": ('direction = "falling"', "", "[[claims]]", ("'flatter'", "direction is missing")),
     "column of a claim": ('y = "lambda_max"\ndir', 'y = "sharp"\ndir', 'y = "sharp"', ("'sharp'", "lambda_max")),
     "scale of a figure": ('x_scale = "log"', 'x_scale = "logarithmic"', "x_scale =", ("figures.0.x_scale", "'log'")),
+    "name of what a figure does not draw": (
+        'line = "2/lr"',
+        'names = { lambda = "curvature" }',
+        "names =",
+        ("figures.0.names: names must be of what the figure draws: lr, lambda_max; take out lambda", "{'lambda'"),
+    ),
     "named value": ("batch_size = 16", 'batch_size = "$small"', "batch_size =", ("run.batch_size", "'$small'")),
     "scale of a study": ("[grid]", "[scales.tiny]\nrun.seed = 1\n[grid]", "[scales.tiny]", ("smoke", "'tiny'")),
     "track": ("[[figures]]", '[[tracks]]\nmeasure = "trace"\nevery = 0\n[[figures]]', "every", ("tracks.0.every",)),

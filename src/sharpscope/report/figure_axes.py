@@ -57,7 +57,7 @@ class Side:
     @classmethod
     def of(
         cls,
-        text: str,
+        name: str,
         values: pd.Series[Any],
         wanted: Literal["linear", "log"],
         *,
@@ -70,7 +70,6 @@ class Side:
         linear one.
         """
         listed = list(dict.fromkeys(values.tolist()))
-        name = name_of_expression(text)
         if not is_numeric(listed):
             order = tuple(map(str, listed))
             return cls(name, Scale("ordinal"), True, order)
@@ -107,28 +106,23 @@ class Side:
 class Told:
     """What colours or panels tell apart: an expression's values as labels in order, in a field of the chart."""
 
-    text: str
+    name: str
     field: str
     labels: tuple[str, ...]
     numeric: bool
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, text: str, field: str) -> tuple[Told, pd.Series[Any]]:
+    def of(cls, rows: pd.DataFrame, text: str, field: str, name: str) -> tuple[Told, pd.Series[Any]]:
         """Return what tells the rows apart, and each row's label; numbers agree to nine digits."""
         if text in rows.columns and not pd.api.types.is_numeric_dtype(rows[text]):
             labels = rows[text].map(label_or_dash)
-            return cls(text, field, tuple(sorted(labels.unique())), False), labels
+            return cls(name, field, tuple(sorted(labels.unique())), False), labels
         values = pd.Series(evaluate_expression(text, rows), index=rows.index).round(9)
         labels = values.map(number)
         if text in rows.columns or labels.nunique() < values.nunique():
             labels = values.map(label_or_dash)
         order = labels[values.sort_values(kind="stable").index].unique()  # missing ones last
-        return cls(text, field, tuple(order), True), labels
-
-    @property
-    def name(self) -> str:
-        """The name for readers."""
-        return name_of_expression(self.text)
+        return cls(name, field, tuple(order), True), labels
 
     def colour(self, *, lines: bool = False) -> Spec:
         """Return the colour encoding, a ramp where the values are numbers; ``lines``: the legend shows strokes."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sharpscope.analysis.resampling import Floats
 from sharpscope.report.chart import Chart, Column, Spec, points_for_each, thinned
-from sharpscope.report.figure_axes import Side, Told, name_of_expression
+from sharpscope.report.figure_axes import Side, Told
 from sharpscope.report.numbers import counted
 
 
@@ -46,7 +46,7 @@ def lines(
     what = "pair" if each == "pair" else "run"
     notes = [f"one line for each of {counted(n, what)}"]
     if line_name is not None:
-        notes.append(f"dashed: {name_of_expression(line_name)}")
+        notes.append(f"dashed: {line_name}")
     whole = {"tickMinStep": 1} if x.name == "epoch" else {}
     place = {"x": x.encoding("x", grid=False, **whole), "y": y.encoding("y")}
     told: Spec = {"color": colour.colour(lines=True)} if colour is not None else {}

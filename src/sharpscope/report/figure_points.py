@@ -11,7 +11,7 @@ import pandas as pd
 from sharpscope.analysis import summarise
 from sharpscope.analysis.resampling import Floats
 from sharpscope.report.chart import Chart, Column, Spec
-from sharpscope.report.figure_axes import Side, Told, name_of_expression
+from sharpscope.report.figure_axes import Side, Told
 from sharpscope.report.numbers import counted
 
 _SIDESTEP = 0.012
@@ -166,6 +166,5 @@ def _has_line(rows: pd.DataFrame, line: Floats) -> bool:
     )
 
 
-def _line_name(text: str, x: Side) -> str:
-    name = name_of_expression(text)
+def _line_name(name: str, x: Side) -> str:
     return f"equal to the {x.name}" if name == x.name else name

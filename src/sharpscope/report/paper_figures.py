@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ class PaperFigure:
     ``landscapes`` (a pair of runs and α), ``surfaces`` (a run and a point of the plane), ``histograms`` (a run and a
     bin). ``x``, ``y``, ``colour``, ``panel`` and ``line`` are columns of ``rows`` or arithmetic over them; ``where``
     selects rows. ``settings`` are the columns that the study set, not measured: over those, means are taken.
+    ``names`` says what readers are to call a column or expression; the others have the names of everywhere else.
     """
 
     id: str
@@ -47,6 +48,11 @@ class PaperFigure:
     y_scale: Literal["linear", "log"] = "linear"
     line: str | None = None
     settings: Collection[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, text: str) -> str:
+        """Return what readers are to call a column or expression."""
+        return self.names.get(text) or name_of_expression(text)
 
 
 @dataclass(frozen=True)
@@ -82,15 +88,15 @@ def _charts(figure: PaperFigure) -> list[Chart]:
     rows = _chosen(figure)
     colour = panel = None
     if figure.colour and figure.table != "surfaces":  # a surface's colour is a value
-        colour, rows["_c"] = Told.of(rows, figure.colour, "c")
+        colour, rows["_c"] = Told.of(rows, figure.colour, "c", figure.name(figure.colour))
     if figure.panel:
-        panel, rows["_p"] = Told.of(rows, figure.panel, "p")
+        panel, rows["_p"] = Told.of(rows, figure.panel, "p", figure.name(figure.panel))
     names = panel.labels[:_MOST_PANELS] if panel is not None and len(panel.labels) > 1 else (None,)
     found = []
     for y in figure.y:
         values = evaluate_expression(y, rows)
         if not np.isfinite(values).any():
-            raise InputError(f"no run has a finite value of {name_of_expression(y)} yet")
+            raise InputError(f"no run has a finite value of {figure.name(y)} yet")
         shared = rows.assign(_y=values)[np.isfinite(values)]
         for name in names:
             here = shared if name is None else shared[shared["_p"] == name]
@@ -115,7 +121,7 @@ def _chosen(figure: PaperFigure) -> pd.DataFrame:
     rows = rows.assign(_x=evaluate_expression(figure.x, rows))
     rows = rows.loc[np.isfinite(rows["_x"])]
     if not len(rows):
-        raise InputError(f"no run has a finite value of {name_of_expression(figure.x)} yet")
+        raise InputError(f"no run has a finite value of {figure.name(figure.x)} yet")
     return rows.reset_index(drop=True)
 
 
@@ -128,9 +134,9 @@ class _Names:
 
 def _named(figure: PaperFigure, y: str, panel: str | None) -> _Names:
     """Return a chart's id and title: y against x, and in which panel."""
-    heading = name_of_expression(y)
-    where = "" if panel is None or figure.panel is None else f", {name_of_expression(figure.panel)} {panel}"
-    x = "weight" if figure.table == "histograms" else name_of_expression(figure.x)
+    heading = figure.name(y)
+    where = "" if panel is None or figure.panel is None else f", {figure.name(figure.panel)} {panel}"
+    x = "weight" if figure.table == "histograms" else figure.name(figure.x)
     of = f"{figure.id} {y}" + ("" if panel is None else f" {panel}")
     return _Names(f"figure-{slug(of)}", f"{heading} against {x}{where}", heading)
 
@@ -138,24 +144,23 @@ def _named(figure: PaperFigure, y: str, panel: str | None) -> _Names:
 def _of_points(
     figure: PaperFigure, rows: pd.DataFrame, shared: pd.DataFrame, y: str, colour: Told | None, names: _Names
 ) -> list[Chart]:
-    x = Side.of(
-        figure.x, shared["_x"], figure.x_scale, grid=set(columns_of(figure.x)) <= set(figure.settings)
-    )
+    grid = set(columns_of(figure.x)) <= set(figure.settings)
+    x = Side.of(figure.name(figure.x), shared["_x"], figure.x_scale, grid=grid)
     line = None
     if figure.line is not None and not y.endswith("accuracy"):
         line = evaluate_expression(figure.line, rows)
-    side = Side.of(y, shared["_y"], _y_scale(figure, y), extra=line)
-    return [points(names.id, names.title, rows, x, side, colour, line, figure.line)]
+    side = Side.of(names.heading, shared["_y"], _y_scale(figure, y), extra=line)
+    return [points(names.id, names.title, rows, x, side, colour, line, _line_name(figure))]
 
 
 def _of_lines(
     figure: PaperFigure, rows: pd.DataFrame, shared: pd.DataFrame, y: str, colour: Told | None, names: _Names
 ) -> list[Chart]:
-    x = Side.of(figure.x, shared["_x"], figure.x_scale)
+    x = Side.of(figure.name(figure.x), shared["_x"], figure.x_scale)
     line = evaluate_expression(figure.line, rows) if figure.line is not None else None
-    side = Side.of(y, shared["_y"], _y_scale(figure, y), extra=line)
+    side = Side.of(names.heading, shared["_y"], _y_scale(figure, y), extra=line)
     each = "pair" if figure.table == "landscapes" else "run_id"
-    return [lines(names.id, names.title, rows, x, side, colour, each, line, figure.line)]
+    return [lines(names.id, names.title, rows, x, side, colour, each, line, _line_name(figure))]
 
 
 def _of_steps(
@@ -163,7 +168,8 @@ def _of_steps(
 ) -> list[Chart]:
     x = Side.of("weight", pd.concat([shared["low"], shared["high"]]), "linear")
     positive = shared[shared["_y"] > 0] if _y_scale(figure, y) == "log" else shared
-    return [steps(names.id, names.title, rows, x, Side.of(y, positive["_y"], _y_scale(figure, y)), colour)]
+    side = Side.of(names.heading, positive["_y"], _y_scale(figure, y))
+    return [steps(names.id, names.title, rows, x, side, colour)]
 
 
 def _of_cells(
@@ -182,6 +188,10 @@ def _of_cells(
 def _settings_of(group: pd.DataFrame, settings: Collection[str]) -> str:
     kept = [name for name in group.columns if name in set(settings)]
     return ", ".join(f"{name_of(name)} {label_or_dash(group[name].iloc[0])}" for name in kept)
+
+
+def _line_name(figure: PaperFigure) -> str | None:
+    return None if figure.line is None else figure.name(figure.line)
 
 
 def _y_scale(figure: PaperFigure, y: str) -> Literal["linear", "log"]:

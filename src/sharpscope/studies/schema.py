@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from sharpscope.errors import InputError
 from sharpscope.sweep import GridBlock
@@ -131,7 +139,7 @@ class FigureConfig(Setting):
     ``table`` names the rows: ``results`` (a point for each run), ``history`` and ``tracks`` (curves over epochs),
     ``landscapes`` (curves over α), ``surfaces``, ``histograms``. ``x`` and ``y`` are columns or arithmetic over
     them; several ``y`` stand side by side. ``colour`` and ``panel`` are columns that tell curves and panels apart,
-    ``line`` a reference curve such as ``2/lr``.
+    ``line`` a reference curve such as ``2/lr``. ``names`` says what readers are to call any of these.
     """
 
     id: str
@@ -145,6 +153,18 @@ class FigureConfig(Setting):
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log"] = "linear"
     line: str | None = None
+    names: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("names")
+    @classmethod
+    def _of_what_it_draws(cls, names: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        given = [info.data.get(key) or [] for key in ("x", "y", "colour", "panel", "line")]
+        drawn = [text for one in given for text in ([one] if isinstance(one, str) else one)]
+        if unknown := [text for text in names if text not in drawn]:
+            raise ValueError(
+                f"names must be of what the figure draws: {', '.join(drawn)}; take out {unknown[0]}"
+            )
+        return names
 
 
 class StudyConfig(Setting):
