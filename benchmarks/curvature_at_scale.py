@@ -1,35 +1,71 @@
 """λ_max where memory or time are short: all of CIFAR-10 within a budget, and along a training run.
 
-    python benchmarks/curvature_at_scale.py memory [--samples 50000] [--budget 2GiB] [--threads 2]
+    python benchmarks/curvature_at_scale.py memory [--samples 50000] [--budget 2GiB] [--threads 2] [--keep FOLDER]
     python benchmarks/curvature_at_scale.py track [--checkpoints 20] [--steps 25] [--threads 2]
     python benchmarks/curvature_at_scale.py norms [--rtol 0.01] [--threads 2]
 
 `memory` measures the trained VGG-11 on the given number of CIFAR-10 training images with graphs kept within the
-budget, and prints the peak resident memory beside what it was before. `track` follows λ_max of the Fashion-MNIST MLP
-(60 000 samples) along training, each search started from the last one's result, and prints the full products of each.
-`norms` takes ‖H‖_F and the trace of that MLP to a relative standard error and prints the products they took. Needs
-the data folder.
+budget, and prints the peak resident memory beside what it was before; with `--keep`, every product is written to a
+folder as it is done, and the same command goes on where it was stopped. `track` follows λ_max of the Fashion-MNIST
+MLP (60 000 samples) along training, each search started from the last one's result, and prints the full products of
+each. `norms` takes ‖H‖_F and the trace of that MLP to a relative standard error and prints the products they took.
+Needs the data folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import resource
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import torch
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from problems import trained
 from sharpscope import Objective
-from sharpscope.curvature import frobenius_norm, top_eigenvalues, trace
+from sharpscope.curvature import CurvatureProducts, frobenius_norm, top_eigenvalues, trace
 
 cross_entropy = nn.functional.cross_entropy
 GIB = 2**30
 
 
-def memory(samples: int, budget: str) -> None:
+def kept_in(folder: Path) -> Callable[[CurvatureProducts, Tensor], Tensor]:
+    """Return `CurvatureProducts.__call__` with products taken from a folder where they are there already.
+
+    Beside each stand the seconds it took and the peak resident memory when it was done.
+    """
+    multiply = CurvatureProducts.__call__
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def product(self: CurvatureProducts, block: Tensor) -> Tensor:
+        key = hashlib.sha256(self.obj.fingerprint.encode() + block.numpy().tobytes()).hexdigest()[:16]
+        file = folder / f"{key}.safetensors"
+        if file.exists():
+            self.obj.spent.products += 1 if block.ndim == 1 else len(block)
+            return load_file(file)["image"]
+        began = time.perf_counter()
+        image = multiply(self, block)
+        told = {"seconds": time.perf_counter() - began, "samples": self.obj.n_samples, "peak": peak()}
+        save_file({"image": image.contiguous()}, file.with_suffix(".part"))
+        file.with_suffix(".json").write_text(json.dumps(told))
+        file.with_suffix(".part").rename(file)
+        return image
+
+    return product
+
+
+def peak() -> int:
+    """Return the most memory that the process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory(samples: int, budget: str, keep: Path | None) -> None:
     from sharpscope.data import DataConfig, load
 
     model, _, _ = trained("vgg11")
@@ -39,14 +75,19 @@ def memory(samples: int, budget: str) -> None:
     before = psutil.Process().memory_info().rss
     began = time.perf_counter()
     obj = Objective(model, cross_entropy, (x, y))
+    if keep is not None:
+        CurvatureProducts.__call__ = kept_in(keep)  # type: ignore[assignment, method-assign]
     found = top_eigenvalues(obj, memory=budget)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds, most = time.perf_counter() - began, peak()
+    if keep is not None:
+        told = [json.loads(file.read_text()) for file in keep.glob("*.json")]
+        seconds, most = sum(one["seconds"] for one in told), max(one["peak"] for one in told)
     print(
         f"VGG-11, {obj.size} parameters, {samples} CIFAR-10 images (JPEG-compressed), graphs within {budget}"
     )
     print(f"λ_max {found.value:.6g} ± {found.error_estimates[0]:.1g}, converged {bool(found.converged[0])}")
-    print(f"{found.products} full products, {time.perf_counter() - began:.0f} s, chunks of {obj.chunk_size}")
-    print(f"resident: {before / GIB:.2f} GiB with model and data loaded, at most {peak / GIB:.2f} GiB in all")
+    print(f"{found.products} full products, {seconds:.0f} s{' of products in all sittings' if keep else ''}")
+    print(f"resident: {before / GIB:.2f} GiB with model and data loaded, at most {most / GIB:.2f} GiB in all")
 
 
 def track(checkpoints: int, steps: int) -> None:
@@ -96,6 +137,7 @@ def main() -> None:
     one = part.add_parser("memory", parents=[threads])
     one.add_argument("--samples", type=int, default=50_000)
     one.add_argument("--budget", default="2GiB")
+    one.add_argument("--keep", type=Path, metavar="FOLDER")
     other = part.add_parser("track", parents=[threads])
     other.add_argument("--checkpoints", type=int, default=20)
     other.add_argument("--steps", type=int, default=25)
@@ -104,7 +146,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.part == "memory":
-        memory(options.samples, options.budget)
+        memory(options.samples, options.budget, options.keep)
     elif options.part == "norms":
         norms(options.rtol)
     else:
