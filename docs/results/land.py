@@ -213,6 +213,8 @@ def _row(
 if __name__ == "__main__":
     for given in sys.argv[1:]:
         for one in collect_all(Store(Path(given))).values():
-            if len(one.runs):
+            if len(one.runs) == len(one.study["runs"]):
                 land(one)
+            else:
+                print(f"{one.study['key']} is left out: {_done(one)}", file=sys.stderr)
     (HERE / "README.md").write_text(overview(), encoding="utf-8")
