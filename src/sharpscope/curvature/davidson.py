@@ -201,7 +201,7 @@ def davidson(
         if bool(converged.all()) and not additions and looks < LOOKS:
             looks += 1
             last, value = vectors[k - 1], float(values[-1])
-            noise = abs(float(last.double() @ plain(last).double()) - value)
+            noise = abs(float(last.double() @ subset(last).double()) - value)
             least = value - min(max(noise, BLUR * abs(value)), 0.5 * abs(value))
             rival = False  # a runner-up not known well enough to be below
             if len(theta) > k and theta[k] + residuals[k] > theta[k - 1]:

@@ -47,7 +47,7 @@ def lines(
     notes = [f"one line for each of {counted(n, what)}"]
     if line_name is not None:
         notes.append(f"dashed: {line_name}")
-    whole = {"tickMinStep": 1} if x.name == "epoch" else {}
+    whole = {"tickMinStep": 1} if (rows["_x"] % 1 == 0).all() else {}
     place = {"x": x.encoding("x", grid=False, **whole), "y": y.encoding("y")}
     told: Spec = {"color": colour.colour(lines=True)} if colour is not None else {}
     mark = {
