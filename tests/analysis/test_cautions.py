@@ -45,6 +45,19 @@ def test_unequal_losses_state_their_spread():
     assert "from 0.001 to 0.11, a factor of 110" in caution.text
 
 
+def test_runs_that_learned_nothing_are_named():
+    runs, long = tables()
+    runs["constant_loss"] = 2.3
+    assert kinds(runs, long) == []
+    runs.loc[2, "train_loss"], runs.loc[4, "train_loss"] = 2.29, 2.0
+    first = warnings(runs, long)[0]
+    assert first.kind == "untrained"
+    assert first.run_ids == ("r2",)
+    assert first.text.startswith("1 of 24 finished runs learned next to nothing")
+    runs["constant_loss"] = np.nan  # a store written before it was recorded
+    assert "untrained" not in kinds(runs, long)
+
+
 def test_a_zero_training_loss_has_no_factor():
     runs, long = tables()
     runs.loc[0, "train_loss"] = 0.0

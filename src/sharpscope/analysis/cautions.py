@@ -16,6 +16,9 @@ FEW_CONFIGURATIONS = 10
 UNEQUAL_LOSSES = 1.5
 """Training losses whose largest is this many times the smallest are called unequal."""
 
+UNTRAINED = 0.95
+"""A training loss beyond this share of the best constant answer's is that of a run that learned next to nothing."""
+
 
 @dataclass(frozen=True)
 class Caution:
@@ -24,6 +27,7 @@ class Caution:
     kind: Literal[
         "diverged",
         "nothing finished",
+        "untrained",
         "not converged",
         "missing",
         "unequal losses",
@@ -45,7 +49,12 @@ def warnings(runs: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
     found = [*_divergence(runs)]
     done = runs[finished(runs)]
     if len(done):
-        found += [*_unequal_losses(done), *_convergence(done, measures), *_missing(done, measures)]
+        found += [
+            *_untrained(done),
+            *_unequal_losses(done),
+            *_convergence(done, measures),
+            *_missing(done, measures),
+        ]
         found += _sample_size(done)
     return found
 
@@ -71,6 +80,26 @@ def _divergence(runs: pd.DataFrame) -> list[Caution]:
         text = "Every run diverged, so there is nothing to correlate: try a smaller learning rate."
         found.append(Caution("nothing finished", text))
     return found
+
+
+def untrained(runs: pd.DataFrame) -> np.ndarray:
+    """Return which runs learned next to nothing: their loss hardly less than the best constant answer's."""
+    if not {"train_loss", "constant_loss"} <= set(runs.columns):
+        return np.zeros(len(runs), dtype=bool)
+    loss, constant = (pd.to_numeric(runs[name]).to_numpy(float) for name in ("train_loss", "constant_loss"))
+    return np.asarray(loss > UNTRAINED * constant)  # false where either is missing
+
+
+def _untrained(done: pd.DataFrame) -> list[Caution]:
+    bad = done[untrained(done)]
+    if not len(bad):
+        return []
+    text = (
+        f"{_of(len(bad), len(done), 'finished run')} learned next to nothing: the training loss is no more than "
+        f"{1 - UNTRAINED:.0%} below that of one answer to every sample. What holds among untrained networks says "
+        "nothing of minima: train longer, or at another learning rate."
+    )
+    return [Caution("untrained", text, tuple(bad["run_id"].astype(str)))]
 
 
 def _unequal_losses(done: pd.DataFrame) -> list[Caution]:

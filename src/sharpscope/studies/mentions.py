@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from sharpscope.studies.library import Study
 
 METRICS = tuple(f"{part}_{what}" for part in ("train", "validation", "test") for what in ("loss", "accuracy"))
+OUTCOMES = (*METRICS, "constant_loss")
+"""What is known of a run at its end, in numbers: its losses and accuracies, and the best constant answer's loss."""
 
 _ALWAYS = (
-    *("run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "gap", *METRICS),
+    *("run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "gap", *OUTCOMES),
     *("epoch", "epoch_lr", "epoch_loss", "epoch_accuracy", "seconds"),
 )
 _OF_VIEWS = {

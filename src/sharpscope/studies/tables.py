@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import InputError
+from sharpscope.studies.mentions import OUTCOMES
 from sharpscope.studies.reading import read_json, stack_parquet
 from sharpscope.studies.records import Record, folder_of, read_records
 from sharpscope.studies.view_tables import read_views
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from sharpscope.analysis.claims.verdict import Verdict
 
-METRICS = [f"{part}_{what}" for part in ("train", "validation", "test") for what in ("loss", "accuracy")]
 MEASURE_COLUMNS = {
     "run_id": "str",
     "measure": "str",
@@ -175,7 +175,7 @@ def _run_row(planned: dict[str, Any], config: dict[str, Any], outcome: dict[str,
     for name, value in planned["settings"].items():
         if name not in row:
             row[name] = value if isinstance(value, int | float | str | None) else json.dumps(value)
-    return row | {key: outcome.get(key) for key in METRICS}
+    return row | {key: outcome.get(key) for key in OUTCOMES}
 
 
 def _runs_table(rows: list[dict[str, Any]], axes: list[str]) -> pd.DataFrame:
@@ -183,10 +183,10 @@ def _runs_table(rows: list[dict[str, Any]], axes: list[str]) -> pd.DataFrame:
 
     first = ["run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "data", "model"]
     table = pd.DataFrame(
-        rows, columns=None if rows else [*first, "optimizer", "lr", "batch_size", "seed", *METRICS]
+        rows, columns=None if rows else [*first, "optimizer", "lr", "batch_size", "seed", *OUTCOMES]
     )
-    for metric in METRICS:
-        table[metric] = table[metric].astype("float64")
+    for column in OUTCOMES:
+        table[column] = table[column].astype("float64")
     table["gap"] = table["test_loss"] - table["train_loss"]
     return table
 

@@ -94,6 +94,8 @@ def publish_run(
     import torch
 
     from sharpscope.training import save_checkpoint
+    from sharpscope.training.losses import constant_loss
+    from sharpscope.training.preconditions import resolved_loss
 
     result = {
         "status": outcome.status,
@@ -102,6 +104,7 @@ def publish_run(
         "parameters": sum(p.numel() for p in model.parameters()),
         "train_samples": len(dataset.train),
         **outcome.final,
+        "constant_loss": constant_loss(resolved_loss(config, dataset), dataset.train.targets),
         "data": {"standardisation": dataset.standardisation, "notes": list(dataset.notes)},
     }
     environment = {

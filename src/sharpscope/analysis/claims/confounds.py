@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from sharpscope.analysis.cautions import UNEQUAL_LOSSES
+from sharpscope.analysis.cautions import UNEQUAL_LOSSES, UNTRAINED, untrained
 from sharpscope.analysis.claims.control import extent, last_of_each
 from sharpscope.analysis.claims.expression import evaluate_expression
 from sharpscope.analysis.claims.finding import Finding
@@ -27,6 +27,7 @@ def confounds(finding: Finding, cluster: str) -> tuple[str, ...]:
     return (
         *finding.notes,
         *_divergence(finding.selected),
+        *_untrained(runs),
         *_unequal_losses(finding, runs),
         *_stopping(runs),
         *_seeds(finding.clusters, cluster, runs),
@@ -47,6 +48,14 @@ def _divergence(selected: pd.DataFrame) -> Iterator[str]:
         if lost:
             text += f"; {lost} setting{'' if lost == 1 else 's'} never finished"
     yield f"{text}."
+
+
+def _untrained(runs: pd.DataFrame) -> Iterator[str]:
+    if bad := int(untrained(runs).sum()):
+        yield (
+            f"{bad} of {len(runs)} runs learned next to nothing: their training loss is no more than "
+            f"{1 - UNTRAINED:.0%} below that of one answer to every sample."
+        )
 
 
 def _unequal_losses(finding: Finding, runs: pd.DataFrame) -> Iterator[str]:
