@@ -1,6 +1,7 @@
 """λ_max to a true relative error of 1e-3: sharpscope beside PyHessian, hessian-eigenthings and curvlinops with eigsh.
 
-    python benchmarks/eigenvalues.py [mlp lenet5 vgg11 resnet56] [--repeats 3] [--threads 2] [--profile]
+    python benchmarks/eigenvalues.py [mlp lenet5 vgg11 resnet56] [--repeats 3] [--threads 2] [--keep FOLDER]
+    python benchmarks/eigenvalues.py --profile [PROBLEM ...]
 
 Needs the extra `benchmark` and the data folder. (curvlinops brings a torchvision that may not match a CPU-only torch;
 where `transformers` then fails to import, uninstall torchvision, which nothing here uses.)
@@ -11,17 +12,23 @@ error gets the smallest number of steps that suffices, found beforehand and not 
 reference, which begins at its start vector; PyHessian, whose own rule looks at the change of a value that creeps, by
 trying, for at most three times as long as the fastest peer takes. What does not reach the error is printed with what
 it reached. A peer whose first turn takes over twice the fastest peer's takes no other.
+
+The large networks take hours. With `--keep` the reference and every turn are written into a folder as soon as they
+are done, and the same command, interrupted anywhere and started again, goes on with the next turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +71,26 @@ class Problem:
         return abs(value / self.reference - 1)
 
 
-def refer(problem: Problem) -> None:
+class Kept:
+    """What is known already, by name: in a file, where one is wanted, written anew after every addition."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self.known: dict[str, Any] = json.loads(file.read_text()) if file and file.exists() else {}
+
+    def get(self, name: str, find: Callable[[], Any]) -> Any:
+        """Return what is known under a name, found now if it is not."""
+        if name not in self.known:
+            self.known[name] = find()
+            if self.file:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                half = self.file.with_suffix(".half")
+                half.write_text(json.dumps(self.known, indent=2))
+                half.replace(self.file)
+        return self.known[name]
+
+
+def refer(problem: Problem) -> dict[str, float]:
     """Find λ_max by plain Lanczos, its error by Kato and Temple at most 1e-6, and the steps that 1e-3 takes."""
     obj = Objective(problem.model, cross_entropy, (problem.x, problem.y))
     draws = torch.Generator().manual_seed(12345)
@@ -82,12 +108,13 @@ def refer(problem: Problem) -> None:
     start = torch.randn(obj.size, generator=torch.Generator().manual_seed(THEIR_SEED))
     with CurvatureProducts(obj) as product:
         values, _, _ = lanczos(product, start, MOST_STEPS, fresh, done).ritz()
-    problem.reference = float(values[-1])
-    problem.steps = next(i + 1 for i, value in enumerate(outermost) if problem.error(value) <= TARGET)
-    print(
-        f"  reference λ_max {values[-1]:.6g}, λ₂ {values[-2]:.6g}, λ_min {values[0]:.4g}, {len(values)} steps",
-        flush=True,
-    )
+    return {
+        "value": float(values[-1]),
+        "second": float(values[-2]),
+        "least": float(values[0]),
+        "steps": len(values),
+        "enough": next(i + 1 for i, v in enumerate(outermost) if abs(v / values[-1] - 1) <= TARGET),
+    }
 
 
 def sharpscope(problem: Problem, seed: int) -> tuple[float, str]:
@@ -117,13 +144,10 @@ def _their_computer(problem: Problem):  # type: ignore[no-untyped-def]
     return hessian(problem.model, nn.CrossEntropyLoss(), cuda=False, **samples)
 
 
-def pyhessian(problem: Problem, steps: int) -> Callable[[], tuple[float, str]]:
-    def run() -> tuple[float, str]:
-        values, _ = _their_computer(problem).eigenvalues(maxIter=steps, tol=0.0)
-        problem.model.zero_grad(set_to_none=True)
-        return float(values[0]), f"{steps} power iterations"
-
-    return run
+def pyhessian(problem: Problem, steps: int) -> tuple[float, str]:
+    values, _ = _their_computer(problem).eigenvalues(maxIter=steps, tol=0.0)
+    problem.model.zero_grad(set_to_none=True)
+    return float(values[0]), f"{steps} power iterations"
 
 
 def steps_of_pyhessian(problem: Problem, limit: float) -> int | None:
@@ -170,26 +194,42 @@ def gradient_seconds(problem: Problem) -> float:
     return time.perf_counter() - began
 
 
-def compare(name: str, repeats: int) -> None:
+def compare(name: str, repeats: int, folder: Path | None) -> None:
     model, x, y = trained(name)
     problem = Problem(name, model, x, y)
+    kept = Kept(folder / f"{name}.json" if folder else None)
     print(f"\n{name}: {sum(p.numel() for p in model.parameters())} parameters, {len(x)} samples", flush=True)
-    refer(problem)
-    seeds = iter(range(1000))
-    methods: dict[str, Callable[[], tuple[float, str]]] = {
-        "sharpscope": lambda: sharpscope(problem, next(seeds)),
-        "hessian-eigenthings": lambda: eigenthings(problem),
-        "curvlinops + eigsh": lambda: curvlinops(problem),
+    found = kept.get("reference", lambda: refer(problem))
+    problem.reference, problem.steps = found["value"], found["enough"]
+    print(
+        f"  reference λ_max {found['value']:.6g}, λ₂ {found['second']:.6g}, λ_min {found['least']:.4g}, "
+        f"{found['steps']} steps",
+        flush=True,
+    )
+    methods: dict[str, Callable[[int], tuple[float, str]]] = {
+        "sharpscope": lambda number: sharpscope(problem, number),
+        "hessian-eigenthings": lambda _: eigenthings(problem),
+        "curvlinops + eigsh": lambda _: curvlinops(problem),
     }
-    seconds = {method: [_turn(problem, method, run)] for method, run in methods.items()}
+
+    def turn(method: str, number: int) -> float:
+        def take() -> dict[str, Any]:
+            return _turn(problem, lambda: methods[method](number))
+
+        taken = kept.get(f"{method}, turn {number}", take)
+        _print(method, taken["seconds"], taken["said"])
+        return float(taken["seconds"])
+
+    seconds = {method: [turn(method, 0)] for method in methods}
     fastest = min(times[0] for method, times in seconds.items() if method != "sharpscope")
-    if (steps := steps_of_pyhessian(problem, 3 * fastest)) is not None:
-        methods["PyHessian"] = pyhessian(problem, steps)
-        seconds["PyHessian"] = [_turn(problem, "PyHessian", methods["PyHessian"])]
-    for _ in range(repeats - 1):
-        for method, run in methods.items():
+    steps = kept.get("PyHessian's steps", lambda: steps_of_pyhessian(problem, 3 * fastest))
+    if steps is not None:
+        methods["PyHessian"] = lambda _: pyhessian(problem, steps)
+        seconds["PyHessian"] = [turn("PyHessian", 0)]
+    for number in range(1, repeats):
+        for method in methods:
             if method == "sharpscope" or seconds[method][0] <= 2 * fastest:
-                seconds[method].append(_turn(problem, method, run))
+                seconds[method].append(turn(method, number))
     medians = {method: statistics.median(times) for method, times in seconds.items()}
     ours, gradient = medians["sharpscope"], gradient_seconds(problem)
     print(f"  medians of {repeats}, of one turn where marked (1); a gradient takes {gradient:.2f} s")
@@ -202,15 +242,14 @@ def compare(name: str, repeats: int) -> None:
         _print(method, median, ratio + (" (1)" if len(seconds[method]) < repeats else ""))
 
 
-def _turn(problem: Problem, method: str, run: Callable[[], tuple[float, str]]) -> float:
-    """Return the seconds of one turn; print them with the error that was reached."""
+def _turn(problem: Problem, run: Callable[[], tuple[float, str]]) -> dict[str, Any]:
+    """Return the seconds of one turn, and what was reached in words."""
     began = time.perf_counter()
     value, said = run()
     seconds = time.perf_counter() - began
     error = problem.error(value)
     reached = "" if error <= TARGET else "  MISSES THE ERROR"
-    _print(method, seconds, f"error {error:.1e}  {said}{reached}")
-    return seconds
+    return {"seconds": seconds, "said": f"error {error:.1e}  {said}{reached}"}
 
 
 def _print(method: str, seconds: float, said: str) -> None:
@@ -250,6 +289,9 @@ def main() -> None:
     parser.add_argument("problems", nargs="*", metavar="PROBLEM", help=", ".join(PROBLEMS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep every turn there, go on from what it holds"
+    )
     parser.add_argument("--profile", action="store_true", help="where sharpscope's own time goes, no peers")
     options = parser.parse_args()
     if unknown := set(options.problems) - set(PROBLEMS):
@@ -257,7 +299,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
     for name in options.problems or PROBLEMS:
-        profile(name) if options.profile else compare(name, options.repeats)
+        profile(name) if options.profile else compare(name, options.repeats, options.keep)
 
 
 if __name__ == "__main__":
