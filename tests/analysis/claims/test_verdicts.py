@@ -106,6 +106,15 @@ def test_what_would_change_it(values, said):
     assert said in would_change((check,), 0.95, "seed")
 
 
+def test_the_seeds_a_ratio_needs_are_reckoned_where_its_interval_is_straight():
+    logs = [4.45, 6.2, 2.7]  # a ratio of 86 between 1.1 and 6600: one seed more, and it leaves out 1.25
+    ratio = Check("ratio", student(np.array(logs), 0.95).through(np.exp, np.log), low=0.8, high=1.25)
+    assert ratio.outcome() == "inconclusive"
+    assert "the threshold 1.25: with the same spread, about 4 seeds" in would_change((ratio,), 0.95, "seed")
+    same = Check("log", student(np.array(logs), 0.95), low=np.log(0.8), high=np.log(1.25))
+    assert "about 4 seeds" in would_change((same,), 0.95, "seed")
+
+
 def test_the_seeds_asked_for_are_enough():
     """With thirteen seeds of the same spread the interval does leave out zero, with twelve it does not."""
     deviation = float(np.std([1.0, 2.0, -0.6], ddof=1))

@@ -54,7 +54,7 @@ class BasinWidths(BaseClaim):
         clusters = labels(rows, [self.cluster])
         n = len(pairs)
         logs = np.log(widths[:, 0] / widths[:, 1])
-        found = student(by_cluster(logs, clusters[:n]), self.level).through(np.exp)
+        found = student(by_cluster(logs, clusters[:n]), self.level).through(np.exp, np.log)
         low, high = self._claimed()
         name = "width of the basin at a / at b"
         censored = int((~pairs[["complete a", "complete b"]].astype(bool)).any(axis=1).sum())

@@ -41,8 +41,8 @@ class Curve(BaseClaim):
                 f"{self.y} and {self.curve} must have the same sign everywhere, and they do not"
             )
         logs, clusters = np.log(ratio), labels(chosen.rows, [self.cluster])
-        off = student(by_cluster(np.abs(logs), clusters), self.level).through(np.exp)
-        mean = student(by_cluster(logs, clusters), self.level).through(np.exp)
+        off = student(by_cluster(np.abs(logs), clusters), self.level).through(np.exp, np.log)
+        mean = student(by_cluster(logs, clusters), self.level).through(np.exp, np.log)
         level = labels(chosen.rows, [self.x])
         means = np.bincount(level, logs) / np.bincount(level)
         worst = int(np.abs(means).argmax())

@@ -47,7 +47,9 @@ class CurveDistance(BaseClaim):
         pairs = pair_up(distances[0], distances[1], self.match, self.cluster)
         if not ((pairs.a > 0) & (pairs.b > 0)).all():
             raise NotEvaluable("a side has the baseline's own curve, so that no ratio of distances exists")
-        ratio = student(by_cluster(np.log(pairs.a / pairs.b), pairs.clusters), self.level).through(np.exp)
+        ratio = student(by_cluster(np.log(pairs.a / pairs.b), pairs.clusters), self.level).through(
+            np.exp, np.log
+        )
         name = "ratio of the distances to the baseline's learning curves"
         others = []
         for side, of_side in (("a", pairs.a), ("b", pairs.b)):

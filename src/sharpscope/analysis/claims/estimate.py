@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite, sqrt
 
 import numpy as np
@@ -17,7 +17,8 @@ class Estimated:
     """A mean over clusters with its interval.
 
     ``clusters`` values entered. ``limit`` says what sets the interval's width: the ``seeds``, or the
-    ``configurations``, which more seeds would not narrow.
+    ``configurations``, which more seeds would not narrow. ``straight`` takes a value to the scale on which the mean
+    was taken and the interval reaches equally far to both sides: the logarithm for a ratio.
     """
 
     value: float
@@ -25,15 +26,18 @@ class Estimated:
     high: float
     clusters: int
     limit: str = "seeds"
+    straight: Callable[[float], float] = field(default=float, repr=False, compare=False)
 
-    def through(self, rising: Callable[[float], float]) -> Estimated:
+    def through(self, rising: Callable[[float], float], inverse: Callable[[float], float]) -> Estimated:
         """Return the estimate of a rising function of the quantity.
 
-        >>> Estimated(0.0, -1.0, 1.0, 3).through(lambda value: value + 2)
+        >>> Estimated(0.0, -1.0, 1.0, 3).through(lambda value: value + 2, lambda value: value - 2)
         Estimated(value=2.0, low=1.0, high=3.0, clusters=3, limit='seeds')
         """
         value, low, high = (float(rising(part)) for part in (self.value, self.low, self.high))
-        return Estimated(value, low, high, self.clusters, self.limit)
+        return Estimated(
+            value, low, high, self.clusters, self.limit, lambda part: self.straight(inverse(part))
+        )
 
     @property
     def has_interval(self) -> bool:

@@ -58,7 +58,7 @@ class Flat(BaseClaim):
         if not change.clusters:
             raise NotEvaluable(without_trend(self.x, self.y, self.cluster, relation))
         if logarithmic:
-            change = change.through(np.expm1)
+            change = change.through(np.expm1, np.log1p)
         bounds = self._bounds(logarithmic)
         name = f"{'relative ' if self.relative else ''}change of {self.y} over the range of {self.x}"
         check = Check(name, change, *bounds)

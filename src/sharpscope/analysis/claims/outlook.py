@@ -26,12 +26,15 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
     check = undecided[0]
     if not check.estimate.has_interval:
         return f"At least two {cluster}s would: they give the {check.name} an interval."
-    distance, threshold = min((abs(check.estimate.value - end), end) for end in _ends(check))
+    straight = check.estimate.straight
+    value, low, high = (
+        straight(part) for part in (check.estimate.value, check.estimate.low, check.estimate.high)
+    )
+    distance, threshold = min((abs(value - straight(end)), end) for end in _ends(check))
     start = f"The interval of the {check.name} holds the threshold {threshold:.3g}"
     if check.estimate.limit == "configurations":
         return f"{start} because single settings move the estimate that much: more settings would narrow it."
-    reach = max(check.estimate.high - check.estimate.value, check.estimate.value - check.estimate.low)
-    needed = _seeds_needed(reach, check.estimate.clusters, distance, level)
+    needed = _seeds_needed(max(high - value, value - low), check.estimate.clusters, distance, level)
     if needed is None:
         return f"{start}, and the estimate lies so close to it that no feasible number of {cluster}s would settle it."
     return f"{start}: with the same spread, about {needed} {cluster}s in all would settle it."

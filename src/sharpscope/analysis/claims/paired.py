@@ -68,7 +68,7 @@ class Paired(BaseClaim):
             if not ((pairs.a > 0) & (pairs.b > 0)).all():
                 raise NotEvaluable(f"a ratio needs positive values, and {self.y} is not positive everywhere")
             values, name = pairs.a / pairs.b, f"ratio in {self.y}"
-            found = student(by_cluster(np.log(values), pairs.clusters), self.level).through(np.exp)
+            found = student(by_cluster(np.log(values), pairs.clusters), self.level).through(np.exp, np.log)
         inside = (values > low) & (values < high)
         check = Check(name, found, low, high)
         return Finding(

@@ -136,7 +136,9 @@ def _ratio(logs: Floats, freedom: Integers, weights: Floats, clusters: int, leve
         noise = np.quantile(draws @ weights, tails)
     value = float(logs @ weights)
     low, high = (value - float(part) for part in noise)
-    return Estimated(value, low, high, clusters).through(lambda part: exp(part / 2))
+    return Estimated(value, low, high, clusters).through(
+        lambda part: exp(part / 2), lambda part: 2 * log(part)
+    )
 
 
 def _root_mean(variances: pd.Series[float]) -> float:
