@@ -49,7 +49,7 @@ class Scale:
 
     def axis(self, **more: Any) -> dict[str, Any]:
         """Return the axis as Vega-Lite writes it, with this scale's ticks."""
-        axis: dict[str, Any] = {"labelExpr": LABEL, "labelOverlap": True, **more}
+        axis: dict[str, Any] = {"labelExpr": LABEL, "labelOverlap": True, "labelSeparation": 6, **more}
         if self.ticks:
             axis["values"] = list(self.ticks)
         return axis
