@@ -93,8 +93,7 @@ def does_a_larger_batch_flatten(tables: Tables) -> str:
         "",
         "τ_b of the measure on the batch size, among runs of one optimizer and one learning rate: below 0 the larger",
         "batch ends flatter, above 0 sharper. Intervals: 95 %, honest for the number of seeds. The last column holds",
-        "the training loss fixed; all runs stopped as soon as an epoch ended below the same loss, so what can still",
-        "vary is how far below.",
+        f"the training loss fixed. {_where_runs_stopped(tables)}",
         "",
     ]
     for title, where in (("SGD", {"optimizer": "sgd"}), ("Every optimizer", {})):
@@ -138,6 +137,18 @@ def does_a_larger_batch_flatten(tables: Tables) -> str:
             f"| {row['rank']} [{row['rank_low']}, {row['rank_high']}] | {row['measure']} | {' | '.join(cells)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _where_runs_stopped(tables: Tables) -> str:
+    """Say how far the control by a common training loss reaches: which runs met it, and where the others ended."""
+    runs = tables.runs
+    reached = runs[runs["stop_reason"] == "train_loss"]
+    short = runs[runs["stop_reason"] != "train_loss"]
+    line = f"{len(reached)} of {len(runs)} runs stopped as soon as an epoch ended below the same loss"
+    if short.empty:
+        return f"{line}, so what can still vary is how far below."
+    low, high = short["train_loss"].min(), short["train_loss"].max()
+    return f"{line}; the others ran out of epochs above it, at {number(low, 2)} to {number(high, 2)}."
 
 
 def _cell(row: dict[Any, Any], name: str) -> str:
