@@ -191,6 +191,9 @@ def overview() -> str:
             for claim in study.config.claims:
                 lines.append(_row(claim, *found))
         lines.append("")
+        if paper == "adjudication" and found[2] is not None:
+            page = f"{paper}/{found[2].name}/batch.md"
+            lines += [f"[Does a larger batch flatten? By every measure, scale {found[0]}]({page})", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
