@@ -142,13 +142,13 @@ def does_a_larger_batch_flatten(tables: Tables) -> str:
 def _where_runs_stopped(tables: Tables) -> str:
     """Say how far the control by a common training loss reaches: which runs met it, and where the others ended."""
     runs = tables.runs
-    reached = runs[runs["stop_reason"] == "train_loss"]
-    short = runs[runs["stop_reason"] != "train_loss"]
-    line = f"{len(reached)} of {len(runs)} runs stopped as soon as an epoch ended below the same loss"
+    short = runs.loc[runs["stop_reason"] != "train_loss", "train_loss"]
+    line = (
+        f"{len(runs) - len(short)} of {len(runs)} runs stopped as soon as an epoch ended below the same loss"
+    )
     if short.empty:
         return f"{line}, so what can still vary is how far below."
-    low, high = short["train_loss"].min(), short["train_loss"].max()
-    return f"{line}; the others ran out of epochs above it, at {number(low, 2)} to {number(high, 2)}."
+    return f"{line}; the others ended above it, at {_range(short)}."
 
 
 def _cell(row: dict[Any, Any], name: str) -> str:
