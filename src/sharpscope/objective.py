@@ -25,6 +25,7 @@ from sharpscope.allocation import keep_freed_memory
 from sharpscope.batches import FixedBatches, cut, map_tensors, update_with_tensor
 from sharpscope.chunk_products import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
+from sharpscope.convolution import convolutions_made_for_second_derivatives
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.parameters import Layout, Selection, layout_of, select
@@ -448,7 +449,11 @@ class Objective:
     ) -> Iterator[tuple[HessianOfChunk, float]]:
         """Yield (the Hessian of a chunk's mean loss, number of samples); see `leaves`."""
         points = list(leaves.values())
-        with self._measuring(), torch.enable_grad():
+        with (
+            self._measuring(),
+            convolutions_made_for_second_derivatives(self.model),
+            torch.enable_grad(),
+        ):
             for value, n in self._chunk_losses(leaves, skip):
                 yield HessianOfChunk(_gradients(value, points, create_graph=True), points, self.layout), n
 
