@@ -134,8 +134,9 @@ class Objective:
             outputs = self.model(x)
         with torch.no_grad():
             check_mean_reduction(loss, outputs, y)
+        self.held_per_sample = sum(held) / len(y)
         if not self.coupled and chunk_size is None:
-            self.chunk_size = chunk_for(sum(held) / len(y), self.device)
+            self.chunk_size = chunk_for(self.held_per_sample, self.device)
 
     @classmethod
     def from_batch_loss(
@@ -488,6 +489,8 @@ class Objective:
                 )
 
     chunk_size: int | None
+    held_per_sample: float | None = None
+    """Bytes that a forward pass holds for its backward pass, where single samples can be told apart."""
     _tensors: tuple[Tensor, Tensor] | None = None
     _centre: Tensor | None = None
 

@@ -129,6 +129,17 @@ def test_a_subset_saves_full_products() -> None:
     assert top_eigenvalues(obj, start=again).products == 1
 
 
+def test_within_a_small_budget_corrections_are_solved_on_less() -> None:
+    obj, spectrum = _regression(60, 12000, 30.0, np.random.default_rng(5))
+    roomy, tight = (top_eigenvalues(obj, memory=memory) for memory in ("1GiB", 10_000))
+    assert "solve_share" not in roomy.protocol
+    assert tight.protocol["solve_share"] == 0.04
+    assert top_eigenvalues(obj).value == roomy.value  # nor does what is free now decide it
+    for found in (roomy, tight):
+        assert found.value == pytest.approx(spectrum[0], rel=1e-3)
+        assert found.converged.all()
+
+
 def _drifting(
     trial: int, rng: np.random.Generator, two_signs: bool = False
 ) -> list[tuple[Objective, np.ndarray]]:

@@ -24,8 +24,16 @@ from sharpscope.seeding import generator, seed_of
 LOOSEST = 2e-3
 """A looser tolerance is not worked to: below this, a pair of close eigenvalues is rarely told apart."""
 
-SOLVE, BEGIN = 0.1, 0.25
-"""Share of the data that corrections are solved on, and share of that on which leading vectors are first sought."""
+SOLVE, BEGIN, LOOK = 0.1, 0.25, 0.5
+"""Share of the data that corrections are solved on, and shares of that on which leading vectors are first sought and
+for the second look."""
+
+SOLVE_REBUILT = 0.04
+"""Share that corrections are solved on where their graphs are rebuilt every time: a product then costs half as much
+again, and thirty of a tenth would cost more than all products of the whole data."""
+
+GRAPH = 3.0
+"""A first-order graph holds two to three times what the forward pass holds (VGG-11 2.8, ResNet-56 2.0)."""
 
 Which = Literal["largest", "smallest", "magnitude", "both"]
 
@@ -109,7 +117,8 @@ def top_eigenvalues(
         An earlier checkpoint's result, or vectors (size,) or (b, size), to start from. A result also tells how the
         subset of its search departed from all the data: with it the next search mostly takes one or two products.
     memory
-        Budget for kept first-order graphs: bytes, "2GiB", or None for half of what is free.
+        Budget for kept first-order graphs: bytes, "2GiB", or None for half of what is free. Where a tenth of the
+        data does not fit into a given budget, corrections are solved on a twenty-fifth.
     matrix
         ``"hessian"``, or ``"ggn"``: the generalised Gauss-Newton matrix (1/N) Σ Jᵀ (∂²ℓ/∂f²) J, f the model's
         outputs (Schraudolph 2002), which equals the Hessian where the model is linear and has no negative eigenvalue
@@ -179,9 +188,11 @@ def top_eigenvalues(
             return stack.enter_context(CurvatureProducts(part, int(share * room), matrix))
 
         full = over(obj, 0.5, None)
-        solve = over(obj.sample(seed_of("part", seed, 0), SOLVE), 0.3, full)
+        # by a given budget only: what is free now and then must not decide which samples are drawn
+        share = SOLVE if memory is None or _fits(obj, SOLVE, 0.3 * room) else SOLVE_REBUILT
+        solve = over(obj.sample(seed_of("part", seed, 0), share), 0.3, full)
         begin = over(solve.obj.sample(seed_of("part", seed, 0), BEGIN), 0.05, solve)
-        look = over(obj.sample(seed_of("part", seed, 1)), 0.15, full)
+        look = over(obj.sample(seed_of("part", seed, 1), LOOK * share), 0.15, full)
         settings = Settings(
             k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 12, observe=start is not None
         )
@@ -235,11 +246,19 @@ def top_eigenvalues(
             "k": k,
             "tol": tol,
             "seed": seed,
+            **({} if share == SOLVE else {"solve_share": share}),
             **obj.protocol,
         },
         fingerprint=obj.fingerprint,
         departures={end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None},
     )
+
+
+def _fits(obj: Objective, share: float, room: float) -> bool:
+    """Say whether the graphs of a share of the data fit into so many bytes, as far as that can be foretold."""
+    if obj.held_per_sample is None:
+        return True
+    return GRAPH * obj.held_per_sample * share * obj.n_samples <= room
 
 
 def _signed(operator: Operator, sign: float) -> Operator:
