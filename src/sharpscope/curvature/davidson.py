@@ -17,6 +17,11 @@ a residual lies where D is small. Wherever the solve meets a direction along whi
 direction joins V instead: it may be an eigenvector that V has missed. Where the prediction is too large to be left
 unchecked and small enough to be right, a second subset is asked for its own: how far the two are apart says how far
 either may be from the truth, and costs less than another product of all the data.
+
+Where a few samples make most of the curvature, B is no likeness of A: its leaders fit its own samples and curve far
+less on any others (a fifth, on a VGG-11 that has learned 90 % of 2 000 images, with 256 of them). So a second subset
+is asked first. Where it does not confirm the leaders, they only begin the search, with a random part, and residuals
+join V as they are: block Lanczos, fully reorthogonalised, its errors by Kato and Temple.
 """
 
 from __future__ import annotations
@@ -66,6 +71,13 @@ BLUR = 0.03
 
 LOOK, MOST, LOOKS = 15, 2, 3
 """Most subset products of a second look, most directions it may add, and most such looks."""
+
+TRUST = 0.5
+"""Share of the curvature that the leaders have on their own subset which a second subset must confirm."""
+
+STIR, LEAST = 0.1, 6
+"""Size of the random part, beside leaders of size one, that an unaided search begins with, and how many vectors
+beyond those wanted it multiplies at least: with fewer, two close eigenvalues can pass for one between them."""
 
 
 TINY = float(np.finfo(np.float64).tiny)
@@ -133,6 +145,7 @@ def davidson(
     """
     k, tol = settings.k, settings.tol
     plain = subset = subsets.solve
+    aided = True
     if departure is not None:
         subset = _sum(plain, departure)
     if subsets.none:  # what a search of the data itself has multiplied need not be multiplied again
@@ -142,8 +155,14 @@ def davidson(
         norm = 0.0
     else:
         mates = MATES if departure is None else KNOWN_MATES
-        leaders, norm = _subset_leaders(replace(subsets, solve=subset), start, settings, mates, fresh)
-        basis = _orthonormal(_known_better(leaders, start), start[:0])
+        leaders, norm, crowd = _subset_leaders(replace(subsets, solve=subset), start, settings, mates, fresh)
+        aided = _confirmed(leaders[:k], subset, subsets.look)
+        if aided:
+            basis = _orthonormal(_known_better(leaders, start), start[:0])
+        else:
+            first = torch.cat([start, crowd[None], leaders[1:]])[:k]
+            basis = _orthonormal(_stirred(first, fresh), start[:0])
+            norm = 0.0
         images = full(basis)
         if departure is not None and not departure.explains(basis, images - plain(basis)):
             subset, departure = plain, None
@@ -159,6 +178,7 @@ def davidson(
     before: NDArray[np.float64] | None = None
     doubt = np.full(k, UNCHECKED)  # how much more the values have risen than was promised
     uncorrected = not subsets.none  # on later residuals, which corrections have shaped, two subsets err alike
+    held = False  # whether all had converged a round ago
     looks = 0
     rounds = 0
     while True:
@@ -183,10 +203,14 @@ def davidson(
         errors, additions, missing = np.empty(k), [], np.empty(k)
         target = tol * np.maximum(np.abs(values), SMALL * norm)
         for j in range(k):
-            solved = _solve(subset, basis, remainder[j], float(values[j]), settings.inner)
-            missing[j] = min(solved.missing, residuals[j])
-            errors[j] = min(SAFETY * doubt[j] * missing[j], residuals[j])
-            if uncorrected and errors[j] > target[j] >= OPINION * missing[j]:
+            if aided:
+                solved = _solve(subset, basis, remainder[j], float(values[j]), settings.inner)
+                missing[j] = min(solved.missing, residuals[j])
+                errors[j] = min(SAFETY * doubt[j] * missing[j], residuals[j])
+            else:
+                solved = _Solved(remainder[j], _kato_temple(theta, residuals, j, k))
+                missing[j], errors[j] = 0.0, min(solved.missing, residuals[j])
+            if aided and uncorrected and errors[j] > target[j] >= OPINION * missing[j]:
                 errors[j] = min(errors[j], opinion(vectors[j], remainder[j], float(values[j]), solved))
             errors[j] = max(errors[j], CLAIM * target[j]) + rounding
             if solved.steeper is not None:
@@ -197,8 +221,13 @@ def davidson(
         if len(basis) == basis.shape[1]:  # the whole space: nothing is left out
             exact = np.full(k, rounding), np.ones(k, dtype=bool)
             return Pairs(values, vectors[:k], residuals[:k], *exact, norm)
+        if not aided and bool(converged.all()) and not held:
+            additions = list(
+                remainder
+            )  # what holds must hold again a round later, the runner-up grown as well
+        held = bool(converged.all())
         uncorrected = uncorrected and not additions
-        if bool(converged.all()) and not additions and looks < LOOKS:
+        if aided and bool(converged.all()) and not additions and looks < LOOKS:
             looks += 1
             last, value = vectors[k - 1], float(values[-1])
             noise = abs(float(last.double() @ subset(last).double()) - value)
@@ -292,6 +321,26 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
     return _Solved(t, missing, gap=max(smallest, TINY))
 
 
+def _confirmed(leaders: Tensor, own: Operator, other: Operator) -> bool:
+    """Say whether a second subset confirms the curvature along leaders (k, n) of their own."""
+    claimed, seen = (float((leaders.double() * of(leaders).double()).sum()) for of in (own, other))
+    return claimed <= 0 or seen >= TRUST * claimed
+
+
+def _stirred(vectors: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
+    """Return vectors (b, n) of size one with a random part in each, so that nothing is orthogonal to them."""
+    draws = [fresh() for _ in vectors]
+    return torch.stack([v / v.norm() + STIR * z / z.norm() for v, z in zip(vectors, draws, strict=True)])
+
+
+def _kato_temple(theta: NDArray[np.float64], residuals: NDArray[np.float64], j: int, k: int) -> float:
+    """Return Σ ‖r_i‖² / (θ_j − λ) over the k wanted pairs, the next eigenvalue λ put at θ_k plus its residual."""
+    if len(theta) < k + LEAST:
+        return math.inf
+    gap = float(theta[j] - theta[k] - residuals[k])
+    return float(np.square(residuals[:k]).sum()) / gap if gap > 0 else math.inf
+
+
 def _kept(image: Tensor, kept: list[Tensor]) -> Tensor:
     kept.append(image)
     return image
@@ -318,13 +367,14 @@ def _search(operator: Operator, first: Tensor, settings: Settings, fresh: Callab
 
 def _subset_leaders(
     subsets: Subsets, start: Tensor, settings: Settings, mates: float, fresh: Callable[[], Tensor]
-) -> tuple[Tensor, float]:
-    """Return the subset's leading eigenvectors (b, n), the k wanted and their mates, and its norm."""
+) -> tuple[Tensor, float, Tensor]:
+    """Return the subset's leading eigenvectors (b, n), the k wanted and their mates, its norm, and a crowd (n,).
+
+    A crowd is the sum of the leading Ritz vectors, more of them than could be mates: something of each.
+    """
     k, first = settings.k, _first(start, fresh())
     if len(start) == 0 and subsets.begin is not subsets.solve:
-        krylov = _search(subsets.begin, first, settings, fresh)
-        few = krylov.ritz()[1][:, -k - MOST_MATES :].sum(axis=1)  # (m,)
-        first = _first((_as(krylov.basis, few) @ krylov.basis)[None], first)
+        first = _first(_crowd(_search(subsets.begin, first, settings, fresh), k)[None], first)
     krylov = _search(subsets.solve, first, settings, fresh)
     values, vectors, _ = krylov.ritz()
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -335,7 +385,13 @@ def _subset_leaders(
         and values[count] > 0.3 * values[0]
     ):
         count += 1
-    return _as(krylov.basis, vectors[:, :count].T) @ krylov.basis, float(np.abs(values).max())
+    leaders = _as(krylov.basis, vectors[:, :count].T) @ krylov.basis
+    return leaders, float(np.abs(values).max()), _crowd(krylov, k)
+
+
+def _crowd(krylov: Krylov, k: int) -> Tensor:
+    few = krylov.ritz()[1][:, -k - MOST_MATES :].sum(axis=1)  # (m,)
+    return _as(krylov.basis, few) @ krylov.basis
 
 
 def _known_better(leaders: Tensor, start: Tensor) -> Tensor:
