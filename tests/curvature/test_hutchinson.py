@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,28 @@ def test_stops_at_the_requested_relative_error_or_says_so() -> None:
         short = trace(obj, rtol=1e-4, max_samples=10)
     assert not short.converged
     assert short.samples == 10
+
+
+@pytest.mark.parametrize("function", [trace, frobenius_norm])
+@pytest.mark.parametrize(("rtol", "spread"), [(0.01, 0.3), (0.03, 3.0)])
+def test_intervals_cover_the_truth_in_19_of_20_of_500_repetitions(
+    function: Any, rtol: float, spread: float
+) -> None:
+    g = torch.Generator().manual_seed(1)
+    spectrum = 1 + spread * torch.empty(64, dtype=torch.float64).exponential_(generator=g)
+    q, _ = torch.linalg.qr(torch.randn(64, 64, generator=g, dtype=torch.float64))
+    x = 8 * spectrum.sqrt()[:, None] * q.T
+    model = nn.Linear(64, 1, bias=False).double()
+    obj = Objective(model, lambda o, t: 0.5 * (o - t).square().mean(), (x, torch.zeros_like(x[:, :1])))
+    exact = float(spectrum.sum() if function is trace else spectrum.norm())
+    held, most = 0, 0
+    for seed in range(500):
+        e = function(obj, rtol=rtol, max_samples=2000, seed=seed)
+        low, high = e.interval(0.95)
+        held += low <= exact <= high
+        most = max(most, e.samples)
+    assert most > 24  # the stopping rule had something to decide
+    assert 0.93 <= held / 500 <= 0.97
 
 
 def test_probe_i_does_not_depend_on_how_many_are_drawn() -> None:

@@ -35,6 +35,8 @@ again, and thirty of a tenth would cost more than all products of the whole data
 GRAPH = 3.0
 """A first-order graph holds two to three times what the forward pass holds (VGG-11 2.8, ResNet-56 2.0)."""
 
+GUIDED, UNGUIDED = "block davidson, subset-preconditioned", "block lanczos, since subsets disagree"
+
 Which = Literal["largest", "smallest", "magnitude", "both"]
 
 
@@ -54,7 +56,8 @@ class Eigenpairs:
         Estimates of the values' errors (k): twice what the last correction equation added, more where earlier rounds
         rose by more than was promised; or, where two subsets predict what is missing, at least three times their
         difference and a quarter of the prediction, more where the next eigenvalue is near for the subset's noise.
-        Never more than the residual, never claimed to be below 0.3 tol.
+        Where the subsets disagree: Kato and Temple's ‖R‖²/gap, R the residuals of the wanted pairs and the gap that
+        to the next Ritz value plus its residual. Never more than the residual, never claimed to be below 0.3 tol.
     converged
         Whether the error estimate is at most ``tol`` · |value| (k), after a second look at what may be missing.
     products
@@ -134,7 +137,9 @@ def top_eigenvalues(
     Block Davidson, preconditioned by the Hessian on a random subset of the data (`sharpscope.curvature.davidson`).
     A value is its Ritz value plus what the correction equation says is still missing. A residual proves that *some*
     eigenvalue lies within it of the Ritz value; that no larger one was missed is a statistical statement, which two
-    subsets support: one starts the search, the other is searched at the end for directions left out.
+    subsets support: one starts the search, the other is searched at the end for directions left out. Where few
+    samples make most of the curvature the two disagree, and the search is plain block Lanczos (``protocol`` says so):
+    then what supports it is the random part that it began with.
 
     Examples
     --------
@@ -240,7 +245,7 @@ def top_eigenvalues(
         products=spent,
         seconds=time.perf_counter() - began,
         protocol={
-            "algorithm": "block davidson, subset-preconditioned",
+            "algorithm": GUIDED if all(p.aided for p in found) else UNGUIDED,
             "matrix": matrix,
             "which": which,
             "k": k,
