@@ -39,6 +39,7 @@ from torch import Tensor
 
 from sharpscope.curvature.departure import Departure, observed
 from sharpscope.curvature.lanczos import Krylov, lanczos
+from sharpscope.inner_products import inner, length
 
 Operator = Callable[[Tensor], Tensor]
 """Maps a vector (n,) or the rows of a block (b, n) to their images."""
@@ -174,7 +175,7 @@ def davidson(
     def opinion(vector: Tensor, residual: Tensor, theta: float, solved: _Solved) -> float:
         """Return the error of what a solve says is missing, by what a second subset says."""
         other = _solve(subsets.look, basis, residual, theta, settings.inner)
-        noise = float((residual - _off(plain(vector), basis)).norm())
+        noise = length(residual - _off(plain(vector), basis))
         share = max(OPINION, noise / min(solved.gap, other.gap))
         return max(share * solved.missing, APART * abs(solved.missing - other.missing))
 
@@ -304,7 +305,7 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
         ap = theta * p - _off(subset(p), basis)
         curvature = float(p.double() @ ap.double())
         if curvature <= 0:
-            return _Solved(t if bool(t.any()) else r, math.inf, p / p.norm())
+            return _Solved(t if bool(t.any()) else r, math.inf, p / length(p))
         alpha = dot / curvature
         diagonal.append(1 / alpha + before[0] / before[1])
         t, r = t + alpha * p, r - alpha * ap
@@ -330,7 +331,7 @@ def _confirmed(leaders: Tensor, own: Operator, other: Operator) -> bool:
 def _stirred(vectors: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
     """Return vectors (b, n) of size one with a random part in each, so that nothing is orthogonal to them."""
     draws = [fresh() for _ in vectors]
-    return torch.stack([v / v.norm() + STIR * z / z.norm() for v, z in zip(vectors, draws, strict=True)])
+    return torch.stack([v / length(v) + STIR * z / length(z) for v, z in zip(vectors, draws, strict=True)])
 
 
 def _kato_temple(theta: NDArray[np.float64], residuals: NDArray[np.float64], j: int, k: int) -> float:
@@ -348,7 +349,7 @@ def _kept(image: Tensor, kept: list[Tensor]) -> Tensor:
 
 def _first(start: Tensor, random: Tensor) -> Tensor:
     """Return a vector to begin from: the sum of given ones with something of a random one, or that alone."""
-    return start.sum(dim=0) + 0.1 * random / random.norm() if len(start) else random
+    return start.sum(dim=0) + 0.1 * random / length(random) if len(start) else random
 
 
 def _search(operator: Operator, first: Tensor, settings: Settings, fresh: Callable[[], Tensor]) -> Krylov:
@@ -397,8 +398,8 @@ def _crowd(krylov: Krylov, k: int) -> Tensor:
 def _known_better(leaders: Tensor, start: Tensor) -> Tensor:
     """Return the leaders (b, n), each replaced by its part in the span of ``start`` (a, n) if that is nearly all."""
     known = _orthonormal(start, start[:0])
-    inside = (leaders @ known.T) @ known
-    alike = inside.square().sum(dim=1) > ALIKE
+    inside = inner(leaders, known).to(leaders.dtype) @ known
+    alike = inside.double().square().sum(dim=1) > ALIKE
     return torch.where(alike[:, None], inside, leaders)
 
 
@@ -412,7 +413,7 @@ def _as(like: Tensor, array: NDArray[np.float64]) -> Tensor:
 
 def _rayleigh_ritz(basis: Tensor, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return Ritz values descending (m) and their coefficients as columns (m, m), in float64."""
-    small = (basis.double() @ images.double().T).cpu().numpy()
+    small = inner(basis, images).cpu().numpy()
     values, vectors = np.linalg.eigh((small + small.T) / 2)
     return values[::-1].copy(), vectors[:, ::-1].copy()
 
@@ -429,7 +430,7 @@ def _ritz_vectors(
 def _off(vectors: Tensor, basis: Tensor) -> Tensor:
     """Project a vector (n,) or a block (b, n) off the rows of an orthonormal basis (m, n), twice."""
     for _ in range(2):
-        vectors = vectors - (vectors @ basis.T) @ basis
+        vectors = vectors - inner(vectors, basis).to(vectors.dtype) @ basis
     return vectors
 
 
@@ -437,12 +438,12 @@ def _orthonormal(block: Tensor, basis: Tensor) -> Tensor:
     """Return the rows of a block made orthonormal to each other and to a basis; dependent rows are dropped."""
     kept = basis
     for row in block:
-        size = float(row.norm())
+        size = length(row)
         if size == 0:
             continue
         row = _off(row / size, kept)
-        left = float(row.norm())
+        left = length(row)
         if left > 1e-4:
             kept = torch.cat([kept, _off(row / left, kept)[None]])
-            kept[-1] /= kept[-1].norm()
+            kept[-1] /= length(kept[-1])
     return kept[len(basis) :]

@@ -18,6 +18,7 @@ from sharpscope.curvature.davidson import SMALL, Operator, Pairs, Settings, Subs
 from sharpscope.curvature.departure import Departure
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.errors import InputError, NotConvergedWarning
+from sharpscope.inner_products import inner
 from sharpscope.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
@@ -220,7 +221,7 @@ def top_eigenvalues(
         np.concatenate([getattr(p, name) for p in found]) for name in ("residuals", "errors")
     )
     if which == "magnitude":  # where the two ends meet, a pair found from both counts once
-        twice = (vectors[k:] @ vectors[:k].T).square().sum(1).cpu().numpy() > 0.5
+        twice = inner(vectors[k:], vectors[:k]).square().sum(1).cpu().numpy() > 0.5
         values = np.where(np.concatenate([np.zeros(k, dtype=bool), twice]), 0.0, values)
         order = np.argsort(-np.abs(values), kind="stable")[:k]
     else:

@@ -13,6 +13,7 @@ from torch import Tensor
 from sharpscope.curvature.eigenvalues import top_eigenvalues
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
+from sharpscope.inner_products import inner, length
 from sharpscope.objective import Objective
 from sharpscope.seeding import generator
 
@@ -120,9 +121,9 @@ def lambda_max_from_sample(
 
 def _in_blocks(obj: Objective, indices: Tensor, direction: Tensor, matrix: Matrix) -> Tensor:
     """Return uᵀ A_b u for the blocks b that the indices are cut into (BLOCKS,)."""
-    unit = direction / direction.norm()
+    unit = direction / length(direction)
     values = []
     for block in indices.tensor_split(BLOCKS):
         with CurvatureProducts(obj.subset(block), 0, matrix) as product:
-            values.append(float(unit.double() @ product(unit).double()))
+            values.append(float(inner(unit, product(unit))))
     return torch.tensor(values, dtype=torch.float64)

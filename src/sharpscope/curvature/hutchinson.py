@@ -26,6 +26,7 @@ from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Estimate
+from sharpscope.inner_products import inner
 from sharpscope.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
@@ -163,9 +164,9 @@ def _probe(
             block = torch.stack(
                 [_rademacher(obj, seed, len(draws) + i) for i in range(count)]
             )  # (count, size)
-            block = block - (block @ u.T) @ u
+            block = block - inner(block, u).to(block.dtype) @ u
             images = product(block)
-            images = images - (images @ u.T) @ u
+            images = images - inner(images, u).to(images.dtype) @ u
             draws += [of_probe(z, hz) for z, hz in zip(block, images, strict=True)]
             mean, spread = _mean_and_spread(draws)
             widest = spread if samples is not None else max(widest, spread)

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sharpscope.inner_products import inner, length
+
 Matvec = Callable[[Tensor], Tensor]
 
 
@@ -53,15 +55,15 @@ def lanczos(
     n = start.numel()
     steps = min(steps, n)
     basis = start.new_empty((min(steps, 32), n))  # grown by doubling
-    basis[0] = start / start.norm()
+    basis[0] = start / length(start)
     krylov = Krylov(basis[:1], [], [])
     scale = 0.0
     for m in range(1, steps + 1):
         image = matvec(krylov.basis[m - 1])
-        alpha = float(image.double() @ krylov.basis[m - 1].double())
+        alpha = float(inner(image, krylov.basis[m - 1]))
         remainder = _orthogonal(image, krylov.basis)
-        beta = float(remainder.norm())
-        scale = max(scale, abs(alpha), beta, float(image.norm()))
+        beta = length(remainder)
+        scale = max(scale, abs(alpha), beta, length(image))
         closed = beta <= 20 * torch.finfo(start.dtype).eps * scale
         krylov.alphas.append(alpha)
         krylov.betas.append(0.0 if closed else beta)
@@ -69,7 +71,7 @@ def lanczos(
             break
         if closed:
             remainder = _orthogonal(fresh(), krylov.basis)
-            beta = float(remainder.norm())
+            beta = length(remainder)
         if m == len(basis):
             basis = torch.cat([basis, basis.new_empty((min(m, steps - m), n))])
         basis[m] = remainder / beta
@@ -80,5 +82,5 @@ def lanczos(
 def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
     """Project a vector (n) off the rows of an orthonormal basis (m, n), twice."""
     for _ in range(2):
-        vector = vector - basis.T @ (basis @ vector)
+        vector = vector - inner(basis, vector).to(vector.dtype) @ basis
     return vector
