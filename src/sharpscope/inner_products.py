@@ -37,3 +37,14 @@ def length(vector: Tensor) -> float:
     5.0
     """
     return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+
+
+def off(vectors: Tensor, basis: Tensor, times: int = 2) -> Tensor:
+    """Project a vector (n,) or a block (b, n) off the rows of an orthonormal basis (m, n), twice for rounding's sake.
+
+    >>> off(torch.tensor([3.0, 4.0]), torch.tensor([[1.0, 0.0]]))
+    tensor([0., 4.])
+    """
+    for _ in range(times):
+        vectors = vectors - inner(vectors, basis).to(vectors.dtype) @ basis
+    return vectors

@@ -124,9 +124,8 @@ def test_where_few_samples_make_the_curvature_subsets_are_not_believed_and_error
     assert unguided >= 30
     assert flagged >= 39 * k
     assert inside >= 0.99 * flagged
-    assert products < 40 * (
-        8 + 6 * (k - 1)
-    )  # guided by such subsets it took over twenty for k = 1 on a network
+    # guided by such subsets it took over twenty for k = 1 on a network
+    assert products < 40 * (8 + 6 * (k - 1))
 
 
 def test_eight_clustered_eigenvalues_return_no_copies() -> None:

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from sharpscope.curvature.departure import Departure, observed
 from sharpscope.curvature.lanczos import Krylov, lanczos
-from sharpscope.inner_products import inner, length
+from sharpscope.inner_products import inner, length, off
 
 Operator = Callable[[Tensor], Tensor]
 """Maps a vector (n,) or the rows of a block (b, n) to their images."""
@@ -176,7 +176,7 @@ def davidson(
     def opinion(vector: Tensor, residual: Tensor, theta: float, solved: _Solved) -> float:
         """Return the error of what a solve says is missing, by what a second subset says."""
         other = _solve(subsets.look, basis, residual, theta, settings.inner)
-        noise = length(residual - _off(plain(vector), basis))
+        noise = length(residual - off(plain(vector), basis))
         share = max(OPINION, noise / min(solved.gap, other.gap))
         return max(share * solved.missing, APART * abs(solved.missing - other.missing))
 
@@ -232,7 +232,7 @@ def davidson(
         if aided and bool(converged.all()) and not additions and looks < LOOKS:
             looks += 1
             last, value = vectors[k - 1], float(values[-1])
-            noise = abs(float(last.double() @ subset(last).double()) - value)
+            noise = abs(float(inner(last, subset(last))) - value)
             least = value - min(max(noise, BLUR * abs(value)), 0.5 * abs(value))
             rival = False  # a runner-up not known well enough to be below
             if len(theta) > k and theta[k] + residuals[k] > theta[k - 1]:
@@ -260,8 +260,8 @@ def davidson(
 def _second_look(subset: Operator, basis: Tensor, least: float, fresh: Callable[[], Tensor]) -> list[Tensor]:
     """Search a second subset's curvature off the basis, from a new random vector, for what may exceed ``least``."""
 
-    def off(v: Tensor) -> Tensor:
-        return _off(subset(_off(v, basis)), basis)
+    def left(v: Tensor) -> Tensor:
+        return off(subset(off(v, basis)), basis)
 
     def settled(krylov: Krylov) -> bool:
         values, _, residuals = krylov.ritz()
@@ -270,7 +270,7 @@ def _second_look(subset: Operator, basis: Tensor, least: float, fresh: Callable[
         return bool(residuals[-1] < BLUR * abs(values[-1]) or values[-1] + residuals[-1] < least)
 
     steps = min(LOOK, basis.shape[1] - len(basis))  # of the space that is left
-    krylov = lanczos(off, _off(fresh(), basis), steps, lambda: _off(fresh(), basis), settled)
+    krylov = lanczos(left, off(fresh(), basis), steps, lambda: off(fresh(), basis), settled)
     values, vectors, _ = krylov.ritz()
     return [_as(basis, vectors[:, i]) @ krylov.basis for i in range(len(values)) if values[i] > least][-MOST:]
 
@@ -294,32 +294,32 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
     What is missing is rᵀ(θ − PBP)⁻¹r = rᵀt + ρᵀ(θ − PBP)⁻¹ρ with ρ the residual left after the last step; the
     second term is at most ‖ρ‖²/μ, μ the smallest eigenvalue, for which the recurrence's own Ritz value stands in.
     """
-    r = _off(residual, basis)
+    r = off(residual, basis)
     t, p = torch.zeros_like(r), r
-    first = dot = float(r.double() @ r.double())
+    first = dot = float(inner(r, r))
     if first == 0:
         return _Solved(r, 0.0)
     diagonal: list[float] = []  # of the Lanczos tridiagonal that conjugate gradients build
     off_diagonal: list[float] = []
     before = (0.0, 1.0)  # the last beta and alpha
     for _ in range(steps):
-        ap = theta * p - _off(subset(p), basis)
-        curvature = float(p.double() @ ap.double())
+        ap = theta * p - off(subset(p), basis)
+        curvature = float(inner(p, ap))
         if curvature <= 0:
             return _Solved(t if bool(t.any()) else r, math.inf, p / length(p))
         alpha = dot / curvature
         diagonal.append(1 / alpha + before[0] / before[1])
         t, r = t + alpha * p, r - alpha * ap
-        new = float(r.double() @ r.double())
+        new = float(inner(r, r))
         if new <= 3e-3 * first:
             break
         beta = new / dot
         off_diagonal.append(math.sqrt(beta) / alpha)
         before, dot = (beta, alpha), new
         p = r + beta * p
-    off = off_diagonal[: len(diagonal) - 1]
-    smallest = float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))[0])
-    missing = float(residual.double() @ t.double()) + (new / smallest if smallest > 0 else math.inf)
+    beside = off_diagonal[: len(diagonal) - 1]
+    smallest = float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))[0])
+    missing = float(inner(residual, t)) + (new / smallest if smallest > 0 else math.inf)
     return _Solved(t, missing, gap=max(smallest, TINY))
 
 
@@ -428,13 +428,6 @@ def _ritz_vectors(
     return vectors, weights @ images - _as(basis, theta[: len(weights)])[:, None] * vectors
 
 
-def _off(vectors: Tensor, basis: Tensor) -> Tensor:
-    """Project a vector (n,) or a block (b, n) off the rows of an orthonormal basis (m, n), twice."""
-    for _ in range(2):
-        vectors = vectors - inner(vectors, basis).to(vectors.dtype) @ basis
-    return vectors
-
-
 def _orthonormal(block: Tensor, basis: Tensor) -> Tensor:
     """Return the rows of a block made orthonormal to each other and to a basis; dependent rows are dropped."""
     kept = basis
@@ -442,9 +435,9 @@ def _orthonormal(block: Tensor, basis: Tensor) -> Tensor:
         size = length(row)
         if size == 0:
             continue
-        row = _off(row / size, kept)
+        row = off(row / size, kept)
         left = length(row)
         if left > 1e-4:
-            kept = torch.cat([kept, _off(row / left, kept)[None]])
+            kept = torch.cat([kept, off(row / left, kept)[None]])
             kept[-1] /= length(kept[-1])
     return kept[len(basis) :]

@@ -26,7 +26,7 @@ from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Estimate
-from sharpscope.inner_products import inner
+from sharpscope.inner_products import inner, off
 from sharpscope.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
@@ -79,7 +79,7 @@ def trace(
     value, stderr, count, cost, converged, rank = _probe(
         obj,
         lambda u, hu: float((u.double() * hu.double()).sum()),
-        lambda z, hz: float(z.double() @ hz.double()),
+        lambda z, hz: float(inner(z, hz)),
         1.0, rtol, samples, max_samples, deflate, memory, matrix, seed,
     )  # fmt: skip
     return Estimate(
@@ -112,8 +112,8 @@ def frobenius_norm(
     """
     square, stderr, count, cost, converged, rank = _probe(
         obj,
-        lambda u, hu: 2 * float(hu.double().square().sum()) - float((u.double() @ hu.double().T).square().sum()),
-        lambda z, hz: float(hz.double() @ hz.double()),
+        lambda u, hu: 2 * float(hu.double().square().sum()) - float(inner(u, hu).square().sum()),
+        lambda z, hz: float(inner(hz, hz)),
         0.5, rtol, samples, max_samples, deflate, memory, matrix, seed,
     )  # fmt: skip
     value = math.sqrt(max(square, 0.0))
@@ -164,15 +164,15 @@ def _probe(
             block = torch.stack(
                 [_rademacher(obj, seed, len(draws) + i) for i in range(count)]
             )  # (count, size)
-            block = block - inner(block, u).to(block.dtype) @ u
+            block = off(block, u, times=1)
             images = product(block)
-            images = images - inner(images, u).to(images.dtype) @ u
+            images = off(images, u, times=1)
             draws += [of_probe(z, hz) for z, hz in zip(block, images, strict=True)]
             mean, spread = _mean_and_spread(draws)
-            widest = spread if samples is not None else max(widest, spread)
+            widest = max(widest, spread) if samples is None else spread
             error = widest / math.sqrt(len(draws))
-            converged = len(draws) >= FEWEST and error * power <= rtol * abs(known + mean)
-            converged = converged and samples is None
+            enough = samples is None and len(draws) >= FEWEST
+            converged = enough and error * power <= rtol * abs(known + mean)
     converged = converged or samples is not None
     if not converged:
         warnings.warn(

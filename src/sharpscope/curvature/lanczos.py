@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.inner_products import inner, length
+from sharpscope.inner_products import inner, length, off
 
 Matvec = Callable[[Tensor], Tensor]
 
@@ -61,7 +61,7 @@ def lanczos(
     for m in range(1, steps + 1):
         image = matvec(krylov.basis[m - 1])
         alpha = float(inner(image, krylov.basis[m - 1]))
-        remainder = _orthogonal(image, krylov.basis)
+        remainder = off(image, krylov.basis)
         beta = length(remainder)
         scale = max(scale, abs(alpha), beta, length(image))
         closed = beta <= 20 * torch.finfo(start.dtype).eps * scale
@@ -70,17 +70,10 @@ def lanczos(
         if m == steps or stop(krylov):
             break
         if closed:
-            remainder = _orthogonal(fresh(), krylov.basis)
+            remainder = off(fresh(), krylov.basis)
             beta = length(remainder)
         if m == len(basis):
             basis = torch.cat([basis, basis.new_empty((min(m, steps - m), n))])
         basis[m] = remainder / beta
         krylov.basis = basis[: m + 1]
     return krylov
-
-
-def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
-    """Project a vector (n) off the rows of an orthonormal basis (m, n), twice."""
-    for _ in range(2):
-        vector = vector - inner(basis, vector).to(vector.dtype) @ basis
-    return vector
