@@ -43,6 +43,7 @@ from sharpscope.curvature.lanczos import Krylov, lanczos
 TARGET = 1e-3
 THEIR_SEED = 0
 MOST_STEPS = 150
+MEMORY: str | None = None
 PATIENCE = 2
 """Times the fastest peer's seconds that PyHessian's power iteration may take."""
 CHUNKS = {"mlp": 2000, "lenet5": 250, "vgg11": 50, "resnet56": 100}
@@ -122,7 +123,7 @@ def refer(problem: Problem) -> dict[str, float]:
 
 def sharpscope(problem: Problem, seed: int) -> tuple[float, str]:
     obj = Objective(problem.model, cross_entropy, (problem.x, problem.y))
-    found = top_eigenvalues(obj, tol=TARGET, seed=seed)
+    found = top_eigenvalues(obj, tol=TARGET, seed=seed, memory=MEMORY)
     claimed = found.error_estimates[0] / found.value
     said = "converged" if found.converged[0] else "NOT converged"
     return found.value, f"{found.products} full products, error estimate {claimed:.1e}, {said}"
@@ -291,7 +292,7 @@ def profile(name: str) -> None:
     CurvatureProducts.__call__ = timed  # type: ignore[method-assign]
     obj = Objective(model, cross_entropy, (x, y))
     began = time.perf_counter()
-    found = top_eigenvalues(obj, tol=TARGET)
+    found = top_eigenvalues(obj, tol=TARGET, memory=MEMORY)
     total = time.perf_counter() - began
     CurvatureProducts.__call__ = call  # type: ignore[method-assign]
     print(f"\n{name}: {total:.2f} s, {found.products} full products, chunks of {obj.chunk_size}")
@@ -309,11 +310,14 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep every turn there, go on from what it holds"
     )
+    parser.add_argument("--memory", help="for sharpscope's kept graphs, by default half of what is free")
     parser.add_argument("--profile", action="store_true", help="where sharpscope's own time goes, no peers")
     options = parser.parse_args()
     if unknown := set(options.problems) - set(PROBLEMS):
         parser.error(f"no problem is called {', '.join(sorted(unknown))}; choose from {', '.join(PROBLEMS)}")
     torch.set_num_threads(options.threads)
+    global MEMORY
+    MEMORY = options.memory
     warnings.filterwarnings("ignore", category=UserWarning)
     for name in options.problems or PROBLEMS:
         profile(name) if options.profile else compare(name, options.repeats, options.keep)

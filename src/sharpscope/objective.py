@@ -10,6 +10,7 @@ objective on the CPU lives, memory that is freed stays with the process (`sharps
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ from sharpscope.batches import FixedBatches, cut, map_tensors, update_with_tenso
 from sharpscope.chunk_products import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
 from sharpscope.convolution import convolutions_made_for_second_derivatives
+from sharpscope.drawing import layers_watched, sample_sizes, strata
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.parameters import Layout, Selection, layout_of, select
@@ -36,6 +38,9 @@ from sharpscope.substitute import substituted
 
 Loss = Callable[[Any, Any], Tensor]
 BatchLoss = Callable[[nn.Module, Any], tuple[Tensor, float]]
+
+LEAST, FEW = 256, 500
+"""No part of the data is smaller than the first, nor than the second unless that is more than a quarter."""
 
 
 @dataclass
@@ -210,11 +215,20 @@ class Objective:
         """N, the number of samples that the mean is over (for `from_batch_loss`, the sum of its weights)."""
         if self._n_samples is None:
             if self._loss is not None:
-                self._n_samples = sum(len(targets) for _, targets in self.batches)
+                weights = self._weights or [1.0] * self.batches.count
+                pairs = zip(self.batches, weights, strict=True)
+                self._n_samples = sum(weight * len(targets) for (_, targets), weight in pairs)
             else:
                 self.loss()
         assert self._n_samples is not None
         return self._n_samples
+
+    @property
+    def evaluated(self) -> float:
+        """Number of samples that one evaluation takes: N, but for a part of the data drawn with weights."""
+        if self._weights is None:
+            return self.n_samples
+        return sum(len(targets) for _, targets in self.batches)
 
     def flat(self) -> Tensor:
         """Return a copy of the point measured at, the model's current parameters, as a flat vector (size,)."""
@@ -306,9 +320,10 @@ class Objective:
         pair = inputs[index], targets[index.to(targets.device)]
         return self._over(FixedBatches(pair, pairs=True))
 
-    def _over(self, batches: FixedBatches) -> Objective:
+    def _over(self, batches: FixedBatches, weights: list[float] | None = None) -> Objective:
         part = copy(self)
         part.batches = batches
+        part._weights = weights
         part._tensors = None
         part._n_samples = None
         part.spent = Spent()
@@ -322,21 +337,59 @@ class Objective:
         there.spent = Spent()
         return there
 
-    def sample(self, seed: int, fraction: float = 0.05, least: int = 256) -> Objective | None:
+    def influences(self) -> Tensor | None:
+        """Return a bound (N,) for the size of every sample's own gradient, in float64, about as costly as ∇L.
+
+        √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured parameters, a their inputs and z their outputs for that
+        sample; what `sample` may draw by. None where samples interact or cannot be told apart, where no layer gives
+        tensors, and where a bound is not finite.
+        """
+        if self.chunk_size is None or self._weights is not None:
+            return None
+        found = []
+        with self._measuring(), torch.enable_grad(), layers_watched(self.model, self.layout.names) as calls:
+            for value, n in self._chunk_losses(self.leaves(None, grad=False)):
+                seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
+                calls.clear()
+                if not (seen and value.requires_grad):
+                    return None
+                slopes = torch.autograd.grad(
+                    n * value, [z for _, z in seen], allow_unused=True, materialize_grads=True
+                )
+                sizes = [size * sample_sizes(g) for (size, _), g in zip(seen, slopes, strict=True)]
+                found.append(torch.stack(sizes).sum(0).sqrt())
+        bounds = torch.cat(found)
+        return bounds if bool(torch.isfinite(bounds).all()) and float(bounds.sum()) > 0 else None
+
+    def part_size(self, fraction: float) -> int | None:
+        """Return how many samples `sample` draws, where it draws single ones and they are no more than half."""
+        if self.chunk_size is None:
+            return None
+        count = max(round(fraction * self.n_samples), LEAST, min(FEW, int(self.n_samples) // 4))
+        return count if 2 * count <= self.n_samples else None
+
+    def sample(self, seed: int, fraction: float = 0.05, influences: Tensor | None = None) -> Objective | None:
         """Return the objective over a random part of the data, None where no useful part can be drawn.
 
-        Samples are drawn where none depends on another, whole batches otherwise. ``least`` samples are wanted;
-        a part of more than half the data is no saving and gives None.
+        Samples are drawn where none depends on another, whole batches otherwise: a fraction of them, and at least a
+        quarter or 500, whichever is less; a part of more than half the data is no saving and gives None. With
+        ``influences`` (N,), see `influences`, they are drawn and weighed by these: in expectation the part's loss is
+        that of all the data either way.
         """
+        if self._weights is not None:
+            raise InputError("a part drawn with weights cannot be drawn from again; draw from the whole")
         if self.chunk_size is not None:
-            count = max(round(fraction * self.n_samples), least)
-            if 2 * count > self.n_samples:
+            count = self.part_size(fraction)
+            if count is None:
                 return None
-            return self.subset(
-                torch.randperm(int(self.n_samples), generator=generator("sample", seed))[:count]
-            )
+            drawn = strata(influences, int(self.n_samples), count, seed)
+            if influences is None:
+                return self.subset(drawn[0][0])
+            inputs, targets = self._all_tensors()
+            pairs = [(inputs[i.to(inputs.device)], targets[i.to(targets.device)]) for i, _ in drawn]
+            return self._over(FixedBatches(pairs, pairs=True), [weight for _, weight in drawn])
         total = self.batches.count
-        count = max(round(fraction * total), math.ceil(total * least / self.n_samples), 1)
+        count = max(round(fraction * total), math.ceil(total * LEAST / self.n_samples), 1)
         if 2 * count > total:
             return None
         chosen = set(torch.randperm(total, generator=generator("sample", seed))[:count].tolist())
@@ -418,32 +471,34 @@ class Objective:
         self.chunk_size //= 2
         return self.chunk_size
 
-    def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield (index, chunk): the batches, cut where nothing couples their samples; the first ones skipped."""
+    def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any, float]]:
+        """Yield (index, chunk, weight of its samples), from index ``skip`` on; batches are cut where they may be."""
         index = 0
-        for batch in self.batches:
+        weights = self._weights or itertools.repeat(1.0)
+        for batch, weight in zip(self.batches, weights, strict=False):
             for chunk in [batch] if self.chunk_size is None else cut(batch[0], batch[1], self.chunk_size):
                 if index >= skip:
-                    yield index, chunk
+                    yield index, chunk, weight
                 index += 1
 
     def _chunk_losses(self, leaves: dict[str, Tensor], skip: int = 0) -> Iterator[tuple[Tensor, float]]:
-        """Yield (mean loss with its graph, number of samples) chunk by chunk.
+        """Yield (mean loss with its graph, weight: the number of samples) chunk by chunk.
 
         Every chunk starts from the model's own buffers and its own seed, so that none depends on another.
         """
-        for value, n in self._on_chunks(self._batch_loss, leaves, skip):
-            yield checked_batch_loss(value, n)
+        for (value, n), weight in self._on_chunks(self._batch_loss, leaves, skip):
+            value, n = checked_batch_loss(value, n)
+            yield value, weight * n
 
     def _on_chunks(
         self, function: Callable[[nn.Module, Any], Any], leaves: dict[str, Tensor], skip: int
-    ) -> Iterator[Any]:
-        """Yield ``function(model, chunk)`` chunk by chunk, the leaves in place of the model's parameters."""
-        for index, chunk in self.chunks(skip):
+    ) -> Iterator[tuple[Any, float]]:
+        """Yield (``function(model, chunk)``, weight of its samples), the leaves in place of the model's parameters."""
+        for index, chunk, weight in self.chunks(skip):
             torch.manual_seed(seed_of("dropout", self.dropout_seed, index))
             with substituted(self.model, self._substitutes(leaves)):
                 answer = function(self.model, self._placed(chunk))
-            yield answer
+            yield answer, weight
 
     def hessian_graphs(
         self, leaves: dict[str, Tensor], skip: int = 0
@@ -473,7 +528,7 @@ class Objective:
             return module(batch[0]), batch[1]
 
         with self._measuring(), torch.enable_grad():
-            for outputs, targets in self._on_chunks(outputs_and_targets, leaves, skip):
+            for (outputs, targets), weight in self._on_chunks(outputs_and_targets, leaves, skip):
                 if not isinstance(outputs, Tensor):
                     raise InputError(
                         "the Gauss-Newton matrix needs a model that returns one tensor, received "
@@ -485,12 +540,14 @@ class Objective:
                 (slope,) = torch.autograd.grad(loss(free, targets), free, create_graph=True)
                 yield (
                     GaussNewtonOfChunk(outputs, dummy, pulled, free, slope, points, self.layout),
-                    len(targets),
+                    weight * len(targets),
                 )
 
     chunk_size: int | None
     held_per_sample: float | None = None
     """Bytes that a forward pass holds for its backward pass, where single samples can be told apart."""
+    _weights: list[float] | None = None
+    """How many samples each one of a batch stands for, one number for each batch; ones if None."""
     _tensors: tuple[Tensor, Tensor] | None = None
     _centre: Tensor | None = None
 

@@ -196,9 +196,15 @@ def top_eigenvalues(
         full = over(obj, 0.5, None)
         # by a given budget only: what is free now and then must not decide which samples are drawn
         share = SOLVE if memory is None or _fits(obj, SOLVE, 0.3 * room) else SOLVE_REBUILT
-        solve = over(obj.sample(seed_of("part", seed, 0), share), 0.3, full)
-        begin = over(solve.obj.sample(seed_of("part", seed, 0), BEGIN), 0.05, solve)
-        look = over(obj.sample(seed_of("part", seed, 1), LOOK * share), 0.15, full)
+        by = obj.influences() if obj.part_size(share) is not None else None
+
+        def part(draw: int, share: float) -> Objective | None:
+            return obj.sample(seed_of("part", seed, draw), share, influences=by)
+
+        solve = over(part(0, share), 0.3, full)
+        few = part(0, BEGIN * share)
+        begin = over(few if few and 2 * few.evaluated <= solve.obj.evaluated else None, 0.05, solve)
+        look = over(part(1, LOOK * share), 0.15, full)
         settings = Settings(
             k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 12, observe=start is not None
         )
@@ -252,6 +258,7 @@ def top_eigenvalues(
             "k": k,
             "tol": tol,
             "seed": seed,
+            "subsets": "uniform" if by is None else "by influence",
             **({} if share == SOLVE else {"solve_share": share}),
             **obj.protocol,
         },

@@ -1,0 +1,91 @@
+"""Draw a part of the data in which samples that may matter more are more likely, and are weighed accordingly.
+
+In a trained network few samples make most of the curvature (on a narrow VGG-11 that has learned 90 % of 2 000 images
+a twentieth of them makes 82 % of λ_max), so that a uniform draw is no likeness of the whole. The curvature that a
+sample can make is about proportional to the size of its own gradient, for which a bound costs less than a gradient
+of the whole: a layer with inputs a and outputs z has a gradient of at most ‖a‖ ‖∂ℓ/∂z‖, and of just that where it is
+linear and a and z are vectors. Draws with probabilities proportional to such a size are the classical remedy for
+heavy tails (Hansen & Hurwitz 1943; for gradients of networks Katharopoulos & Fleuret 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpscope.seeding import generator
+
+UNIFORM = 0.1
+"""Share of the draw that goes by number alone, for samples that matter more than their influence says."""
+
+SURE = 0.7
+"""Inclusion probability above which a sample is taken for certain."""
+
+
+@contextmanager
+def layers_watched(model: nn.Module, names: Collection[str]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect (`sample_sizes` of the inputs (n,), outputs) of every call of modules that hold a named parameter.
+
+    Outputs come with a graph even where nothing before them has one.
+    """
+    holders = {name.rpartition(".")[0] for name in names}
+    calls: list[tuple[Tensor, Tensor]] = []
+
+    def watch(module: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> Any:
+        if not (isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.ndim):
+            return None
+        if not outputs.requires_grad:
+            outputs = outputs.detach().requires_grad_().clone()  # which may be changed in place
+        first = (
+            inputs[0]
+            if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim
+            else outputs.new_ones(outputs.shape[:1])
+        )
+        calls.append((sample_sizes(first), outputs))
+        return outputs
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name in holders:
+                stack.callback(module.register_forward_hook(watch).remove)
+        yield calls
+
+
+def sample_sizes(tensor: Tensor) -> Tensor:
+    """Return ‖t_i‖² for every sample (n,) of a tensor (n, ...) in float64; one for each where it holds no numbers."""
+    if not tensor.is_floating_point():
+        return torch.ones(len(tensor), dtype=torch.float64)
+    return tensor.detach().reshape(len(tensor), -1).square().sum(1).double().cpu()
+
+
+def strata(influences: Tensor | None, total: int, count: int, seed: int) -> list[tuple[Tensor, float]]:
+    """Draw about ``count`` of ``total`` samples: [(indices (m,), the number of samples that each stands for)].
+
+    Without influences (total,) uniformly. With them a sample's probability is a mixture of one part proportional to
+    them and one uniform part; samples of about the same probability, within a factor of two, form a stratum and count
+    alike in it. Every sample has a random number of its own for a given seed, so that draws by influences that differ
+    little have most samples in common (permanent random numbers, Ohlsson 1995).
+    """
+    rank = torch.rand(total, generator=generator("sample", seed), dtype=torch.float64)
+    if influences is None:
+        return [(rank.argsort(stable=True)[:count], total / count)]
+    share = UNIFORM / total + (1 - UNIFORM) * influences / influences.sum()  # (total,), sums to one
+    sure = torch.zeros(total, dtype=torch.bool)
+    while True:
+        chance = (count - int(sure.sum())) * share / share[~sure].sum()
+        more = ~sure & (chance > SURE)
+        if not bool(more.any()):
+            break
+        sure |= more
+    level = torch.where(sure, -1, torch.floor(-torch.log2(chance)).long())
+    drawn = []
+    for one in level.unique().tolist():
+        members = (level == one).nonzero()[:, 0]
+        take = len(members) if one == -1 else max(round(float(chance[members].sum())), min(2, len(members)))
+        take = min(take, len(members))
+        drawn.append((members[rank[members].argsort(stable=True)[:take]], len(members) / take))
+    return drawn
