@@ -27,7 +27,7 @@ from sharpscope.batches import FixedBatches, cut, map_tensors, update_with_tenso
 from sharpscope.chunk_products import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
 from sharpscope.convolution import convolutions_made_for_second_derivatives
-from sharpscope.drawing import layers_watched, sample_sizes, strata
+from sharpscope.drawing import layers_watched, sample_sizes, slope_and_curvature, strata
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.parameters import Layout, Selection, layout_of, select
@@ -338,28 +338,43 @@ class Objective:
         return there
 
     def influences(self) -> Tensor | None:
-        """Return a bound (N,) for the size of every sample's own gradient, in float64, about as costly as ∇L.
+        """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
 
-        √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured parameters, a their inputs and z their outputs for that
-        sample; what `sample` may draw by. None where samples interact or cannot be told apart, where no layer gives
-        tensors, and where a bound is not finite.
+        Half goes by a bound for the size of the sample's gradient, √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured
+        parameters, a their inputs and z their outputs for that sample, half by the same with ‖∂²ℓ/∂f²‖ in place of
+        ‖∂ℓ/∂f‖ at the model's outputs f: what `sample` may draw by. It costs about as much as ∇L. None where samples
+        interact or cannot be told apart, and where a bound is not to be had.
         """
-        if self.chunk_size is None or self._weights is not None:
+        loss = self._loss
+        if loss is None or self.chunk_size is None or self._weights is not None:
             return None
-        found = []
+
+        def outputs_and_targets(module: nn.Module, batch: Any) -> tuple[Any, Any]:
+            return module(batch[0]), batch[1]
+
+        steep, curved = [], []
         with self._measuring(), torch.enable_grad(), layers_watched(self.model, self.layout.names) as calls:
-            for value, n in self._chunk_losses(self.leaves(None, grad=False)):
-                seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
+            leaves = self.leaves(None, grad=False)
+            for (outputs, targets), _ in self._on_chunks(outputs_and_targets, leaves, 0):
+                seen = [(size, z) for size, z in calls if len(size) == len(z) == len(targets)]
                 calls.clear()
-                if not (seen and value.requires_grad):
+                if not (isinstance(outputs, Tensor) and len(outputs) == len(targets) and seen):
                     return None
-                slopes = torch.autograd.grad(
-                    n * value, [z for _, z in seen], allow_unused=True, materialize_grads=True
-                )
-                sizes = [size * sample_sizes(g) for (size, _), g in zip(seen, slopes, strict=True)]
-                found.append(torch.stack(sizes).sum(0).sqrt())
-        bounds = torch.cat(found)
-        return bounds if bool(torch.isfinite(bounds).all()) and float(bounds.sum()) > 0 else None
+                if not outputs.requires_grad:
+                    return None
+                slope, curvature = slope_and_curvature(loss, outputs, targets)
+                layers = [z for _, z in seen]
+                parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
+                sizes = [size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]
+                bound = torch.stack(sizes).sum(0)
+                steep.append(bound)
+                curved.append((bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0))
+        shares = [
+            s / s.sum() for s in (torch.cat(steep).sqrt(), torch.cat(curved).sqrt()) if float(s.sum()) > 0
+        ]
+        if not shares or not all(bool(torch.isfinite(s).all()) for s in shares):
+            return None
+        return torch.stack(shares).mean(0)
 
     def part_size(self, fraction: float) -> int | None:
         """Return how many samples `sample` draws, where it draws single ones and they are no more than half."""
@@ -493,7 +508,7 @@ class Objective:
     def _on_chunks(
         self, function: Callable[[nn.Module, Any], Any], leaves: dict[str, Tensor], skip: int
     ) -> Iterator[tuple[Any, float]]:
-        """Yield (``function(model, chunk)``, weight of its samples), the leaves in place of the model's parameters."""
+        """Yield (``function(model, chunk)``, weight of its samples), with leaves in place of parameters."""
         for index, chunk, weight in self.chunks(skip):
             torch.manual_seed(seed_of("dropout", self.dropout_seed, index))
             with substituted(self.model, self._substitutes(leaves)):

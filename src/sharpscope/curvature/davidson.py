@@ -76,8 +76,8 @@ BLUR = 0.03
 LOOK, MOST, LOOKS = 15, 2, 3
 """Most subset products of a second look, most directions it may add, and most such looks."""
 
-TRUST = 0.5
-"""Share of the curvature that the leaders have on their own subset which a second subset must confirm."""
+TRUST = 0.7
+"""Least ratio of the curvatures along the leaders on their own subset and on a second one, or on all the data."""
 
 STIR, LEAST, NEAR = 0.1, 6, 0.03
 """Size of the random part, beside leaders of size one, that an unaided search begins with; how many vectors beyond
@@ -162,14 +162,17 @@ def davidson(
     else:
         mates = MATES if departure is None else KNOWN_MATES
         leaders, norm, crowd = _subset_leaders(replace(subsets, solve=subset), start, settings, mates, fresh)
-        aided = _confirmed(leaders[:k], subset, subsets.look)
-        if aided:
-            basis = _orthonormal(_known_better(leaders, start), start[:0])
-        else:
-            first = torch.cat([start, crowd[None], leaders[1:]])[:k]
-            basis = _orthonormal(torch.cat([_stirred(first, fresh), fresh()[None]]), start[:0])
-            norm = 0.0
+        unaided = torch.cat([start, crowd[None], leaders[1:]])[:k]
+        claimed = _along(leaders[:k], subset(leaders[:k]))
+        aided = _alike(claimed, _along(leaders[:k], subsets.look(leaders[:k])))
+        basis = _orthonormal(_known_better(leaders, start) if aided else _begun(unaided, fresh), start[:0])
         images = full(basis)
+        if aided and not _alike(claimed, _along(basis[:k], images[:k])):
+            aided = False
+            more = _orthonormal(_begun(unaided, fresh), basis)
+            basis, images = torch.cat([basis, more]), torch.cat([images, full(more)])
+        if not aided:
+            norm = 0.0
         if departure is not None and not departure.explains(basis, images - plain(basis)):
             subset, departure = plain, None
 
@@ -323,16 +326,21 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
     return _Solved(t, missing, gap=max(smallest, TINY))
 
 
-def _confirmed(leaders: Tensor, own: Operator, other: Operator) -> bool:
-    """Say whether a second subset confirms the curvature along leaders (k, n) of their own."""
-    claimed, seen = (float((leaders.double() * of(leaders).double()).sum()) for of in (own, other))
-    return claimed <= 0 or seen >= TRUST * claimed
+def _along(vectors: Tensor, images: Tensor) -> float:
+    """Return Σ vᵀAv over orthonormal vectors (k, n) with images Av (k, n)."""
+    return float((vectors.double() * images.double()).sum())
 
 
-def _stirred(vectors: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
-    """Return vectors (b, n) of size one with a random part in each, so that nothing is orthogonal to them."""
+def _alike(claimed: float, seen: float) -> bool:
+    """Say whether the curvature along leaders on their own subset and on other data is about the same."""
+    return claimed <= 0 or TRUST * claimed <= seen <= claimed / TRUST
+
+
+def _begun(vectors: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
+    """Return vectors (b, n), made size one, with a random part in each so as to be orthogonal to nothing, and one more."""
     draws = [fresh() for _ in vectors]
-    return torch.stack([v / length(v) + STIR * z / length(z) for v, z in zip(vectors, draws, strict=True)])
+    stirred = [v / length(v) + STIR * z / length(z) for v, z in zip(vectors, draws, strict=True)]
+    return torch.stack([*stirred, fresh()])
 
 
 def _kato_temple(theta: NDArray[np.float64], residuals: NDArray[np.float64], j: int, k: int) -> float:

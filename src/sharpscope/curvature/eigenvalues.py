@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -35,6 +36,10 @@ again, and thirty of a tenth would cost more than all products of the whole data
 
 GRAPH = 3.0
 """A first-order graph holds two to three times what the forward pass holds (VGG-11 2.8, ResNet-56 2.0)."""
+
+ROOM = (0.45, 0.2, 0.05)
+"""Most of the budget that graphs of the parts to solve on, to look at and to begin with may take: they are multiplied
+ten times for every product of all the data, which gets the rest."""
 
 GUIDED, UNGUIDED = "block davidson, subset-preconditioned", "block lanczos, since subsets disagree"
 
@@ -75,6 +80,7 @@ class Eigenpairs:
     seconds: float
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+    influences: Tensor | None = field(default=None, repr=False, compare=False)
     departures: Mapping[float, Departure] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -173,6 +179,7 @@ def top_eigenvalues(
     sign = -1.0 if which == "smallest" else 1.0
     first = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
     earlier: Mapping[float, Departure] = {}
+    by: Tensor | None = None  # what subsets are drawn by
     if start is not None:
         vectors = start.vectors if isinstance(start, Eigenpairs) else start
         if vectors.numel() == 0 or vectors.shape[-1] != obj.size:
@@ -181,30 +188,37 @@ def top_eigenvalues(
                 f"{tuple(vectors.shape)}; give an earlier result of this model"
             )
         first = vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
-        earlier = start.departures if isinstance(start, Eigenpairs) else {}
+        if isinstance(start, Eigenpairs):
+            earlier, by = start.departures, start.influences
+            if by is not None and len(by) != obj.n_samples:
+                by = None
     ends = [1.0, -1.0] if which in ("magnitude", "both") else [sign]
     with ExitStack() as stack:
         room = budget(memory, obj.device)
-
-        def over(part: Objective | None, share: float, larger: CurvatureProducts | None) -> CurvatureProducts:
-            """Return products over a part of the data; where none can usefully be drawn, a larger one stands in."""
-            if part is None:
-                assert larger is not None
-                return larger
-            return stack.enter_context(CurvatureProducts(part, int(share * room), matrix))
-
-        full = over(obj, 0.5, None)
         # by a given budget only: what is free now and then must not decide which samples are drawn
-        share = SOLVE if memory is None or _fits(obj, SOLVE, 0.3 * room) else SOLVE_REBUILT
-        by = obj.influences() if obj.part_size(share) is not None else None
+        short = memory is not None and ROOM[0] * room < _graphs_of(obj, SOLVE) < math.inf
+        share = SOLVE_REBUILT if short else SOLVE
+        if by is None and obj.part_size(share) is not None:
+            by = obj.influences()
 
         def part(draw: int, share: float) -> Objective | None:
             return obj.sample(seed_of("part", seed, draw), share, influences=by)
 
-        solve = over(part(0, share), 0.3, full)
-        few = part(0, BEGIN * share)
-        begin = over(few if few and 2 * few.evaluated <= solve.obj.evaluated else None, 0.05, solve)
-        look = over(part(1, LOOK * share), 0.15, full)
+        few, some = part(0, BEGIN * share), part(0, share)
+        if few is not None and some is not None and 2 * few.evaluated > some.evaluated:
+            few = None  # no saving
+        parts = some, part(1, LOOK * share), few
+        given = [
+            0 if one is None else int(min(most * room, _graphs_of(one)))
+            for one, most in zip(parts, ROOM, strict=True)
+        ]
+        full = stack.enter_context(CurvatureProducts(obj, room - sum(given), matrix))
+        solve, look, begin = (
+            full if one is None else stack.enter_context(CurvatureProducts(one, size, matrix))
+            for one, size in zip(parts, given, strict=True)
+        )
+        if few is None:
+            begin = solve
         settings = Settings(
             k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 12, observe=start is not None
         )
@@ -263,15 +277,16 @@ def top_eigenvalues(
             **obj.protocol,
         },
         fingerprint=obj.fingerprint,
+        influences=by if all(p.aided for p in found) else None,
         departures={end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None},
     )
 
 
-def _fits(obj: Objective, share: float, room: float) -> bool:
-    """Say whether the graphs of a share of the data fit into so many bytes, as far as that can be foretold."""
+def _graphs_of(obj: Objective, share: float = 1.0) -> float:
+    """Return the bytes that graphs of a share of an objective's data may take, infinitely many if not known."""
     if obj.held_per_sample is None:
-        return True
-    return GRAPH * obj.held_per_sample * share * obj.n_samples <= room
+        return math.inf
+    return GRAPH * obj.held_per_sample * share * obj.evaluated
 
 
 def _signed(operator: Operator, sign: float) -> Operator:
