@@ -337,7 +337,7 @@ def _alike(claimed: float, seen: float) -> bool:
 
 
 def _begun(vectors: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
-    """Return vectors (b, n), made size one, with a random part in each so as to be orthogonal to nothing, and one more."""
+    """Return vectors (b, n), made size one with a random part so as to be orthogonal to nothing, and one more."""
     draws = [fresh() for _ in vectors]
     stirred = [v / length(v) + STIR * z / length(z) for v, z in zip(vectors, draws, strict=True)]
     return torch.stack([*stirred, fresh()])
