@@ -281,7 +281,7 @@ def profile(name: str) -> None:
     call = CurvatureProducts.__call__
 
     def timed(self: CurvatureProducts, block: Tensor) -> Tensor:
-        kind = f"{int(self.obj.n_samples)} samples, {'graph built' if not self.kept_bytes else 'graph kept'}"
+        kind = f"{int(self.obj.evaluated)} samples, {'graph built' if not self.kept_bytes else 'graph kept'}"
         began = time.perf_counter()
         out = call(self, block)
         spent.setdefault(kind, []).append(
