@@ -18,10 +18,10 @@ direction joins V instead: it may be an eigenvector that V has missed. Where the
 unchecked and small enough to be right, a second subset is asked for its own: how far the two are apart says how far
 either may be from the truth, and costs less than another product of all the data.
 
-Where a few samples make most of the curvature, B is no likeness of A: its leaders fit its own samples and curve far
-less on any others (a fifth, on a narrow VGG-11 that has learned 90 % of 2 000 images, with 256 of them). So a
-second subset is asked first. Where it does not confirm the leaders, they only begin the search, beside a random
-vector, and the residuals of the wanted pairs and of the next one join V as they are: block Lanczos, fully
+Where B is no likeness of A all the same (`sharpscope.drawing` is there to prevent it: the leaders of a few samples
+drawn uniformly fit those samples, and curve a fifth as much on any others) this must not be believed. So a second
+subset is asked first, and then all the data. Where they do not confirm the leaders, these only begin the search, beside
+a random vector, and the residuals of the wanted pairs and of the next one join V as they are: block Lanczos, fully
 reorthogonalised, its errors by Kato and Temple. A block wider than what is wanted costs products, but the Ritz
 value of a single vector can rest between two close eigenvalues with a small residual: of 300 spectra with a close
 pair on top, 38 values so found were off by more than was claimed.

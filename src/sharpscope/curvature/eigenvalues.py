@@ -124,8 +124,9 @@ def top_eigenvalues(
     max_products
         Hessian-vector products after which no further round begins; an answer cut short is flagged and warned about.
     start
-        An earlier checkpoint's result, or vectors (size,) or (b, size), to start from. A result also tells how the
-        subset of its search departed from all the data: with it the next search mostly takes one or two products.
+        An earlier checkpoint's result, or vectors (size,) or (b, size), to start from. A result also tells which
+        samples its subset was drawn from with which probabilities, so that the same are drawn again, and how they
+        departed from all the data: with it the next search mostly takes one or two products.
     memory
         Budget for kept first-order graphs: bytes, "2GiB", or None for half of what is free. Where a tenth of the
         data does not fit into a given budget, corrections are solved on a twenty-fifth.
@@ -141,12 +142,13 @@ def top_eigenvalues(
 
     Notes
     -----
-    Block Davidson, preconditioned by the Hessian on a random subset of the data (`sharpscope.curvature.davidson`).
+    Block Davidson, preconditioned by the Hessian on a random subset of the data (`sharpscope.curvature.davidson`), in
+    which samples of large gradient or curvature are likelier and count for less (`Objective.influences`).
     A value is its Ritz value plus what the correction equation says is still missing. A residual proves that *some*
     eigenvalue lies within it of the Ritz value; that no larger one was missed is a statistical statement, which two
-    subsets support: one starts the search, the other is searched at the end for directions left out. Where few
-    samples make most of the curvature the two disagree, and the search is plain block Lanczos (``protocol`` says so):
-    then what supports it is the random part that it began with.
+    subsets support: one starts the search, the other is searched at the end for directions left out. Where a second
+    subset or all the data does not confirm the first, the search is plain block Lanczos (``protocol`` says so): then
+    what supports it is the random part that it began with.
 
     Examples
     --------
