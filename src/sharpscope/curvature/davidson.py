@@ -20,11 +20,11 @@ either may be from the truth, and costs less than another product of all the dat
 
 Where B is no likeness of A all the same (`sharpscope.drawing` is there to prevent it: the leaders of a few samples
 drawn uniformly fit those samples, and curve a fifth as much on any others) this must not be believed. So a second
-subset is asked first, and then all the data. Where they do not confirm the leaders, these only begin the search, beside
-a random vector, and the residuals of the wanted pairs and of the next one join V as they are: block Lanczos, fully
-reorthogonalised, its errors by Kato and Temple. A block wider than what is wanted costs products, but the Ritz
-value of a single vector can rest between two close eigenvalues with a small residual: of 300 spectra with a close
-pair on top, 38 values so found were off by more than was claimed.
+subset is asked first, and then all the data. Where they do not confirm the leaders, these only begin the search,
+beside a random vector, and the residuals of the wanted pairs and of the next one join V as they are: block Lanczos,
+fully reorthogonalised, its errors by Kato and Temple. A block wider than what is wanted costs products, but the
+Ritz value of a single vector can rest between two close eigenvalues with a small residual: of 300 spectra with a
+close pair on top, 38 values so found were off by more than was claimed.
 """
 
 from __future__ import annotations
