@@ -337,6 +337,7 @@ class Objective:
         there.spent = Spent()
         return there
 
+    @in_smaller_chunks_if_need_be
     def influences(self) -> Tensor | None:
         """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
 
