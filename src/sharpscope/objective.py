@@ -350,13 +350,10 @@ class Objective:
         if loss is None or self.chunk_size is None or self._weights is not None:
             return None
 
-        def outputs_and_targets(module: nn.Module, batch: Any) -> tuple[Any, Any]:
-            return module(batch[0]), batch[1]
-
         steep, curved = [], []
         with self._measuring(), torch.enable_grad(), layers_watched(self.model, self.layout.names) as calls:
             leaves = self.leaves(None, grad=False)
-            for (outputs, targets), _ in self._on_chunks(outputs_and_targets, leaves, 0):
+            for (outputs, targets), _ in self._on_chunks(_outputs_and_targets, leaves, 0):
                 seen = [(size, z) for size, z in calls if len(size) == len(z) == len(targets)]
                 calls.clear()
                 if not (isinstance(outputs, Tensor) and len(outputs) == len(targets) and seen):
@@ -540,11 +537,8 @@ class Objective:
                 "with from_batch_loss; build it from loss(outputs, targets), or use matrix='hessian'"
             )
 
-        def outputs_and_targets(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-            return module(batch[0]), batch[1]
-
         with self._measuring(), torch.enable_grad():
-            for (outputs, targets), weight in self._on_chunks(outputs_and_targets, leaves, skip):
+            for (outputs, targets), weight in self._on_chunks(_outputs_and_targets, leaves, skip):
                 if not isinstance(outputs, Tensor):
                     raise InputError(
                         "the Gauss-Newton matrix needs a model that returns one tensor, received "
@@ -571,6 +565,10 @@ class Objective:
         if self._tensors is None:
             self._tensors = self.batches.tensors()
         return self._tensors
+
+
+def _outputs_and_targets(module: nn.Module, batch: Any) -> tuple[Any, Any]:
+    return module(batch[0]), batch[1]
 
 
 def _gradients(

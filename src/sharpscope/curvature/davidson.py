@@ -161,9 +161,10 @@ def davidson(
         norm = 0.0
     else:
         mates = MATES if departure is None else KNOWN_MATES
-        leaders, norm, crowd = _subset_leaders(replace(subsets, solve=subset), start, settings, mates, fresh)
+        leaders, claimed, norm, crowd = _subset_leaders(
+            replace(subsets, solve=subset), start, settings, mates, fresh
+        )
         unaided = torch.cat([start, crowd[None], leaders[1:]])[:k]
-        claimed = _along(leaders[:k], subset(leaders[:k]))
         aided = _alike(claimed, _along(leaders[:k], subsets.look(leaders[:k])))
         basis = _orthonormal(_known_better(leaders, start) if aided else _begun(unaided, fresh), start[:0])
         images = full(basis)
@@ -377,10 +378,10 @@ def _search(operator: Operator, first: Tensor, settings: Settings, fresh: Callab
 
 def _subset_leaders(
     subsets: Subsets, start: Tensor, settings: Settings, mates: float, fresh: Callable[[], Tensor]
-) -> tuple[Tensor, float, Tensor]:
-    """Return the subset's leading eigenvectors (b, n), the k wanted and their mates, its norm, and a crowd (n,).
+) -> tuple[Tensor, float, float, Tensor]:
+    """Return the subset's leading eigenvectors (b, n), Σ vᵀBv over the k wanted, B's norm, and a crowd (n,).
 
-    A crowd is the sum of the leading Ritz vectors, more of them than could be mates: something of each.
+    Mates join the k. A crowd is the sum of the leading Ritz vectors, of more than could be mates: something of each.
     """
     k, first = settings.k, _first(start, fresh())
     if len(start) == 0 and subsets.begin is not subsets.solve:
@@ -396,7 +397,7 @@ def _subset_leaders(
     ):
         count += 1
     leaders = _as(krylov.basis, vectors[:, :count].T) @ krylov.basis
-    return leaders, float(np.abs(values).max()), _crowd(krylov, k)
+    return leaders, float(values[:k].sum()), float(np.abs(values).max()), _crowd(krylov, k)
 
 
 def _crowd(krylov: Krylov, k: int) -> Tensor:
