@@ -10,6 +10,7 @@ judged at several scales, the table of all claims shows the largest.
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 import sys
@@ -225,8 +226,18 @@ def _row(
 
 
 if __name__ == "__main__":
-    for given in sys.argv[1:]:
-        for one in collect_all(Store(Path(given))).values():
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("stores", nargs="*", type=Path, metavar="STORE")
+    stores = arguments.parse_args().stores
+    for given in stores:
+        if not given.is_dir():
+            arguments.error(
+                f"a store must be an existing folder, received {given}; name one that a run has made"
+            )
+    for given in stores:
+        for one in collect_all(Store(given)).values():
             if len(one.runs) == len(one.study["runs"]):
                 land(one)
             else:
