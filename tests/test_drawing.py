@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -123,6 +124,35 @@ def test_a_drawn_part_is_the_whole_in_expectation() -> None:
     uniform = torch.stack([whole.sample(seed).hvp(vector) - exact for seed in range(60)])
     assert errors.norm(dim=1).mean() < 0.7 * uniform.norm(dim=1).mean()
     assert errors.mean(0).norm() < 0.5 * errors.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("chunk_size", [7, 64, 8192])
+def test_every_sample_of_a_part_counts_by_its_weight_wherever_chunks_end(chunk_size: int) -> None:
+    model, x, y = _classifier()
+    loss = nn.functional.cross_entropy
+    whole = Objective(model, loss, (x, y), chunk_size=chunk_size)
+    by = whole.influences()
+    part = whole.sample(3, influences=by)
+    drawn = strata(by, N, whole.part_size(0.05), 3)
+    assert len(drawn) > 3
+    strata_alone = [(whole.subset(i), len(i) * w / N) for i, w in drawn]
+    vector = torch.randn(whole.size, dtype=torch.float64)
+
+    def same(found: torch.Tensor, of_one: Callable[[Objective], torch.Tensor]) -> None:
+        torch.testing.assert_close(found, sum(share * of_one(one) for one, share in strata_alone))
+
+    same(torch.tensor(part.loss()), lambda one: torch.tensor(one.loss()))
+    same(part.gradient(), Objective.gradient)
+    same(part.hvp(vector), lambda one: one.hvp(vector))
+
+    def gauss_newton(one: Objective) -> torch.Tensor:
+        return one.multiply(one.gauss_newton_graphs(one.leaves(None, grad=True)), vector)
+
+    same(gauss_newton(part), gauss_newton)
+    expected = len(torch.cat([i for i, _ in drawn]).split(chunk_size))
+    assert sum(1 for _ in part.chunks()) == expected
+    skipped = list(part.hessian_graphs(part.leaves(None, grad=True), skip=1))
+    assert sum(n for _, n in skipped) == pytest.approx(float(part._weights[chunk_size:].sum()))
 
 
 def test_where_single_samples_cannot_be_told_apart_there_is_none() -> None:

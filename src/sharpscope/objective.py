@@ -10,7 +10,6 @@ objective on the CPU lives, memory that is freed stays with the process (`sharps
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +26,7 @@ from sharpscope.batches import FixedBatches, cut, map_tensors, update_with_tenso
 from sharpscope.chunk_products import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
 from sharpscope.convolution import convolutions_made_for_second_derivatives
-from sharpscope.drawing import layers_watched, sample_sizes, slope_and_curvature, strata
+from sharpscope.drawing import WeightedMean, layers_watched, sample_sizes, slope_and_curvature, strata
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.parameters import Layout, Selection, layout_of, select
@@ -215,9 +214,8 @@ class Objective:
         """N, the number of samples that the mean is over (for `from_batch_loss`, the sum of its weights)."""
         if self._n_samples is None:
             if self._loss is not None:
-                weights = self._weights or [1.0] * self.batches.count
-                pairs = zip(self.batches, weights, strict=True)
-                self._n_samples = sum(weight * len(targets) for (_, targets), weight in pairs)
+                weights = self._weights
+                self._n_samples = self.evaluated if weights is None else float(weights.sum())
             else:
                 self.loss()
         assert self._n_samples is not None
@@ -226,9 +224,7 @@ class Objective:
     @property
     def evaluated(self) -> float:
         """Number of samples that one evaluation takes: N, but for a part of the data drawn with weights."""
-        if self._weights is None:
-            return self.n_samples
-        return sum(len(targets) for _, targets in self.batches)
+        return self.n_samples if self._loss is None else sum(len(targets) for _, targets in self.batches)
 
     def flat(self) -> Tensor:
         """Return a copy of the point measured at, the model's current parameters, as a flat vector (size,)."""
@@ -320,10 +316,10 @@ class Objective:
         pair = inputs[index], targets[index.to(targets.device)]
         return self._over(FixedBatches(pair, pairs=True))
 
-    def _over(self, batches: FixedBatches, weights: list[float] | None = None) -> Objective:
+    def _over(self, batches: FixedBatches) -> Objective:
         part = copy(self)
         part.batches = batches
-        part._weights = weights
+        part._weights = None
         part._tensors = None
         part._n_samples = None
         part.spent = Spent()
@@ -353,7 +349,7 @@ class Objective:
         steep, curved = [], []
         with self._measuring(), torch.enable_grad(), layers_watched(self.model, self.layout.names) as calls:
             leaves = self.leaves(None, grad=False)
-            for (outputs, targets), _ in self._on_chunks(_outputs_and_targets, leaves, 0):
+            for outputs, targets in self._on_chunks(_outputs_and_targets, leaves):
                 seen = [(size, z) for size, z in calls if len(size) == len(z) == len(targets)]
                 calls.clear()
                 if not (isinstance(outputs, Tensor) and len(outputs) == len(targets) and seen):
@@ -398,9 +394,9 @@ class Objective:
             drawn = strata(influences, int(self.n_samples), count, seed)
             if influences is None:
                 return self.subset(drawn[0][0])
-            inputs, targets = self._all_tensors()
-            pairs = [(inputs[i.to(inputs.device)], targets[i.to(targets.device)]) for i, _ in drawn]
-            return self._over(FixedBatches(pairs, pairs=True), [weight for _, weight in drawn])
+            part = self.subset(torch.cat([indices for indices, _ in drawn]))
+            part._weights = torch.cat([torch.full((len(i),), w, dtype=torch.float64) for i, w in drawn])
+            return part
         total = self.batches.count
         count = max(round(fraction * total), math.ceil(total * LEAST / self.n_samples), 1)
         if 2 * count > total:
@@ -484,14 +480,13 @@ class Objective:
         self.chunk_size //= 2
         return self.chunk_size
 
-    def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any, float]]:
-        """Yield (index, chunk, weight of its samples), from index ``skip`` on; batches are cut where they may be."""
+    def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any]]:
+        """Yield (index, chunk), from index ``skip`` on; batches are cut where they may be."""
         index = 0
-        weights = self._weights or itertools.repeat(1.0)
-        for batch, weight in zip(self.batches, weights, strict=False):
+        for batch in self.batches:
             for chunk in [batch] if self.chunk_size is None else cut(batch[0], batch[1], self.chunk_size):
                 if index >= skip:
-                    yield index, chunk, weight
+                    yield index, chunk
                 index += 1
 
     def _chunk_losses(self, leaves: dict[str, Tensor], skip: int = 0) -> Iterator[tuple[Tensor, float]]:
@@ -499,19 +494,33 @@ class Objective:
 
         Every chunk starts from the model's own buffers and its own seed, so that none depends on another.
         """
-        for (value, n), weight in self._on_chunks(self._batch_loss, leaves, skip):
-            value, n = checked_batch_loss(value, n)
-            yield value, weight * n
+        if self._weights is None:
+            for value, n in self._on_chunks(self._batch_loss, leaves, skip):
+                yield checked_batch_loss(value, n)
+        else:
+            for outputs, loss in self._on_chunks_apart(leaves, skip):
+                yield checked_batch_loss(loss(outputs), loss.weight)
 
     def _on_chunks(
-        self, function: Callable[[nn.Module, Any], Any], leaves: dict[str, Tensor], skip: int
-    ) -> Iterator[tuple[Any, float]]:
-        """Yield (``function(model, chunk)``, weight of its samples), with leaves in place of parameters."""
-        for index, chunk, weight in self.chunks(skip):
+        self, function: Callable[[nn.Module, Any], Any], leaves: dict[str, Tensor], skip: int = 0
+    ) -> Iterator[Any]:
+        """Yield ``function(model, chunk)`` with leaves in place of parameters."""
+        for index, chunk in self.chunks(skip):
             torch.manual_seed(seed_of("dropout", self.dropout_seed, index))
             with substituted(self.model, self._substitutes(leaves)):
                 answer = function(self.model, self._placed(chunk))
-            yield answer, weight
+            yield answer
+
+    def _on_chunks_apart(self, leaves: dict[str, Tensor], skip: int) -> Iterator[tuple[Any, WeightedMean]]:
+        """Yield (the model's outputs, their mean loss as a function of outputs) chunk by chunk."""
+        assert self._loss is not None
+        pairs = self._on_chunks(_outputs_and_targets, leaves, skip)
+        if self._weights is None or self.chunk_size is None:
+            yield from ((outputs, WeightedMean(self._loss, targets)) for outputs, targets in pairs)
+        else:
+            weights = self._weights.split(self.chunk_size)[skip:]
+            for (outputs, targets), some in zip(pairs, weights, strict=True):
+                yield outputs, WeightedMean(self._loss, targets, some)
 
     def hessian_graphs(
         self, leaves: dict[str, Tensor], skip: int = 0
@@ -530,15 +539,15 @@ class Objective:
         self, leaves: dict[str, Tensor], skip: int = 0
     ) -> Iterator[tuple[GaussNewtonOfChunk, float]]:
         """Yield (the Gauss-Newton matrix of a chunk's mean loss, number of samples); see `leaves`."""
-        loss, points = self._loss, list(leaves.values())
-        if loss is None:
+        points = list(leaves.values())
+        if self._loss is None:
             raise InputError(
                 "the Gauss-Newton matrix needs the model's outputs apart from the loss, received an objective made "
                 "with from_batch_loss; build it from loss(outputs, targets), or use matrix='hessian'"
             )
 
         with self._measuring(), torch.enable_grad():
-            for (outputs, targets), weight in self._on_chunks(_outputs_and_targets, leaves, skip):
+            for outputs, loss in self._on_chunks_apart(leaves, skip):
                 if not isinstance(outputs, Tensor):
                     raise InputError(
                         "the Gauss-Newton matrix needs a model that returns one tensor, received "
@@ -547,17 +556,17 @@ class Objective:
                 dummy = torch.zeros_like(outputs, requires_grad=True)
                 pulled = _gradients(outputs, points, create_graph=True, weights=dummy)
                 free = outputs.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(loss(free, targets), free, create_graph=True)
+                (slope,) = torch.autograd.grad(loss(free), free, create_graph=True)
                 yield (
                     GaussNewtonOfChunk(outputs, dummy, pulled, free, slope, points, self.layout),
-                    weight * len(targets),
+                    loss.weight,
                 )
 
     chunk_size: int | None
     held_per_sample: float | None = None
     """Bytes that a forward pass holds for its backward pass, where single samples can be told apart."""
-    _weights: list[float] | None = None
-    """How many samples each one of a batch stands for, one number for each batch; ones if None."""
+    _weights: Tensor | None = None
+    """How many samples each of the only batch's stands for (m,), equal ones side by side; ones if None."""
     _tensors: tuple[Tensor, Tensor] | None = None
     _centre: Tensor | None = None
 
