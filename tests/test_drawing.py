@@ -155,6 +155,31 @@ def test_every_sample_of_a_part_counts_by_its_weight_wherever_chunks_end(chunk_s
     assert sum(n for _, n in skipped) == pytest.approx(float(part._weights[chunk_size:].sum()))
 
 
+def test_a_penalty_on_the_parameters_counts_in_a_part_as_in_the_whole() -> None:
+    model, x, y = _classifier()
+    penalty = 1e3
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        squares = sum(p.square().sum() for p in model.parameters())
+        return nn.functional.cross_entropy(outputs, targets) + penalty / 2 * squares
+
+    whole = Objective(model, loss, (x, y))
+    part = whole.sample(0, influences=whole.influences())
+    vector = torch.randn(whole.size, dtype=torch.float64)
+    for one in (whole, part):
+        torch.testing.assert_close(one.hvp(vector), penalty * vector, rtol=0.1, atol=0.1 * penalty)
+
+
+def test_a_part_with_weights_is_another_function_than_the_same_samples_without() -> None:
+    model, x, y = _classifier()
+    whole = Objective(model, nn.functional.cross_entropy, (x, y))
+    by = whole.influences()
+    part = whole.sample(0, influences=by)
+    alone = whole.subset(torch.cat([i for i, _ in strata(by, N, whole.part_size(0.05), 0)]))
+    assert part.loss() != alone.loss()
+    assert part.fingerprint != alone.fingerprint
+
+
 def test_where_single_samples_cannot_be_told_apart_there_is_none() -> None:
     model, x, y = _classifier(20)
 

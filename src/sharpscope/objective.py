@@ -349,7 +349,8 @@ class Objective:
         steep, curved = [], []
         with self._measuring(), torch.enable_grad(), layers_watched(self.model, self.layout.names) as calls:
             leaves = self.leaves(None, grad=False)
-            for outputs, targets in self._on_chunks(_outputs_and_targets, leaves):
+            for outputs, mean in self._on_chunks(self._outputs_and_mean, leaves):
+                targets = mean.targets
                 seen = [(size, z) for size, z in calls if len(size) == len(z) == len(targets)]
                 calls.clear()
                 if not (isinstance(outputs, Tensor) and len(outputs) == len(targets) and seen):
@@ -419,6 +420,8 @@ class Objective:
             update_with_tensor(digest, self._centre)
         what = self._loss if self._loss is not None else self._batch_loss
         digest.update(self.batches.digest.encode())
+        if self._weights is not None:
+            update_with_tensor(digest, self._weights)
         digest.update(repr(tuple(len(b[1]) for b in self.batches) if self.mode == "train" else "").encode())
         digest.update(
             repr(
@@ -480,13 +483,15 @@ class Objective:
         self.chunk_size //= 2
         return self.chunk_size
 
-    def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any]]:
-        """Yield (index, chunk), from index ``skip`` on; batches are cut where they may be."""
+    def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any, Tensor | None]]:
+        """Yield (index, chunk, its samples' weights), from index ``skip`` on; batches are cut where they may be."""
         index = 0
         for batch in self.batches:
-            for chunk in [batch] if self.chunk_size is None else cut(batch[0], batch[1], self.chunk_size):
+            pieces = [batch] if self.chunk_size is None else list(cut(batch[0], batch[1], self.chunk_size))
+            weights = None if self._weights is None else self._weights.split(len(pieces[0][1]))
+            for piece, chunk in enumerate(pieces):
                 if index >= skip:
-                    yield index, chunk
+                    yield index, chunk, None if weights is None else weights[piece]
                 index += 1
 
     def _chunk_losses(self, leaves: dict[str, Tensor], skip: int = 0) -> Iterator[tuple[Tensor, float]]:
@@ -494,33 +499,31 @@ class Objective:
 
         Every chunk starts from the model's own buffers and its own seed, so that none depends on another.
         """
-        if self._weights is None:
-            for value, n in self._on_chunks(self._batch_loss, leaves, skip):
-                yield checked_batch_loss(value, n)
-        else:
-            for outputs, loss in self._on_chunks_apart(leaves, skip):
-                yield checked_batch_loss(loss(outputs), loss.weight)
+        for value, n in self._on_chunks(self._mean_loss, leaves, skip):
+            yield checked_batch_loss(value, n)
 
     def _on_chunks(
-        self, function: Callable[[nn.Module, Any], Any], leaves: dict[str, Tensor], skip: int = 0
+        self, function: Callable[[Any, Tensor | None], Any], leaves: dict[str, Tensor], skip: int = 0
     ) -> Iterator[Any]:
-        """Yield ``function(model, chunk)`` with leaves in place of parameters."""
-        for index, chunk in self.chunks(skip):
+        """Yield ``function(chunk, weights)`` with leaves in place of the model's parameters."""
+        for index, chunk, weights in self.chunks(skip):
             torch.manual_seed(seed_of("dropout", self.dropout_seed, index))
             with substituted(self.model, self._substitutes(leaves)):
-                answer = function(self.model, self._placed(chunk))
+                answer = function(self._placed(chunk), weights)
             yield answer
 
-    def _on_chunks_apart(self, leaves: dict[str, Tensor], skip: int) -> Iterator[tuple[Any, WeightedMean]]:
-        """Yield (the model's outputs, their mean loss as a function of outputs) chunk by chunk."""
+    def _mean_loss(self, batch: Any, weights: Tensor | None) -> tuple[Any, Any]:
+        """Return (mean loss, weight) of a chunk; a loss that looks at the model's parameters finds the leaves."""
+        if weights is None:
+            return self._batch_loss(self.model, batch)
+        outputs, mean = self._outputs_and_mean(batch, weights)
+        return mean(outputs), mean.weight
+
+    def _outputs_and_mean(self, batch: Any, weights: Tensor | None) -> tuple[Any, WeightedMean]:
+        """Return (the model's outputs for a chunk, their mean loss as a function of outputs)."""
         assert self._loss is not None
-        pairs = self._on_chunks(_outputs_and_targets, leaves, skip)
-        if self._weights is None or self.chunk_size is None:
-            yield from ((outputs, WeightedMean(self._loss, targets)) for outputs, targets in pairs)
-        else:
-            weights = self._weights.split(self.chunk_size)[skip:]
-            for (outputs, targets), some in zip(pairs, weights, strict=True):
-                yield outputs, WeightedMean(self._loss, targets, some)
+        inputs, targets = batch
+        return self.model(inputs), WeightedMean(self._loss, targets, weights)
 
     def hessian_graphs(
         self, leaves: dict[str, Tensor], skip: int = 0
@@ -547,7 +550,7 @@ class Objective:
             )
 
         with self._measuring(), torch.enable_grad():
-            for outputs, loss in self._on_chunks_apart(leaves, skip):
+            for outputs, loss in self._on_chunks(self._outputs_and_mean, leaves, skip):
                 if not isinstance(outputs, Tensor):
                     raise InputError(
                         "the Gauss-Newton matrix needs a model that returns one tensor, received "
@@ -574,10 +577,6 @@ class Objective:
         if self._tensors is None:
             self._tensors = self.batches.tensors()
         return self._tensors
-
-
-def _outputs_and_targets(module: nn.Module, batch: Any) -> tuple[Any, Any]:
-    return module(batch[0]), batch[1]
 
 
 def _gradients(
