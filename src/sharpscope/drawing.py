@@ -12,13 +12,17 @@ gradients of networks Katharopoulos & Fleuret 2018).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sharpscope.chunking import in_smaller_chunks_if_need_be
+from sharpscope.errors import InputError
+from sharpscope.objective import Objective
 from sharpscope.seeding import generator
 
 UNIFORM = 0.1
@@ -26,6 +30,84 @@ UNIFORM = 0.1
 
 SURE = 0.7
 """Inclusion probability above which a sample is taken for certain."""
+
+LEAST, FEW = 256, 500
+"""No part of the data is smaller than the first, nor than the second unless that is more than a quarter."""
+
+
+@in_smaller_chunks_if_need_be
+def influences(obj: Objective) -> Tensor | None:
+    """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
+
+    Half goes by a bound for the size of the sample's gradient, √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured
+    parameters, a their inputs and z their outputs for that sample, half by the same with ‖∂²ℓ/∂f²‖ in place of
+    ‖∂ℓ/∂f‖ at the model's outputs f: what `draw` may go by. It costs about as much as ∇L. None where samples
+    interact or cannot be told apart, and where a bound is not to be had.
+    """
+    if not obj.separable or obj.weights is not None:
+        return None
+    steep, curved = [], []
+    chunks = obj.outputs_and_losses(obj.leaves(None, grad=False))
+    with layers_watched(obj.model, obj.layout.names) as calls, closing(chunks):
+        for outputs, loss in chunks:
+            n = len(loss.targets)
+            seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
+            calls.clear()
+            if not (isinstance(outputs, Tensor) and len(outputs) == n and outputs.requires_grad and seen):
+                return None
+            slope, curvature = slope_and_curvature(loss, outputs)
+            layers = [z for _, z in seen]
+            parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
+            bound = torch.stack(
+                [size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]
+            ).sum(0)
+            steep.append(bound)
+            curved.append((bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0))
+    shares = [s / s.sum() for s in (torch.cat(steep).sqrt(), torch.cat(curved).sqrt()) if float(s.sum()) > 0]
+    if not shares or not all(bool(torch.isfinite(s).all()) for s in shares):
+        return None
+    return torch.stack(shares).mean(0)
+
+
+def part_size(obj: Objective, fraction: float) -> int | None:
+    """Return how many samples `draw` draws, where it draws single ones and they are no more than half."""
+    if not obj.separable:
+        return None
+    count = max(round(fraction * obj.n_samples), LEAST, min(FEW, int(obj.n_samples) // 4))
+    return count if 2 * count <= obj.n_samples else None
+
+
+def draw(
+    obj: Objective, seed: int, fraction: float = 0.05, influences: Tensor | None = None
+) -> Objective | None:
+    """Return the objective over a random part of the data, None where no useful part can be drawn.
+
+    Samples are drawn where none depends on another, whole batches otherwise: a fraction of them, and at least a
+    quarter or 500, whichever is less; a part of more than half the data is no saving and gives None. With
+    ``influences`` (N,), see `influences`, they are drawn and weighed by these: in expectation the part's loss is
+    that of all the data either way.
+    """
+    if obj.weights is not None:
+        raise InputError("a part drawn with weights cannot be drawn from again; draw from the whole")
+    if not obj.separable:
+        return _some_batches(obj, seed, fraction)
+    count = part_size(obj, fraction)
+    if count is None:
+        return None
+    drawn = strata(influences, int(obj.n_samples), count, seed)
+    if influences is None:
+        return obj.subset(drawn[0][0])
+    weights = torch.cat([torch.full((len(i),), w, dtype=torch.float64) for i, w in drawn])
+    return obj.subset(torch.cat([indices for indices, _ in drawn]), weights)
+
+
+def _some_batches(obj: Objective, seed: int, fraction: float) -> Objective | None:
+    total = obj.batches.count
+    count = max(round(fraction * total), math.ceil(total * LEAST / obj.n_samples), 1)
+    if 2 * count > total:
+        return None
+    chosen = set(torch.randperm(total, generator=generator("sample", seed))[:count].tolist())
+    return obj.over([batch for index, batch in enumerate(obj.batches) if index in chosen])
 
 
 @contextmanager
@@ -64,16 +146,14 @@ def sample_sizes(tensor: Tensor) -> Tensor:
     return tensor.detach().reshape(len(tensor), -1).square().sum(1).double().cpu()
 
 
-def slope_and_curvature(
-    loss: Callable[[Any, Any], Tensor], outputs: Tensor, targets: Any
-) -> tuple[Tensor, Tensor]:
+def slope_and_curvature(loss: Callable[[Tensor], Tensor], outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return n ∂ℓ/∂f, f the outputs (n, ...) and ℓ their mean loss, and about ‖∂²ℓ/∂f²‖_F² of every sample (n,).
 
     The Frobenius norm is that of products with vectors of signs, one for each bit of an output's number: any two
     outputs differ in one of them, so that no curvature between two is overlooked.
     """
     free = outputs.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(len(free) * loss(free, targets), free, create_graph=True)
+    (slope,) = torch.autograd.grad(len(free) * loss(free), free, create_graph=True)
     sizes = torch.zeros(len(free), dtype=torch.float64)
     if slope.requires_grad:
         number = torch.arange(free[0].numel(), device=free.device).reshape(free.shape[1:])
@@ -83,33 +163,6 @@ def slope_and_curvature(
             (image,) = torch.autograd.grad(slope, free, signs, retain_graph=True, materialize_grads=True)
             sizes += sample_sizes(image) / bits
     return slope.detach(), sizes
-
-
-class WeightedMean:
-    """The mean loss of some samples as a function of the model's outputs for them.
-
-    ``weights`` (n,) say how many samples each stands for, one if None; ``weight`` is their sum. Equal weights should
-    be side by side: a loss is known as a mean over samples only, so each run of equal ones has one of its own.
-    """
-
-    def __init__(
-        self, loss: Callable[[Any, Any], Tensor], targets: Any, weights: Tensor | None = None
-    ) -> None:
-        self.loss, self.targets = loss, targets
-        self.weight = float(len(targets)) if weights is None else float(weights.sum())
-        self.runs: list[tuple[slice, float]] = []
-        if weights is not None:
-            values, counts = weights.unique_consecutive(return_counts=True)
-            ends = counts.cumsum(0).tolist()
-            for value, count, end in zip(values.tolist(), counts.tolist(), ends, strict=True):
-                self.runs.append((slice(end - count, end), value * count / self.weight))
-
-    def __call__(self, outputs: Any) -> Tensor:
-        """Return Σ w ℓ / Σ w, a scalar, for outputs (n, ...)."""
-        if len(self.runs) < 2:
-            return self.loss(outputs, self.targets)
-        losses = [share * self.loss(outputs[run], self.targets[run]).reshape(()) for run, share in self.runs]
-        return torch.stack(losses).sum()
 
 
 def strata(influences: Tensor | None, total: int, count: int, seed: int) -> list[tuple[Tensor, float]]:

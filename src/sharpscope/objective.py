@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -26,20 +26,17 @@ from sharpscope.batches import FixedBatches, cut, map_tensors, update_with_tenso
 from sharpscope.chunk_products import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
 from sharpscope.convolution import convolutions_made_for_second_derivatives
-from sharpscope.drawing import WeightedMean, layers_watched, sample_sizes, slope_and_curvature, strata
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.parameters import Layout, Selection, layout_of, select
 from sharpscope.preserve import declared_mode, preserved_random_state
 from sharpscope.second_order import twice_differentiable
-from sharpscope.seeding import generator, seed_of
+from sharpscope.seeding import seed_of
 from sharpscope.substitute import substituted
+from sharpscope.weighted_mean import WeightedMean
 
 Loss = Callable[[Any, Any], Tensor]
 BatchLoss = Callable[[nn.Module, Any], tuple[Tensor, float]]
-
-LEAST, FEW = 256, 500
-"""No part of the data is smaller than the first, nor than the second unless that is more than a quarter."""
 
 
 @dataclass
@@ -214,12 +211,17 @@ class Objective:
         """N, the number of samples that the mean is over (for `from_batch_loss`, the sum of its weights)."""
         if self._n_samples is None:
             if self._loss is not None:
-                weights = self._weights
+                weights = self.weights
                 self._n_samples = self.evaluated if weights is None else float(weights.sum())
             else:
                 self.loss()
         assert self._n_samples is not None
         return self._n_samples
+
+    @property
+    def separable(self) -> bool:
+        """Whether a loss of outputs and targets is given and no sample's depends on another."""
+        return self._loss is not None and not self.coupled
 
     @property
     def evaluated(self) -> float:
@@ -304,8 +306,11 @@ class Objective:
             raise NonFiniteError(_not_finite("a Hessian-vector product", float("nan")))
         return out.reshape(v.shape)
 
-    def subset(self, indices: Tensor) -> Objective:
-        """Return the objective over chosen samples (m,) of the same data, as one batch; shares the model."""
+    def subset(self, indices: Tensor, weights: Tensor | None = None) -> Objective:
+        """Return the objective over chosen samples (m,) of the same data, as one batch; shares the model.
+
+        ``weights`` (m,) say how many samples each stands for, one if left out; equal ones should be side by side.
+        """
         if self._loss is None:
             raise InputError(
                 "single samples cannot be drawn from from_batch_loss batches, received indices; "
@@ -313,17 +318,19 @@ class Objective:
             )
         inputs, targets = self._all_tensors()
         index = indices.to(inputs.device)
-        pair = inputs[index], targets[index.to(targets.device)]
-        return self._over(FixedBatches(pair, pairs=True))
-
-    def _over(self, batches: FixedBatches) -> Objective:
-        part = copy(self)
-        part.batches = batches
-        part._weights = None
-        part._tensors = None
-        part._n_samples = None
-        part.spent = Spent()
+        part = self.over((inputs[index], targets[index.to(targets.device)]))
+        part.weights = weights
         return part
+
+    def over(self, batches: Any) -> Objective:
+        """Return the same objective over other batches; shares the model."""
+        other = copy(self)
+        other.batches = FixedBatches(batches, pairs=self._loss is not None)
+        other.weights = None
+        other._tensors = None
+        other._n_samples = None
+        other.spent = Spent()
+        return other
 
     def moved(self, to: Tensor) -> Objective:
         """Return this objective with another point (size,) in place of the model's own parameters."""
@@ -332,79 +339,6 @@ class Objective:
         self.layout.split(there._centre)  # refuses a wrong length
         there.spent = Spent()
         return there
-
-    @in_smaller_chunks_if_need_be
-    def influences(self) -> Tensor | None:
-        """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
-
-        Half goes by a bound for the size of the sample's gradient, √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured
-        parameters, a their inputs and z their outputs for that sample, half by the same with ‖∂²ℓ/∂f²‖ in place of
-        ‖∂ℓ/∂f‖ at the model's outputs f: what `sample` may draw by. It costs about as much as ∇L. None where samples
-        interact or cannot be told apart, and where a bound is not to be had.
-        """
-        loss = self._loss
-        if loss is None or self.chunk_size is None or self._weights is not None:
-            return None
-
-        steep, curved = [], []
-        with self._measuring(), torch.enable_grad(), layers_watched(self.model, self.layout.names) as calls:
-            leaves = self.leaves(None, grad=False)
-            for outputs, mean in self._on_chunks(self._outputs_and_mean, leaves):
-                targets = mean.targets
-                seen = [(size, z) for size, z in calls if len(size) == len(z) == len(targets)]
-                calls.clear()
-                if not (isinstance(outputs, Tensor) and len(outputs) == len(targets) and seen):
-                    return None
-                if not outputs.requires_grad:
-                    return None
-                slope, curvature = slope_and_curvature(loss, outputs, targets)
-                layers = [z for _, z in seen]
-                parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
-                sizes = [size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]
-                bound = torch.stack(sizes).sum(0)
-                steep.append(bound)
-                curved.append((bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0))
-        shares = [
-            s / s.sum() for s in (torch.cat(steep).sqrt(), torch.cat(curved).sqrt()) if float(s.sum()) > 0
-        ]
-        if not shares or not all(bool(torch.isfinite(s).all()) for s in shares):
-            return None
-        return torch.stack(shares).mean(0)
-
-    def part_size(self, fraction: float) -> int | None:
-        """Return how many samples `sample` draws, where it draws single ones and they are no more than half."""
-        if self.chunk_size is None:
-            return None
-        count = max(round(fraction * self.n_samples), LEAST, min(FEW, int(self.n_samples) // 4))
-        return count if 2 * count <= self.n_samples else None
-
-    def sample(self, seed: int, fraction: float = 0.05, influences: Tensor | None = None) -> Objective | None:
-        """Return the objective over a random part of the data, None where no useful part can be drawn.
-
-        Samples are drawn where none depends on another, whole batches otherwise: a fraction of them, and at least a
-        quarter or 500, whichever is less; a part of more than half the data is no saving and gives None. With
-        ``influences`` (N,), see `influences`, they are drawn and weighed by these: in expectation the part's loss is
-        that of all the data either way.
-        """
-        if self._weights is not None:
-            raise InputError("a part drawn with weights cannot be drawn from again; draw from the whole")
-        if self.chunk_size is not None:
-            count = self.part_size(fraction)
-            if count is None:
-                return None
-            drawn = strata(influences, int(self.n_samples), count, seed)
-            if influences is None:
-                return self.subset(drawn[0][0])
-            part = self.subset(torch.cat([indices for indices, _ in drawn]))
-            part._weights = torch.cat([torch.full((len(i),), w, dtype=torch.float64) for i, w in drawn])
-            return part
-        total = self.batches.count
-        count = max(round(fraction * total), math.ceil(total * LEAST / self.n_samples), 1)
-        if 2 * count > total:
-            return None
-        chosen = set(torch.randperm(total, generator=generator("sample", seed))[:count].tolist())
-        picked = [batch for index, batch in enumerate(self.batches) if index in chosen]
-        return self._over(FixedBatches(picked, pairs=self._loss is not None))
 
     @property
     def fingerprint(self) -> str:
@@ -420,8 +354,8 @@ class Objective:
             update_with_tensor(digest, self._centre)
         what = self._loss if self._loss is not None else self._batch_loss
         digest.update(self.batches.digest.encode())
-        if self._weights is not None:
-            update_with_tensor(digest, self._weights)
+        if self.weights is not None:
+            update_with_tensor(digest, self.weights)
         digest.update(repr(tuple(len(b[1]) for b in self.batches) if self.mode == "train" else "").encode())
         digest.update(
             repr(
@@ -488,7 +422,7 @@ class Objective:
         index = 0
         for batch in self.batches:
             pieces = [batch] if self.chunk_size is None else list(cut(batch[0], batch[1], self.chunk_size))
-            weights = None if self._weights is None else self._weights.split(len(pieces[0][1]))
+            weights = None if self.weights is None else self.weights.split(len(pieces[0][1]))
             for piece, chunk in enumerate(pieces):
                 if index >= skip:
                     yield index, chunk, None if weights is None else weights[piece]
@@ -542,33 +476,38 @@ class Objective:
         self, leaves: dict[str, Tensor], skip: int = 0
     ) -> Iterator[tuple[GaussNewtonOfChunk, float]]:
         """Yield (the Gauss-Newton matrix of a chunk's mean loss, number of samples); see `leaves`."""
-        points = list(leaves.values())
         if self._loss is None:
             raise InputError(
                 "the Gauss-Newton matrix needs the model's outputs apart from the loss, received an objective made "
                 "with from_batch_loss; build it from loss(outputs, targets), or use matrix='hessian'"
             )
-
-        with self._measuring(), torch.enable_grad():
-            for outputs, loss in self._on_chunks(self._outputs_and_mean, leaves, skip):
-                if not isinstance(outputs, Tensor):
-                    raise InputError(
-                        "the Gauss-Newton matrix needs a model that returns one tensor, received "
-                        f"{type(outputs).__name__}; wrap the model, or use matrix='hessian'"
-                    )
-                dummy = torch.zeros_like(outputs, requires_grad=True)
-                pulled = _gradients(outputs, points, create_graph=True, weights=dummy)
-                free = outputs.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(loss(free), free, create_graph=True)
-                yield (
-                    GaussNewtonOfChunk(outputs, dummy, pulled, free, slope, points, self.layout),
-                    loss.weight,
+        points = list(leaves.values())
+        for outputs, loss in self.outputs_and_losses(leaves, skip):
+            if not isinstance(outputs, Tensor):
+                raise InputError(
+                    "the Gauss-Newton matrix needs a model that returns one tensor, received "
+                    f"{type(outputs).__name__}; wrap the model, or use matrix='hessian'"
                 )
+            dummy = torch.zeros_like(outputs, requires_grad=True)
+            pulled = _gradients(outputs, points, create_graph=True, weights=dummy)
+            free = outputs.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(loss(free), free, create_graph=True)
+            yield (
+                GaussNewtonOfChunk(outputs, dummy, pulled, free, slope, points, self.layout),
+                loss.weight,
+            )
+
+    def outputs_and_losses(
+        self, leaves: dict[str, Tensor], skip: int = 0
+    ) -> Generator[tuple[Any, WeightedMean], None, None]:
+        """Yield (outputs with their graph, mean loss as a function of outputs) chunk by chunk; see `leaves`."""
+        with self._measuring(), torch.enable_grad():
+            yield from self._on_chunks(self._outputs_and_mean, leaves, skip)
 
     chunk_size: int | None
     held_per_sample: float | None = None
     """Bytes that a forward pass holds for its backward pass, where single samples can be told apart."""
-    _weights: Tensor | None = None
+    weights: Tensor | None = None
     """How many samples each of the only batch's stands for (m,), equal ones side by side; ones if None."""
     _tensors: tuple[Tensor, Tensor] | None = None
     _centre: Tensor | None = None

@@ -18,6 +18,7 @@ from torch import Tensor
 from sharpscope.curvature.davidson import SMALL, Operator, Pairs, Settings, Subsets, davidson
 from sharpscope.curvature.departure import Departure
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory, budget
+from sharpscope.drawing import draw, influences, part_size
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.inner_products import inner
 from sharpscope.objective import Objective
@@ -200,11 +201,11 @@ def top_eigenvalues(
         # by a given budget only: what is free now and then must not decide which samples are drawn
         short = memory is not None and ROOM[0] * room < _graphs_of(obj, SOLVE) < math.inf
         share = SOLVE_REBUILT if short else SOLVE
-        if by is None and obj.part_size(share) is not None:
-            by = obj.influences()
+        if by is None and part_size(obj, share) is not None:
+            by = influences(obj)
 
-        def part(draw: int, share: float) -> Objective | None:
-            return obj.sample(seed_of("part", seed, draw), share, influences=by)
+        def part(number: int, share: float) -> Objective | None:
+            return draw(obj, seed_of("part", seed, number), share, influences=by)
 
         few, some = part(0, BEGIN * share), part(0, share)
         if few is not None and some is not None and 2 * few.evaluated > some.evaluated:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
+from sharpscope.drawing import draw
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Estimate
 from sharpscope.inner_products import inner, off
@@ -196,7 +197,7 @@ def _directions(obj: Objective, rank: int, asked: bool, matrix: Matrix, seed: in
     none = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
     if rank == 0:
         return none
-    part = obj.sample(seed_of("deflate", seed))
+    part = draw(obj, seed_of("deflate", seed))
     if part is None:
         if not asked:
             return none
