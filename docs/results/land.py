@@ -37,6 +37,7 @@ from sharpscope.sweep import Store
 HERE = Path(__file__).parent
 PAPERS = ("patriarca2024", "jastrzebski2018", "kaur2022", "hammoud2023", "coldenhoff2022", "adjudication")
 SCALES = ("paper", "laptop", "smoke")
+VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
 def land(tables: Tables) -> None:
@@ -179,23 +180,30 @@ def _digits(table: pd.DataFrame) -> pd.DataFrame:
 
 def overview() -> str:
     """Return the page of all claims from the folders that are here."""
-    lines = [(HERE / "preface.md").read_text(encoding="utf-8").rstrip(), ""]
+    sections: list[str] = []
+    tally = pd.DataFrame(0, index=[*PAPERS, "all"], columns=[*VERDICTS, "not run"])
     for paper in PAPERS:
-        lines += [
+        sections += [
             f"## {paper}",
             "",
             "| claim | paper's statement | our effect, 95 % interval | verdict | scale | figures |",
         ]
-        lines += ["|---|---|---|---|---|---|"]
+        sections += ["|---|---|---|---|---|---|"]
         for study in load_studies(paper, "paper"):
-            found = _best(paper, study.key.partition("/")[2] or "pool")
+            scale, rows, folder = _best(paper, study.key.partition("/")[2] or "pool")
             for claim in study.config.claims:
-                lines.append(_row(claim, *found))
-        lines.append("")
-        if paper == "adjudication" and found[2] is not None:
-            page = f"{paper}/{found[2].name}/batch.md"
-            lines += [f"[Does a larger batch flatten? By every measure, scale {found[0]}]({page})", ""]
-    return "\n".join(lines).rstrip() + "\n"
+                row = rows.get(str(claim["id"]), {})
+                tally.loc[[paper, "all"], str(row.get("verdict", "not run"))] += 1
+                sections.append(_row(claim, scale, row, folder))
+        sections.append("")
+        if paper == "adjudication" and folder is not None:
+            page = f"{paper}/{folder.name}/batch.md"
+            sections += [f"[Does a larger batch flatten? By every measure, scale {scale}]({page})", ""]
+    tally = tally.loc[:, tally.loc["all"] > 0]
+    lines = [(HERE / "preface.md").read_text(encoding="utf-8").rstrip(), ""]
+    lines += [f"| | {' | '.join(tally.columns)} |", "|---" * (len(tally.columns) + 1) + "|"]
+    lines += [f"| {paper} | {' | '.join(map(str, counts))} |" for paper, counts in tally.T.items()]
+    return "\n".join([*lines, "", *sections]).rstrip() + "\n"
 
 
 def _best(paper: str, experiment: str) -> tuple[str, dict[str, dict[str, object]], Path | None]:
@@ -208,12 +216,9 @@ def _best(paper: str, experiment: str) -> tuple[str, dict[str, dict[str, object]
     return "", {}, None
 
 
-def _row(
-    claim: dict[str, object], scale: str, rows: dict[str, dict[str, object]], folder: Path | None
-) -> str:
-    row = rows.get(str(claim["id"]))
+def _row(claim: dict[str, object], scale: str, row: dict[str, object], folder: Path | None) -> str:
     statement = str(claim["statement"]).replace("|", "\\|")
-    if row is None or folder is None:
+    if not row or folder is None:
         return f"| {claim['id']} | {statement} | | not run | | |"
     effect = ""
     if not pd.isna(row["value"]):
