@@ -81,14 +81,13 @@ class StudyFile:
 
         Raises `InputError` for an unknown experiment or scale and for whatever the file gets wrong.
         """
-        scale = self._scale(scale)
         listed = self.content.get("experiments")
         if listed is None:
             if experiment is not None:
                 raise InputError(
                     f"{self.source.origin} has no experiments, received {experiment!r}; leave it out"
                 )
-            return [self._resolve(None, scale)]
+            return [self._resolve(None, self._scale(scale))]
         chosen = [
             i
             for i, e in enumerate(listed)
@@ -99,6 +98,7 @@ class StudyFile:
                 f"{self.source.origin} has the experiments {', '.join(self.experiments)}, received {experiment!r}; "
                 "choose one of these"
             )
+        scale = self._scale(scale)
         return [self._resolve(i, scale) for i in chosen]
 
     def _scale(self, wanted: str | None) -> str:
