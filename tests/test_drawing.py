@@ -190,6 +190,16 @@ def test_where_single_samples_cannot_be_told_apart_there_is_none() -> None:
     assert influences(Objective(model, nn.functional.cross_entropy, (x, y), mode="train")) is None
 
 
+def test_a_part_may_be_drawn_and_multiplied_in_inference_mode() -> None:
+    model, x, y = _classifier()
+    whole = Objective(model, nn.functional.cross_entropy, (x, y))
+    vector = torch.randn(whole.size, dtype=torch.float64)
+    expected = draw(whole, 0, influences=influences(whole)).hvp(vector)
+    with torch.inference_mode():
+        found = draw(whole, 0, influences=influences(whole)).hvp(vector)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_part_drawn_with_weights_is_not_drawn_from_again() -> None:
     model, x, y = _classifier()
     part = draw(Objective(model, nn.functional.cross_entropy, (x, y)), 0, influences=torch.ones(N))

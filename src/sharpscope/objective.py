@@ -282,8 +282,7 @@ class Objective:
         ``v`` is a flat vector (size,) or a block of k of them (k, size), which share one first-order graph;
         the result has its shape.
         """
-        with torch.inference_mode(False):
-            return self.multiply(self.hessian_graphs(self.leaves(at, grad=True)), v)
+        return self.multiply(self.hessian_graphs(self.leaves(at, grad=True)), v)
 
     def multiply(self, graphs: Iterable[tuple[ChunkProduct, float]], v: Tensor) -> Tensor:
         """Return products with a vector (size,) or block (k, size), summed over the chunks' graphs, counted."""
@@ -316,9 +315,10 @@ class Objective:
                 "single samples cannot be drawn from from_batch_loss batches, received indices; "
                 "build the objective from (inputs, targets), or pass the batches you want"
             )
-        inputs, targets = self._all_tensors()
-        index = indices.to(inputs.device)
-        part = self.over((inputs[index], targets[index.to(targets.device)]))
+        with torch.inference_mode(False):
+            inputs, targets = self._all_tensors()
+            index = indices.to(inputs.device)
+            part = self.over((inputs[index], targets[index.to(targets.device)]))
         part.weights = weights
         return part
 
@@ -390,12 +390,13 @@ class Objective:
     def leaves(self, at: Tensor | None, grad: bool) -> dict[str, Tensor]:
         """Return the measured parameters as fresh leaves, at the model's values or at a flat vector."""
         at = self._centre if at is None else at
-        if at is None:
-            given = dict(self.model.named_parameters())
-            tensors = {name: given[name].detach().to(self.dtype) for name in self.layout.names}
-        else:
-            tensors = self.layout.split(at.detach().to(self.device, self.dtype))
-        return {name: tensor.detach().requires_grad_(grad) for name, tensor in tensors.items()}
+        with torch.inference_mode(False):
+            if at is None:
+                given = dict(self.model.named_parameters())
+                tensors = {name: given[name].detach().to(self.dtype) for name in self.layout.names}
+            else:
+                tensors = self.layout.split(at.detach().to(self.device, self.dtype))
+            return {name: tensor.detach().requires_grad_(grad) for name, tensor in tensors.items()}
 
     def _substitutes(self, leaves: dict[str, Tensor]) -> dict[int, Tensor]:
         """Return what to hold in place of every parameter and buffer: leaves, detached others, copies."""
