@@ -15,12 +15,12 @@ import math
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from sharpscope.analysis.claims import Evidence, assess, read_claims
-from sharpscope.analysis.claims.verdict import Effect, verdicts_table
+from sharpscope.analysis.claims.verdict import Effect, Word, verdicts_table
 from sharpscope.analysis.league import league
 from sharpscope.report.chart import RunColumns
 from sharpscope.report.export import csv_text
@@ -37,7 +37,6 @@ from sharpscope.sweep import Store
 HERE = Path(__file__).parent
 PAPERS = ("patriarca2024", "jastrzebski2018", "kaur2022", "hammoud2023", "coldenhoff2022", "adjudication")
 SCALES = ("paper", "laptop", "smoke")
-VERDICTS = ("supported", "contradicted", "inconclusive")
 
 
 def land(tables: Tables) -> None:
@@ -181,7 +180,7 @@ def _digits(table: pd.DataFrame) -> pd.DataFrame:
 def overview() -> str:
     """Return the page of all claims from the folders that are here."""
     sections: list[str] = []
-    tally = pd.DataFrame(0, index=[*PAPERS, "all"], columns=[*VERDICTS, "not run"])
+    tally = pd.DataFrame(0, index=[*PAPERS, "all"], columns=[*get_args(Word), "not run"])
     for paper in PAPERS:
         sections += [
             f"## {paper}",
