@@ -25,7 +25,7 @@ import torch
 from sharpscope.data import load
 from sharpscope.models import build
 from sharpscope.studies import load_study, make_plan
-from sharpscope.studies.records import keep_records
+from sharpscope.studies.results.records import keep_records
 from sharpscope.sweep import Store
 from sharpscope.training import save_checkpoint, weight_seed
 

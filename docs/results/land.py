@@ -29,9 +29,9 @@ from sharpscope.report.numbers import number
 from sharpscope.report.paper_figures import draw_figures
 from sharpscope.report.verdicts import verdict_rows
 from sharpscope.studies import collect_all, load_studies
-from sharpscope.studies.paper_figures import paper_figures
-from sharpscope.studies.records import command_of
-from sharpscope.studies.tables import Tables
+from sharpscope.studies.results.paper_figures import paper_figures
+from sharpscope.studies.results.records import command_of
+from sharpscope.studies.results.tables import Tables
 from sharpscope.sweep import Store
 
 HERE = Path(__file__).parent

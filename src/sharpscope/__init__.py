@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from sharpscope.measures import quadratic_bound as quadratic_bound
     from sharpscope.measures import sam_step_sharpness as sam_step_sharpness
     from sharpscope.measures import worst_case_sharpness as worst_case_sharpness
-    from sharpscope.objective import Objective as Objective
+    from sharpscope.objective.objective import Objective as Objective
     from sharpscope.optim import ASAM as ASAM
     from sharpscope.optim import SAM as SAM
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sharpscope.cli import main
-from sharpscope.studies import pool as module
+from sharpscope.studies.results import pool as module
 from sharpscope.sweep import Store
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sharpscope.cli import main
-from sharpscope.sweep import Failure, Store, owner
+from sharpscope.sweep import Failure, Store
+from sharpscope.sweep.store import owner
 
 STORES = Path(__file__).parents[1] / "sweep" / "stores"
 RUN, ITS_MEASURE = "c827d90949bfe61e", "39c48b450c410cc1"

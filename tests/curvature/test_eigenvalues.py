@@ -10,7 +10,7 @@ from torch import nn
 from oracles.dense import dense
 from problems import PROBLEMS, Problem
 from sharpscope import InputError, NotConvergedWarning, Objective, top_eigenvalues
-from sharpscope.curvature.departure import observed
+from sharpscope.curvature.davidson.secant_update import observed
 from sharpscope.curvature.lanczos import lanczos
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)

@@ -9,7 +9,7 @@ from torch.func import functional_call, hessian, jacrev
 
 from sharpscope import InputError, Objective
 from sharpscope.curvature import frobenius_norm, spectral_density, top_eigenvalues, trace
-from sharpscope.curvature.products import CurvatureProducts
+from sharpscope.curvature.operators import CurvatureProducts
 
 mse = nn.functional.mse_loss
 cross_entropy = nn.functional.cross_entropy

@@ -5,7 +5,7 @@ import torch
 
 from problems import PROBLEMS, Problem
 from sharpscope import InputError
-from sharpscope.curvature.products import CurvatureProducts, budget, graph_bytes
+from sharpscope.curvature.operators import CurvatureProducts, budget, graph_bytes
 
 
 @pytest.mark.parametrize("memory", [0, None, 30_000])

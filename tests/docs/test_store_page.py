@@ -12,7 +12,7 @@ import pytest
 
 from sharpscope.cli import main
 from sharpscope.sweep import Store
-from sharpscope.sweep.heartbeat import SILENCE
+from sharpscope.sweep.scheduling.heartbeat import SILENCE
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "store.md").read_text(encoding="utf-8")

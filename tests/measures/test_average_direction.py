@@ -7,7 +7,7 @@ from torch import nn
 from oracles.dense import dense
 from problems import PROBLEMS
 from sharpscope import InputError, NotConvergedWarning, Objective, average_direction_sharpness
-from sharpscope.measures.together import fit_together, losses_at
+from sharpscope.measures.perturbation.batched import fit_together, losses_at
 
 QUADRATIC = next(p for p in PROBLEMS if p.name.startswith("quadratic"))
 

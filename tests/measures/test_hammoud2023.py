@@ -12,8 +12,8 @@ from torch import nn
 
 from problems import PROBLEMS, data
 from sharpscope import InputError, Objective, worst_case_sharpness
+from sharpscope.autograd.module_state import preserved_random_state
 from sharpscope.measures import hammoud2023_sharpness
-from sharpscope.preserve import preserved_random_state
 from sharpscope.seeding import generator, seed_of
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from problems import PROBLEMS, Problem, data, uneven
 from sharpscope import InputError, NonFiniteError, Objective, worst_case_sharpness
-from sharpscope.measures import lockstep
-from sharpscope.measures.ball import project
+from sharpscope.measures.perturbation import lockstep
+from sharpscope.measures.perturbation.ball import project
 
 
 def linear(zero: bool = True) -> Objective:

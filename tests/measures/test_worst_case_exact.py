@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from oracles.trust_region import l2_maximum, separable_linf_maximum
 from problems import PROBLEMS
 from sharpscope import Objective, worst_case_sharpness
-from sharpscope.measures import lockstep
+from sharpscope.measures.perturbation import lockstep
 
 
 class Quadratic(nn.Module):

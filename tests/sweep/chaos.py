@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from sharpscope.sweep import Store
-from sharpscope.sweep.journal import read_journal
+from sharpscope.sweep.store.journal import read_journal
 
 STUDY = """
 name = "chaos"

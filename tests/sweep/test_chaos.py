@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from sharpscope.sweep import Store, Task, run_tasks
-from sharpscope.sweep.journal import read_journal
+from sharpscope.sweep.store.journal import read_journal
 from sweep.chaos import left_behind, twice_published, unleash
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -168,9 +168,12 @@ def test_workers_die_with_a_coordinator_even_in_the_middle_of_a_task(tmp_path, w
         "study()", "[Task('s', 'runs', 'sweep.fake_tasks:stubborn', {'seconds': 60})]"
     )
     crippled = (
-        f"import sharpscope.sweep.worker as w; from sweep.fake_tasks import first_order; {without}main(setup)"
+        "import sharpscope.sweep.executors.local.worker as w; "
+        f"from sweep.fake_tasks import first_order; {without}main(setup)"
     )
-    lines.insert(1, "from sharpscope.sweep import Task; from sharpscope.sweep.executors import local")
+    lines.insert(
+        1, "from sharpscope.sweep import Task; from sharpscope.sweep.executors.local import executor as local"
+    )
     lines.insert(2, f"local._COMMAND = local._COMMAND.replace('main(setup)', {crippled!r})")
     script = "\n".join(lines)
     process = subprocess.Popen(

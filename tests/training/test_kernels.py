@@ -12,8 +12,8 @@ from sharpscope.data import Dataset, Split
 from sharpscope.models import build
 from sharpscope.seeding import generator
 from sharpscope.training import evaluate, train, train_together
+from sharpscope.training.cpu.kernels import FastKernels
 from sharpscope.training.engines import direct
-from sharpscope.training.kernels import FastKernels
 from training.small_runs import bits, config, timeless
 
 CPU = torch.device("cpu")
@@ -162,7 +162,7 @@ def convolutional(normalised: bool = False) -> nn.Sequential:
 def test_pooling_changes_no_bit_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     fast, plain, data = convolutional(), convolutional(), images_of_two_classes()
     found = train(config(), data, fast)
-    monkeypatch.setattr("sharpscope.training.pooling.VECTOR", 10**6)
+    monkeypatch.setattr("sharpscope.training.cpu.pooling.VECTOR", 10**6)
     expected = train(config(), data, plain)
     assert bits(fast) == bits(plain)
     assert timeless(found.history) == timeless(expected.history)
@@ -177,7 +177,7 @@ def test_normalised_pooling_changes_a_run_by_rounding_alone(
     fast, plain, data = convolutional(True), convolutional(True), images_of_two_classes()
     found = train(run, data, fast)
     assert found.final["test_loss"] == evaluate(fast, data.to("cpu", torch.float64).test, "cross_entropy")[0]
-    monkeypatch.setattr("sharpscope.training.kernels.normalised_poolings", lambda models: {})
+    monkeypatch.setattr("sharpscope.training.cpu.kernels.normalised_poolings", lambda models: {})
     train(run, data, plain)
     assert bits(fast) != bits(plain)
     assert_close(fast, plain)
@@ -197,7 +197,7 @@ def test_scales_that_turn_negative_do_no_harm(monkeypatch: pytest.MonkeyPatch) -
     train(run, images_of_two_classes(), models[0])
     assert (models[0][1].weight < 0).any()
     monkeypatch.setattr(direct, "takes", lambda member: False)
-    monkeypatch.setattr("sharpscope.training.kernels.normalised_poolings", lambda models: {})
+    monkeypatch.setattr("sharpscope.training.cpu.kernels.normalised_poolings", lambda models: {})
     train(run, images_of_two_classes(), models[1])
     assert_close(*models)
 
@@ -225,7 +225,9 @@ def test_convolutional_runs_in_company_have_their_own_bits(name: str) -> None:
 def test_a_convolution_of_grey_images_has_autograds_gradients(
     stride: tuple[int, int], padding: tuple[int, int], bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpscope.training.narrow_convolution._ENTRIES", 4000)  # several images at a time
+    monkeypatch.setattr(
+        "sharpscope.training.cpu.narrow_convolution._ENTRIES", 4000
+    )  # several images at a time
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layer = nn.Conv2d(1, 7, (5, 3), stride, padding, bias=bias).double()

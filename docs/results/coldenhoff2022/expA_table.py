@@ -14,7 +14,7 @@ from scipy import stats
 
 from sharpscope.data import load
 from sharpscope.models import build
-from sharpscope.studies.tables import collect
+from sharpscope.studies.results.tables import collect
 from sharpscope.sweep import Store
 from sharpscope.training import RunConfig, evaluate, load_checkpoint
 

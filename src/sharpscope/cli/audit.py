@@ -47,8 +47,8 @@ def audit(
     """
     from sharpscope.cli.printing import number, print_json, print_table
     from sharpscope.cli.subject import load_subject, show_progress, specs_of
-    from sharpscope.measures.invariance import USUAL
-    from sharpscope.measures.invariance import audit as take_audit
+    from sharpscope.measures.invariance.audit import USUAL
+    from sharpscope.measures.invariance.audit import audit as take_audit
 
     specs = specs_of(measures, set_ or [], USUAL)
     subject = load_subject(

@@ -30,7 +30,7 @@ def gc(
     task has saved. A store of an older format is brought up to date.
     """
     from sharpscope.cli.printing import print_json
-    from sharpscope.studies.mending import clear_away
+    from sharpscope.studies.maintenance import clear_away
     from sharpscope.sweep import Store
 
     opened = Store(store, create=False)

@@ -36,7 +36,7 @@ def league(
     from sharpscope.analysis.league import league as rank
     from sharpscope.cli.printing import print_json, print_table
     from sharpscope.errors import InputError, StoreError
-    from sharpscope.studies.pool import pool_stores
+    from sharpscope.studies.results.pool import pool_stores
     from sharpscope.sweep import Store
 
     pool = pool_stores([Store(path, create=False) for path in stores])

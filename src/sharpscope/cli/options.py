@@ -15,7 +15,7 @@ def _data_names(incomplete: str) -> list[str]:
 
 
 def _study_names(incomplete: str) -> list[str]:
-    from sharpscope.studies.library import open_study, shipped
+    from sharpscope.studies.file.library import open_study, shipped
 
     files = [str(p) for p in Path().glob(f"{incomplete}*.toml")]
     paper, slash, _ = incomplete.partition("/")

@@ -70,8 +70,8 @@ class Placement:
 
             return RayExecutor(store, self._resources(), self.workers, self.ray_address)
         if self.executor == "slurm":
-            from sharpscope.sweep.executors.slurm import SlurmExecutor
-            from sharpscope.sweep.executors.slurm_commands import SlurmOptions
+            from sharpscope.sweep.executors.slurm.commands import SlurmOptions
+            from sharpscope.sweep.executors.slurm.executor import SlurmExecutor
 
             options = SlurmOptions(self.time, self.partition, _pairs(self.slurm))
             return SlurmExecutor(store, self._resources(), self.workers, options)
@@ -85,7 +85,7 @@ class Placement:
 
     def _local(self, store: Path) -> Executor:
         from sharpscope.sweep import LocalExecutor, usable_cores
-        from sharpscope.sweep.executors.surroundings import visible_devices
+        from sharpscope.sweep.executors.worker_environment import visible_devices
 
         if self.device == "cpu":
             return LocalExecutor(store, self.workers, self.threads)

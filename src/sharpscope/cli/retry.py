@@ -29,8 +29,8 @@ def retry(
     """
     from sharpscope.cli.printing import print_json
     from sharpscope.errors import InputError
-    from sharpscope.studies.mending import retry as take_out
-    from sharpscope.studies.records import command_of, read_records
+    from sharpscope.studies.maintenance import retry as take_out
+    from sharpscope.studies.results.records import command_of, read_records
     from sharpscope.sweep import Store
 
     if not (ids or failed or damaged):

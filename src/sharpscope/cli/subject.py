@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
-    from sharpscope.objective import Objective
+    from sharpscope.objective.objective import Objective
     from sharpscope.training import RunConfig
 
 
@@ -41,8 +41,8 @@ def load_subject(
     from sharpscope.data import load
     from sharpscope.errors import InputError
     from sharpscope.models import build
-    from sharpscope.studies.schema import ObjectiveConfig
-    from sharpscope.studies.tasks import build_objective
+    from sharpscope.studies.file.schema import ObjectiveConfig
+    from sharpscope.studies.tasks.runs import build_objective
     from sharpscope.training import load_checkpoint
 
     if part not in ("train", "test") or mode not in ("eval", "train"):

@@ -5,7 +5,7 @@ from sharpscope.curvature.density import SpectralDensity, spectral_density
 from sharpscope.curvature.eigenvalues import Eigenpairs, top_eigenvalues
 from sharpscope.curvature.from_sample import SampledEigenvalue, lambda_max_from_sample
 from sharpscope.curvature.hutchinson import frobenius_norm, trace
-from sharpscope.curvature.products import CurvatureProducts
+from sharpscope.curvature.operators import CurvatureProducts
 
 __all__ = [
     "BetweenIterates",

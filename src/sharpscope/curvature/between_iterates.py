@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.curvature.eigenvalues import Eigenpairs, top_eigenvalues
-from sharpscope.curvature.products import Memory
+from sharpscope.curvature.operators import Memory
 from sharpscope.errors import InputError
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 @dataclass(frozen=True)

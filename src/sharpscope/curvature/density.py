@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from sharpscope.curvature.lanczos import lanczos
-from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
+from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.curvature.davidson import SMALL, Operator, Pairs, Settings, Subsets, davidson
-from sharpscope.curvature.departure import Departure
-from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory, budget
-from sharpscope.drawing import draw, influences, part_size
+from sharpscope.autograd.vectors import inner
+from sharpscope.curvature.davidson.secant_update import Departure
+from sharpscope.curvature.davidson.solver import SMALL, Operator, Pairs, Settings, Subsets, davidson
+from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.errors import InputError, NotConvergedWarning
-from sharpscope.inner_products import inner
-from sharpscope.objective import Objective
+from sharpscope.objective.importance_sampling import draw, influences, part_size
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
 LOOSEST = 2e-3
@@ -154,7 +154,7 @@ def top_eigenvalues(
     Examples
     --------
     >>> import torch
-    >>> from sharpscope.objective import Objective
+    >>> from sharpscope.objective.objective import Objective
     >>> model = torch.nn.Linear(2, 1, bias=False).double()
     >>> x = torch.tensor([[2.0**0.5, 0.0], [0.0, 6.0**0.5]], dtype=torch.float64)
     >>> half_square = lambda outputs, targets: 0.5 * (outputs - targets).square().mean()

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sharpscope.autograd.vectors import inner, length
 from sharpscope.curvature.eigenvalues import top_eigenvalues
-from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
+from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
-from sharpscope.inner_products import inner, length
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 BLOCKS = 20

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sharpscope.autograd.vectors import inner, off
 from sharpscope.curvature.lanczos import lanczos
-from sharpscope.curvature.products import CurvatureProducts, Matrix, Memory
-from sharpscope.drawing import draw
+from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Estimate
-from sharpscope.inner_products import inner, off
-from sharpscope.objective import Objective
+from sharpscope.objective.importance_sampling import draw
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
 BLOCK = 8

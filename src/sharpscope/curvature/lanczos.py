@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.inner_products import inner, length, off
+from sharpscope.autograd.vectors import inner, length, off
 
 Matvec = Callable[[Tensor], Tensor]
 

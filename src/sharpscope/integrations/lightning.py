@@ -13,7 +13,7 @@ except ImportError:  # the same library under its older name
     from pytorch_lightning import Callback
 
 from sharpscope.integrations.monitor import SharpnessMonitor
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 class SharpnessCallback(Callback):  # type: ignore[misc]  # Lightning is optional, so unknown to the type checker

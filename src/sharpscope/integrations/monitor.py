@@ -19,7 +19,7 @@ from sharpscope.errors import InputError, NonFiniteError, NotConvergedWarning
 from sharpscope.integrations.pace import Pace
 from sharpscope.integrations.trackers import Tracker
 from sharpscope.measures import average_direction_sharpness
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 if TYPE_CHECKING:
     import pandas as pd

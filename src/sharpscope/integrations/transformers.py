@@ -9,7 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from sharpscope.integrations.monitor import SharpnessMonitor
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 class SharpnessCallback(TrainerCallback):  # type: ignore[misc]  # optional, so unknown to the type checker

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sharpscope.errors import InputError
 from sharpscope.landscape.points import Points
 from sharpscope.landscape.progress import Ledger, Progress
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 if TYPE_CHECKING:
     import pandas as pd

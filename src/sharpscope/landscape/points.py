@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpscope.objective import Objective
-from sharpscope.preserve import preserved_random_state
+from sharpscope.autograd.module_state import preserved_random_state
+from sharpscope.objective.objective import Objective
 
 STATISTICS_BATCH = 1000
 """Samples per batch when batch normalisation's statistics are recomputed; the batches' statistics are averaged."""

@@ -17,7 +17,7 @@ from sharpscope.errors import InputError
 from sharpscope.landscape.interpolation import Statistics
 from sharpscope.landscape.points import Points
 from sharpscope.landscape.progress import Ledger, Progress
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 if TYPE_CHECKING:

@@ -2,14 +2,14 @@
 
 from sharpscope.measures.average_direction import average_direction_sharpness
 from sharpscope.measures.hammoud2023 import hammoud2023_sharpness
-from sharpscope.measures.invariance import Audit, audit
+from sharpscope.measures.invariance.audit import Audit, audit
+from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
+from sharpscope.measures.invariance.rescaling_change import rescaling_change
 from sharpscope.measures.lambda_max_between_iterates import lambda_max_between_iterates
 from sharpscope.measures.quadratic_bound import QuadraticBound, quadratic_bound
 from sharpscope.measures.registry import REGISTRY, Measure, checked, find
-from sharpscope.measures.rescaling import Rescaling, find_rescalings, rescale
-from sharpscope.measures.rescaling_change import rescaling_change
 from sharpscope.measures.sam_step import sam_step_sharpness
-from sharpscope.measures.taking import measure, row, take
+from sharpscope.measures.table import measure, row, take
 from sharpscope.measures.weight_kurtosis import weight_histogram, weight_kurtosis
 from sharpscope.measures.worst_case import worst_case_sharpness
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Estimate
-from sharpscope.measures.together import losses_at
-from sharpscope.objective import Objective
+from sharpscope.measures.perturbation.batched import losses_at
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 FIRST_ROUND, MOST_GROWTH = 32, 4.0

@@ -7,7 +7,7 @@ from copy import copy
 from sharpscope.curvature import top_eigenvalues
 from sharpscope.curvature.eigenvalues import Which
 from sharpscope.estimate import Estimate
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 def lambda_max(obj: Objective, tol: float = 1e-3, max_products: int = 200, seed: int = 0) -> Estimate:

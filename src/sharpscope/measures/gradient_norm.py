@@ -6,7 +6,7 @@ import time
 from copy import copy
 
 from sharpscope.estimate import Estimate
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 def gradient_norm(obj: Objective) -> Estimate:

@@ -17,11 +17,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sharpscope.autograd.module_state import preserved_random_state
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
 from sharpscope.measures.worst_case import worst_case_sharpness
-from sharpscope.objective import Objective
-from sharpscope.preserve import preserved_random_state
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
 Model = Literal["fcnn", "lenet", "gat"]

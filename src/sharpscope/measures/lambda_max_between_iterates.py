@@ -11,7 +11,7 @@ import torch
 from sharpscope.curvature import between_iterates
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 

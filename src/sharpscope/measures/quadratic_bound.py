@@ -12,7 +12,7 @@ from sharpscope.curvature import top_eigenvalues
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
 from sharpscope.measures.worst_case import worst_case_sharpness
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from sharpscope.measures.average_direction import average_direction_sharpness
 from sharpscope.measures.extreme_eigenvalues import lambda_max, lambda_min, spectral_norm
 from sharpscope.measures.gradient_norm import gradient_norm
 from sharpscope.measures.hammoud2023 import hammoud2023_sharpness
+from sharpscope.measures.invariance.rescaling_change import rescaling_change
 from sharpscope.measures.lambda_max_between_iterates import lambda_max_between_iterates
 from sharpscope.measures.quadratic_bound import quadratic_bound_on_the_rise
-from sharpscope.measures.rescaling_change import rescaling_change
 from sharpscope.measures.sam_step import sam_step_sharpness
 from sharpscope.measures.weight_kurtosis import weight_kurtosis
 from sharpscope.measures.worst_case import worst_case_sharpness

@@ -9,9 +9,9 @@ import torch
 
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
-from sharpscope.measures.ball import Ball, Norm
-from sharpscope.measures.over_batches import over_batches
-from sharpscope.objective import Objective
+from sharpscope.measures.perturbation.ball import Ball, Norm
+from sharpscope.measures.perturbation.over_batches import over_batches
+from sharpscope.objective.objective import Objective
 
 
 def sam_step_sharpness(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
-from sharpscope.objective import Objective
+from sharpscope.objective.objective import Objective
 
 
 def weight_kurtosis(obj: Objective, parameter: str = "first") -> Estimate:

@@ -11,12 +11,12 @@ import torch
 
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.estimate import Estimate
-from sharpscope.measures.ascent import Ascent, Direction
-from sharpscope.measures.ball import Ball, Norm
-from sharpscope.measures.climb import Climb
-from sharpscope.measures.lockstep import results_of
-from sharpscope.measures.over_batches import over_batches
-from sharpscope.objective import Objective
+from sharpscope.measures.perturbation.ascent import Ascent, Direction
+from sharpscope.measures.perturbation.ball import Ball, Norm
+from sharpscope.measures.perturbation.climb import Climb
+from sharpscope.measures.perturbation.lockstep import results_of
+from sharpscope.measures.perturbation.over_batches import over_batches
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 

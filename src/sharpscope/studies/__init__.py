@@ -3,13 +3,13 @@
 Only this package composes data, models, training, measures, the sweep engine, statistics and reports.
 """
 
-from sharpscope.studies.conduct import conduct, preflight
-from sharpscope.studies.library import Study, load_studies, load_study, open_study, papers, shipped
-from sharpscope.studies.plan import Plan, make_plan
-from sharpscope.studies.programme import Programme, make_programme
-from sharpscope.studies.reporting import write_report, write_reports, write_tables
-from sharpscope.studies.schema import ObjectiveConfig, StudyConfig
-from sharpscope.studies.tables import Tables, collect, collect_all
+from sharpscope.studies.file.library import Study, load_studies, load_study, open_study, papers, shipped
+from sharpscope.studies.file.schema import ObjectiveConfig, StudyConfig
+from sharpscope.studies.plan.plan import Plan, make_plan
+from sharpscope.studies.plan.programme import Programme, make_programme
+from sharpscope.studies.results.reporting import write_report, write_reports, write_tables
+from sharpscope.studies.results.tables import Tables, collect, collect_all
+from sharpscope.studies.run import conduct, preflight
 
 __all__ = [
     "ObjectiveConfig",

@@ -6,18 +6,18 @@ not hold yet, and every result appears in the store whole or not at all. Any num
 no longer what was published. The package knows tasks, hashes and folders, and nothing of what the tasks compute.
 """
 
-from sharpscope.sweep.activity import Coordinator, Running, activity, at_work
-from sharpscope.sweep.canonical import canonical_json, content_hash
-from sharpscope.sweep.context import Interrupted, TaskContext
-from sharpscope.sweep.coordinator import Summary
-from sharpscope.sweep.cores import usable_cores
-from sharpscope.sweep.damage import find_damage, made_from
 from sharpscope.sweep.executors import Executor, LocalExecutor
-from sharpscope.sweep.manifest import read_published
-from sharpscope.sweep.plan import GridBlock, Task, expand
-from sharpscope.sweep.progress import Progress, Snapshot
-from sharpscope.sweep.run import run_tasks
-from sharpscope.sweep.store import Failure, Store
+from sharpscope.sweep.executors.context import Interrupted, TaskContext
+from sharpscope.sweep.executors.cores import usable_cores
+from sharpscope.sweep.scheduling.activity import Coordinator, Running, activity, at_work
+from sharpscope.sweep.scheduling.coordinator import Summary
+from sharpscope.sweep.scheduling.plan import GridBlock, Task, expand
+from sharpscope.sweep.scheduling.progress import Progress, Snapshot
+from sharpscope.sweep.scheduling.run import run_tasks
+from sharpscope.sweep.store.canonical import canonical_json, content_hash
+from sharpscope.sweep.store.damage import find_damage, made_from
+from sharpscope.sweep.store.manifest import read_published
+from sharpscope.sweep.store.store import Failure, Store
 
 __all__ = [
     "Coordinator",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sharpscope.allocation import freed_memory_kept
+from sharpscope.autograd.allocator import freed_memory_kept
 from sharpscope.errors import InputError
 from sharpscope.training.compatible import group_key
+from sharpscope.training.cpu.kernels import FastKernels
 from sharpscope.training.engines import Engine, engine_for
 from sharpscope.training.history import Row
-from sharpscope.training.kernels import FastKernels
 from sharpscope.training.member import Member
 from sharpscope.training.outcome import TrainingOutcome
 from sharpscope.training.reproducible import reproducible

@@ -14,8 +14,8 @@ import pytest
 from docs.sweeps_page import of_ours, write_study
 from sharpscope.sweep import Store, Task, run_tasks
 from sharpscope.sweep.executors.resources import Resources
-from sharpscope.sweep.executors.slurm import SlurmExecutor
-from sharpscope.sweep.executors.slurm_commands import SlurmOptions
+from sharpscope.sweep.executors.slurm.commands import SlurmOptions
+from sharpscope.sweep.executors.slurm.executor import SlurmExecutor
 from sweep.executors.a_sweep import RUNS, at_work, finish, litter, run, sharpscope, tables
 from sweep.executors.test_slurm_jobs import once, starts
 

@@ -13,8 +13,8 @@ import pytest
 
 from sharpscope.errors import InputError, SharpscopeError
 from sharpscope.sweep import Store, Task, run_tasks
-from sharpscope.sweep.executors import slurm
-from sharpscope.sweep.executors.slurm import SlurmExecutor
+from sharpscope.sweep.executors.slurm import executor as slurm
+from sharpscope.sweep.executors.slurm.executor import SlurmExecutor
 from sweep.executors.fake_slurm import FakeSlurm
 from sweep.test_chaos import published, study
 

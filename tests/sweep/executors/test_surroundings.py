@@ -6,7 +6,7 @@ import os
 import time
 
 from sharpscope.sweep import LocalExecutor, Store, Task, run_tasks
-from sharpscope.sweep.executors.surroundings import Surroundings, visible_devices
+from sharpscope.sweep.executors.worker_environment import Surroundings, visible_devices
 
 
 def devices(store):

@@ -7,11 +7,11 @@ from dataclasses import replace
 from math import isinf
 
 from sharpscope.analysis.claims.confounds import confounds
-from sharpscope.analysis.claims.conjunction import Conjunction
 from sharpscope.analysis.claims.control import control_of
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.finding import Check, NotEvaluable
-from sharpscope.analysis.claims.kinds import Single
+from sharpscope.analysis.claims.kinds.alone import Single
+from sharpscope.analysis.claims.kinds.conjunction import Conjunction
 from sharpscope.analysis.claims.outlook import would_change
 from sharpscope.analysis.claims.verdict import Verdict, Word
 

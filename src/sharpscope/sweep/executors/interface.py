@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
-from sharpscope.sweep.plan import Task
+from sharpscope.sweep.scheduling.plan import Task
 
 Message: TypeAlias = dict[str, Any]
 """What became of a task, by the key ``event``; every message has the key ``task``, its id.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import StoreError
-from sharpscope.sweep.executors.local import LocalExecutor
-from sharpscope.sweep.executors.surroundings import Surroundings
-from sharpscope.sweep.store import Store
+from sharpscope.sweep.executors.local.executor import LocalExecutor
+from sharpscope.sweep.executors.worker_environment import Surroundings
+from sharpscope.sweep.store.store import Store
 
 
 def node_setup(store: Path, threads: int) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import InputError, SharpscopeError
-from sharpscope.sweep.cores import usable_cores
+from sharpscope.sweep.executors.cores import usable_cores
 from sharpscope.sweep.executors.interface import Message
-from sharpscope.sweep.executors.local import LocalExecutor
+from sharpscope.sweep.executors.local.executor import LocalExecutor
 from sharpscope.sweep.executors.node import node_setup, open_node
 from sharpscope.sweep.executors.resources import Resources
-from sharpscope.sweep.executors.seats import ENDS, Seat, SeatedExecutor
-from sharpscope.sweep.plan import Task
+from sharpscope.sweep.executors.worker_slots import ENDS, Seat, SeatedExecutor
+from sharpscope.sweep.scheduling.plan import Task
 
 _PATIENCE = (
     2.0  # seconds that an actor waits for its worker to say something; a request to stop waits as long

@@ -1,0 +1,1 @@
+"""Block Davidson with a subset of the data as preconditioner."""

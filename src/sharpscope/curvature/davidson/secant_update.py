@@ -1,0 +1,54 @@
+"""What the full operator was seen to add to a subset's, carried from one search to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpscope.autograd.vectors import inner, length
+
+DEPENDENT = 0.3
+"""An older direction is dropped where less than this share of it lies outside the newer ones."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The symmetric E of least rank with E V = (A − B) V: A over all the data, B over a subset of it.
+
+    The same samples are drawn at every checkpoint, and how they differ from all of them changes slowly, so at a later
+    checkpoint B + E is nearer to A than B is.
+
+    Attributes
+    ----------
+    basis
+        Orthonormal rows V (m, n) that were multiplied by both.
+    images
+        Their images under A − B (m, n).
+
+    """
+
+    basis: Tensor
+    images: Tensor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Return E v for a vector (n,) or for each row of a block (b, n): D Vᵀ + V Dᵀ − V (VᵀD) Vᵀ, D the images."""
+        within, across = (inner(vectors, rows).to(vectors.dtype) for rows in (self.basis, self.images))
+        small = inner(self.basis, self.images).to(vectors.dtype)
+        return within @ self.images + (across - within @ (0.5 * (small + small.T))) @ self.basis
+
+    def explains(self, basis: Tensor, seen: Tensor) -> bool:
+        """Say whether E is nearer than nothing to what A − B was now seen to do with rows (m, n): their images."""
+        return length((seen - self(basis)).flatten()) < length(seen.flatten())
+
+
+def observed(basis: Tensor, images: Tensor, older: Departure | None, most: int) -> Departure:
+    """Return the departure seen on orthonormal rows (m, n), with older directions beside them up to ``most`` rows."""
+    for v, d in zip(older.basis, older.images, strict=True) if older is not None else ():
+        inside = inner(basis, v).to(v.dtype)
+        v, d = v - inside @ basis, d - inside @ images
+        size = length(v)
+        if len(basis) < most and size > DEPENDENT:
+            basis, images = torch.cat([basis, v[None] / size]), torch.cat([images, d[None] / size])
+    return Departure(basis, images)

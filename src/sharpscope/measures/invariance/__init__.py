@@ -1,0 +1,1 @@
+"""Function-preserving rescalings of a network, and which measures they change."""

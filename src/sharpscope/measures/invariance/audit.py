@@ -1,0 +1,211 @@
+"""The invariance audit: which measures change when the network's function does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpscope.errors import InputError
+from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
+from sharpscope.measures.registry import Measure, Spec, checked
+from sharpscope.measures.table import take
+from sharpscope.objective.objective import Objective
+from sharpscope.seeding import generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INVARIANT = 1e-4
+"""Largest relative change of a measure that counts as none."""
+
+COSTS = ("losses", "gradients", "products", "seconds")
+
+SAME_FUNCTION = 1e-9
+"""Largest change of the loss, relative to it, that counts as rounding in float64."""
+
+
+_BALL: dict[str, Any] = {"measure": "worst_case", "batch_size": None}
+
+USUAL: tuple[Spec, ...] = (
+    {**_BALL, "name": "worst_case_adaptive", "radius": 0.01},
+    {**_BALL, "name": "worst_case_plain_steps", "radius": 0.01, "step_size": 0.05},
+    {**_BALL, "name": "worst_case_l2", "radius": 0.05, "norm": "l2", "adaptive": False},
+    {"measure": "average_direction", "name": "average_direction_adaptive", "samples": 8, "adaptive": True},
+    {"measure": "average_direction", "samples": 8},
+    "sam_step",
+    {"measure": "lambda_max", "tol": 0.05},
+    {"measure": "trace", "samples": 4},
+    "gradient_norm",
+)
+"""What an audit takes unless told otherwise: every kind of measure, as cheaply as a change shows.
+
+The same draws before and after a rescaling make a few of them enough.
+"""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    ``table`` has one row per measure: measure, value (of the model as it is), changed (its relative change under
+    each random rescaling, a list), largest, invariant (largest ≤ 1e-4: comparable between models that are scaled
+    differently), exact_in_theory, and what all its values cost. ``rescalings`` are those found; ``function_change``
+    the largest relative change of the loss and of the outputs over all of them: rounding.
+    """
+
+    table: pd.DataFrame
+    rescalings: tuple[Rescaling, ...]
+    function_change: float
+    spread: float
+    seed: int
+
+
+def audit(
+    obj: Objective,
+    measures: Sequence[Spec] | None = None,
+    *,
+    repetitions: int = 2,
+    spread: float = 4.0,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Audit:
+    """Rescale a network at random without changing its function, and report how each measure changes.
+
+    Factors are log-uniform in [1/``spread``, ``spread``], one per channel (Dinh et al. 2017 use them to make any
+    minimum arbitrarily sharp). Everything is measured on copies, with the same seeds before and after: in float64
+    what is invariant by definition, so that rounding does not hide it; the rest in the objective's own precision.
+
+    Parameters
+    ----------
+    measures
+        As in `measure`; by default `USUAL`. A handful of samples serve, since invariance does not depend on the data.
+    repetitions
+        Random rescalings.
+    progress
+        Called with (measure, done, total) after each measurement.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be traced, no rescaling is found, or one changes the outputs.
+
+    Examples
+    --------
+    >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+    <torch._C.Generator object at ...>
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    >>> obj = Objective(model, torch.nn.functional.cross_entropy, (torch.randn(9, 3), torch.arange(9) % 2))
+    >>> found = audit(obj, ["gradient_norm", {"measure": "worst_case", "batch_size": None, "radius": 0.01}])
+    >>> found.table["invariant"].tolist()
+    [False, True]
+
+    """
+    import pandas as pd
+
+    if repetitions < 1 or not (math.isfinite(spread) and spread > 1):
+        raise InputError(
+            f"repetitions must be at least 1 and spread above 1, received {repetitions} and {spread}; 2 and 4 serve"
+        )
+    specs = list(USUAL if measures is None else measures)
+    labels = [checked(spec)[0] for spec in specs]
+    found = find_rescalings(obj.model)
+    if not found:
+        raise InputError(
+            f"an audit needs channels between layers that commute with positive factors, {type(obj.model).__name__} "
+            "has none that tracing finds (ReLU, pooling, batch normalisation in eval mode); nothing to rescale"
+        )
+    start = _on(obj, obj.model, torch.float64)
+    if obj._centre is not None:  # what is rescaled is the model at the measured point
+        _move(start.model, start.layout.split(obj._centre.double()))
+        start._centre = None
+    exact, worst = [start], 0.0
+    for repetition in range(repetitions):
+        factors = [
+            spread
+            ** (
+                2 * torch.rand(group.channels, generator=generator("audit", seed, repetition, i)).double() - 1
+            )
+            for i, group in enumerate(found)
+        ]
+        exact.append(_on(start, rescale(start.model, found, factors), torch.float64))
+        worst = max(worst, _function_change(start, exact[-1]))
+    own = exact if obj.dtype == torch.float64 else [_on(one, one.model, obj.dtype) for one in exact]
+    rows: list[dict[str, Any]] = []
+    total = len(specs) * (1 + repetitions)
+    for spec, label in zip(specs, labels, strict=True):
+        _, known, options = checked(spec)
+        unmoved = _exact(known, options)
+        estimates = []
+        for one in exact if unmoved else own:
+            estimates.append(take(one, spec, seed))
+            if progress is not None:
+                progress(label, len(rows) * (1 + repetitions) + len(estimates), total)
+        value = estimates[0].value
+        changes = [_relative(value, e.value) for e in estimates[1:]]
+        rows.append(
+            {
+                "measure": label,
+                "value": value,
+                "changed": changes,
+                "largest": max(changes),
+                "invariant": max(changes) <= INVARIANT,
+                "exact_in_theory": unmoved,
+                **{name: sum(e.cost.get(name, 0) for e in estimates) for name in COSTS},
+            }
+        )
+    return Audit(pd.DataFrame(rows), tuple(found), worst, spread, seed)
+
+
+def _exact(known: Measure, options: dict[str, Any]) -> bool:
+    """Whether the definition itself is invariant: adaptive, and climbed by steps that follow the rescaling."""
+    if known.name == "average_direction":
+        return bool(options.get("adaptive"))
+    plain_steps = options.get("step_size") is not None and options.get("direction", "gradient") == "gradient"
+    return known.rescaling_invariant and bool(options.get("adaptive", True)) and not plain_steps
+
+
+def _on(obj: Objective, model: nn.Module, dtype: torch.dtype) -> Objective:
+    """The same objective of a copy of another model, in another precision."""
+    other = copy(obj)
+    other.model, other.dtype = deepcopy(model).to(dtype), dtype
+    other.spent = copy(obj.spent)
+    other._tensors = None
+    return other
+
+
+def _move(model: nn.Module, to: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in to:
+                parameter.copy_(to[name])
+
+
+def _function_change(before: Objective, after: Objective) -> float:
+    """Largest relative change of loss and outputs; raises `InputError` where it is more than rounding."""
+    old, new = before.loss(), after.loss()
+    change = _relative(old, new)
+    if change <= SAME_FUNCTION and before._loss is not None and before.mode == "eval":
+        inputs, _ = before._placed(next(iter(before.batches)))
+        for one in (before.model, after.model):
+            one.eval()
+        with torch.no_grad():
+            outputs = [one(inputs[:256]) for one in (before.model, after.model)]
+        change = max(change, float((outputs[0] - outputs[1]).abs().max() / outputs[0].abs().max()))
+    if not change <= SAME_FUNCTION * (1 if before.mode == "eval" else 1e6):
+        raise InputError(
+            f"a rescaling must leave the function as it is, this model's changed by {change:.3g}; "
+            "it does something between its layers that tracing does not show"
+        )
+    return change
+
+
+def _relative(before: float, after: float) -> float:
+    if before == after:
+        return 0.0
+    return abs(after - before) / abs(before) if before else math.inf

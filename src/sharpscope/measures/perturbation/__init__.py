@@ -1,0 +1,1 @@
+"""Losses at perturbed weights: balls, ascent inside them, and batches of perturbed losses."""

@@ -1,0 +1,95 @@
+"""Taking measures by name: one as an estimate, several as a tidy table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sharpscope.errors import InputError
+from sharpscope.estimate import Estimate
+from sharpscope.measures.registry import REGISTRY, Spec, checked
+from sharpscope.objective.objective import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def take(obj: Objective, spec: Spec, seed: int = 0) -> Estimate:
+    """Take one measure of an objective; ``seed`` applies unless the spec sets its own."""
+    _, found, options = checked(spec)
+    if "seed" in found.options:
+        options.setdefault("seed", seed)
+    return found.function(obj, **options)
+
+
+def row(label: str, estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate as one flat, JSON-ready table row; ``stderr`` is null where nothing is random."""
+    low, high = estimate.interval(0.95)
+    return {
+        "measure": label,
+        "definition": estimate.measure,
+        "value": estimate.value,
+        "stderr": estimate.stderr,
+        "error": estimate.error,
+        "low": low,
+        "high": high,
+        "samples": estimate.samples,
+        "converged": estimate.converged,
+        "losses": float(estimate.cost.get("losses", 0)),
+        "gradients": float(estimate.cost.get("gradients", 0)),
+        "products": float(estimate.cost.get("products", 0)),
+        "seconds": float(estimate.cost.get("seconds", 0.0)),
+        "protocol": json.dumps(estimate.protocol, sort_keys=True),
+        "fingerprint": estimate.fingerprint,
+    }
+
+
+def measure(
+    obj: Objective, measures: Sequence[Spec] | str = "all", *, seed: int = 0, strict: bool | None = None
+) -> pd.DataFrame:
+    """Take measures of one objective and return a tidy table, one row per measure.
+
+    Parameters
+    ----------
+    measures
+        Names, or dicts ``{"measure": name, "name": label, **options}``; ``"all"`` for every registered one.
+    seed
+        Seed of the random estimates.
+    strict
+        Whether a measure that this objective does not allow (channels to rescale where there are none, say) raises.
+        Otherwise its row has no value and says why. By default it raises unless ``"all"`` are asked for.
+
+    Returns
+    -------
+    DataFrame
+        Columns measure (label), definition, value, stderr, error, low, high (95 %), samples, converged,
+        losses, gradients, products, seconds, protocol (JSON), fingerprint.
+
+    Raises
+    ------
+    InputError
+        For an unknown measure or option; checked before anything is computed. With ``strict``, from the measures.
+
+    """
+    import pandas as pd
+
+    strict = measures != "all" if strict is None else strict
+    specs: Sequence[Spec] = (
+        list(REGISTRY) if measures == "all" else [measures] if isinstance(measures, str) else measures
+    )
+    labels = [checked(spec)[0] for spec in specs]
+    taking = take if strict else _take_or_say_why_not
+    return pd.DataFrame(
+        [row(label, taking(obj, spec, seed)) for label, spec in zip(labels, specs, strict=True)]
+    )
+
+
+def _take_or_say_why_not(obj: Objective, spec: Spec, seed: int) -> Estimate:
+    try:
+        return take(obj, spec, seed)
+    except InputError as error:
+        name = checked(spec)[1].name
+        why = {"not taken": str(error)}
+        return Estimate(name, math.nan, converged=False, protocol=why, fingerprint=obj.fingerprint)

@@ -1,0 +1,1 @@
+"""From a study file to its runs and tasks, checked and priced before anything runs."""

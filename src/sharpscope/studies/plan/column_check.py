@@ -1,0 +1,94 @@
+"""The columns that a study's claims and figures speak of, checked against those its tables will have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sharpscope.studies.tasks.run_measures import checked
+
+if TYPE_CHECKING:
+    from sharpscope.studies.file.library import Study
+
+METRICS = tuple(f"{part}_{what}" for part in ("train", "validation", "test") for what in ("loss", "accuracy"))
+OUTCOMES = (*METRICS, "constant_loss")
+"""What is known of a run at its end, in numbers: its losses and accuracies, and the best constant answer's loss."""
+
+_ALWAYS = (
+    *("run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "gap", *OUTCOMES),
+    *("epoch", "epoch_lr", "epoch_loss", "epoch_accuracy", "seconds"),
+)
+_OF_VIEWS = {
+    "landscapes": (
+        *("pair", "landscape", "run_a", "run_b", "alpha", "loss", "accuracy", "distance"),
+        *("width_a", "width_b", "complete_a", "complete_b", "low_a", "high_a", "low_b", "high_b"),
+    ),
+    "surfaces": ("surface", "x", "y", "loss", "accuracy"),
+    "histograms": ("histogram", "parameter", "low", "high", "count"),
+}
+_EXPRESSIONS = ("x", "y", "by", "match_on", "curve", "low_side", "high_side", "within", "match", "control")
+_SELECTIONS = ("where", "a", "b", "baseline", "most_at")
+_OF_FIGURES = ("x", "y", "colour", "panel", "line")
+
+Place = tuple[str | int, ...]
+
+
+def check_mentions(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `InputError`, naming file, line and column, where a claim or figure speaks of a column there will not be.
+
+    ``rows`` are the runs as selections see them.
+    """
+    from sharpscope.analysis.claims.expression import columns_of
+
+    known = _known(study, rows)
+    mentioned = list(_of_claims(study.config.claims, ("claims",)))
+    for i, figure in enumerate(study.config.figures):
+        at: Place = ("figures", i)
+        mentioned += _expressions(figure.model_dump(), _OF_FIGURES, at)
+        mentioned += [((*at, "where", column), column) for column in figure.where]
+    for place, text in mentioned:
+        for column in [text] if text in known else columns_of(text):
+            if column not in known:
+                close = difflib.get_close_matches(column, known, n=1)
+                remedy = f"perhaps {close[0]} is meant" if close else f"there are {', '.join(sorted(known))}"
+                raise study.source.refusal(
+                    place, f"{place[0]}: {place[-1]} speaks of {column!r}, which is no column; {remedy}"
+                )
+
+
+def _known(study: Study, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    config = study.config
+    known = {*_ALWAYS, *(column for row in rows for column in row)}
+    for given in config.measures:
+        label = _label(given)
+        known |= {label, f"{label}_stderr"}
+    known |= {track.label for track in config.tracks}
+    for audit in config.audits:
+        known |= {f"{audit.name}_{_label(given)}_change" for given in audit.measures}
+    for kind, columns in _OF_VIEWS.items():
+        known |= set(columns) if getattr(config, kind) else set()
+    return known
+
+
+def _label(given: str | Mapping[str, Any]) -> str:
+    if isinstance(given, str):
+        return given
+    return checked({key: value for key, value in given.items() if key != "where"})[0]
+
+
+def _of_claims(claims: Sequence[Mapping[str, Any]], at: Place) -> Iterator[tuple[Place, str]]:
+    for i, claim in enumerate(claims):
+        place = (*at, i)
+        yield from _expressions(claim, _EXPRESSIONS, place)
+        for key in _SELECTIONS:
+            yield from (((*place, key, column), column) for column in claim.get(key, {}))
+        yield from _of_claims(claim.get("claims", []), (*place, "claims"))
+
+
+def _expressions(table: Mapping[str, Any], keys: Sequence[str], place: Place) -> Iterator[tuple[Place, str]]:
+    for key in keys:
+        given = table.get(key)
+        for text in given if isinstance(given, list) else [given]:
+            if isinstance(text, str):
+                yield (*place, key), text

@@ -1,0 +1,141 @@
+"""Carry studies out: look before leaping, then run what the store does not hold yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sharpscope.errors import InputError
+from sharpscope.studies.file.library import Study
+from sharpscope.studies.plan.grouping import ALONE, grouped, measured_size
+from sharpscope.studies.plan.plan import Plan
+from sharpscope.studies.plan.programme import Programme
+from sharpscope.studies.results.records import keep_records
+from sharpscope.sweep import Executor, LocalExecutor, Store, Summary, run_tasks
+from sharpscope.training import RunConfig, weight_seed
+
+if TYPE_CHECKING:
+    from sharpscope.data import Dataset
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+def preflight(plan: Plan | Programme, data_dir: str | None = None, progress: Any = None) -> None:
+    """Load every data set and build every model once, so that what cannot work fails now, in one sentence.
+
+    Downloads what is missing. Raises `DataError` or `InputError`.
+    """
+    for one in _programme(plan).plans:
+        _preflight(one, data_dir, progress)
+
+
+def _preflight(plan: Plan, data_dir: str | None, progress: Any) -> None:
+    from sharpscope.data import load
+    from sharpscope.models import build
+    from sharpscope.training.preconditions import check
+
+    study = plan.study
+    datasets: dict[str, Any] = {}
+    models: dict[str, Any] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for run in plan.runs:
+        data, model = run.config.data.model_dump_json(), run.config.model.model_dump_json()
+        alike = (data, model, run.config.batch_size, run.config.loss, run.config.stop.train_accuracy)
+        if alike in seen:
+            continue
+        seen.add(alike)
+        if data not in datasets:
+            datasets = {data: load(run.config.data, data_dir=data_dir, progress=progress)}
+            models = {}
+            _check_samples(study, datasets[data])
+        if model not in models:
+            with _told(study, ("run", "model")):
+                models = {model: build(run.config.model, datasets[data], weight_seed(run.config))}
+        with _told(study, ("run",)):
+            check(run.config, datasets[data], models[model])
+
+
+def _check_samples(study: Study, dataset: Dataset) -> None:
+    """Refuse to measure on more samples than there are."""
+    places: list[tuple[str | int, ...]] = [("objective", "samples")]
+    asked = [study.config.objective.samples]
+    for kind in ("tracks", "landscapes", "surfaces", "audits"):
+        for i, entry in enumerate(getattr(study.config, kind)):
+            places.append((kind, i, "samples"))
+            asked.append(entry.samples)
+    part = study.config.objective.part
+    available = len(dataset.train if part == "train" else dataset.test)
+    for place, samples in zip(places, asked, strict=True):
+        if samples is not None and samples > available:
+            raise study.source.refusal(
+                place,
+                f"{'.'.join(map(str, place))} must be at most the {available} {part} samples of {dataset.name}, "
+                f"received {samples}; lower it or leave it out",
+            )
+
+
+_TELLING = {
+    "batch_size": ("batch_size",),
+    "train_accuracy": ("stop", "train_accuracy"),
+    "the loss ": ("loss",),
+}
+"""Words of a refused run, and the key they are about."""
+
+
+@contextmanager
+def _told(study: Study, place: tuple[str | int, ...]) -> Iterator[None]:
+    """Put the study file and the line of the key before a refusal; its own key where the sentence tells which."""
+    try:
+        yield
+    except InputError as error:
+        key: tuple[str, ...] = next((key for words, key in _TELLING.items() if words in str(error)), ())
+        places: list[tuple[str | int, ...]]
+        places = [("grid", *key), ("grid", 0, *key)] if key and place == ("run",) else []
+        there = [p for p in places if study.source.has(p)]
+        raise study.source.refusal(there[0] if there else (*place, *key), str(error)) from error
+
+
+def conduct(
+    plan: Plan | Programme,
+    store: Store,
+    *,
+    data_dir: str | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    threads: int = 1,
+    on_event: OnEvent | None = None,
+    executor: Executor | None = None,
+    together: int | None = None,
+) -> Summary:
+    """Run one plan or several into a store; a second call does only what is missing.
+
+    See `sharpscope.sweep.run_tasks`. The store keeps the records of the studies it has been given, each under its
+    key and scale.
+
+    On this machine, runs that differ in nothing but numbers train several at a time where a short measurement finds
+    that faster (`sharpscope.training.group_size`), and at most `together` where that is given, 1 for never. Each has
+    the bits it has alone, so no result depends on it.
+    """
+    programme = _programme(plan)
+    tasks = programme.tasks(data_dir, device)
+    if executor is None:
+        executor = LocalExecutor(store.root, workers, threads)
+    if isinstance(executor, LocalExecutor) and together != 1:
+        execution: Mapping[str, Any] = next((t.payload["execution"] for t in tasks if t.entry == ALONE), {})
+        size_of = measured_size(execution, executor.threads) if together is None else _always(together)
+        tasks = grouped(tasks, size_of, executor.workers, store.has)
+    keep_records(store, programme.records(tasks))
+    return run_tasks(store, tasks, workers=workers, threads=threads, on_event=on_event, executor=executor)
+
+
+def _always(size: int) -> Callable[[RunConfig], int]:
+    return lambda run: size
+
+
+def _programme(plan: Plan | Programme) -> Programme:
+    if isinstance(plan, Programme):
+        if not plan.plans:
+            raise InputError("a programme needs at least one study, received none; name one")
+        return plan
+    return Programme((plan,))

@@ -1,0 +1,1 @@
+"""What a worker does for a study: train a run, measure it, draw a view of it."""

@@ -1,0 +1,174 @@
+"""Measures that need more of a run than its loss: its next step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sharpscope.errors import InputError
+
+if TYPE_CHECKING:
+    from sharpscope.data import Dataset
+    from sharpscope.estimate import Estimate
+    from sharpscope.measures import Measure
+    from sharpscope.objective.objective import Objective
+    from sharpscope.training import RunConfig
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run's configuration, the epochs it took, its data and the objective of its trained model."""
+
+    config: RunConfig
+    epochs: int
+    dataset: Dataset
+    obj: Objective
+
+
+def between_iterates(
+    trained: TrainedRun, points: int = 8, tol: float = 1e-3, max_products: int = 200, seed: int = 0
+) -> Estimate:
+    """Return the largest λ_max over ``points`` points between the last iterate and one further step (kaur2022).
+
+    The step is the one that training would have taken next: the first batch of the next epoch. Without batch
+    normalisation it is λ_max at the last iterate itself, as in the paper. For optimizers without a state, since a
+    run keeps its weights only.
+
+    Raises `InputError` where the optimizer has a state.
+    """
+    from sharpscope.curvature import between_iterates as along
+    from sharpscope.estimate import Estimate
+    from sharpscope.measures.extreme_eigenvalues import lambda_max
+
+    obj, before = trained.obj, copy(trained.obj.spent)
+    if not any(hasattr(module, "running_mean") for module in obj.model.modules()):
+        e = lambda_max(obj, tol, max_products, seed)
+        return Estimate(
+            "between_iterates", e.value, error=e.error, converged=e.converged, cost=e.cost,
+            protocol={**e.protocol, "points": 1}, fingerprint=e.fingerprint,
+        )  # fmt: skip
+    began = time.perf_counter()
+    found = along(obj, next_iterate(trained), points, tol=tol, seed=seed)
+    top = int(found.values.argmax())
+    return Estimate(
+        "between_iterates",
+        found.value,
+        error=float(found.errors[top]),
+        converged=bool(found.converged.all()),
+        cost={**obj.spent.since(before), "seconds": time.perf_counter() - began},
+        protocol={**found.protocol, "position": float(found.positions[top])},
+        fingerprint=found.fingerprint,
+    )
+
+
+def next_iterate(trained: TrainedRun) -> Any:
+    """Return the parameters (size,) that training's next step would have led to; the model is not moved."""
+    from copy import deepcopy
+
+    import torch
+
+    from sharpscope.training.losses import loss_function
+    from sharpscope.training.optimizers import build_optimizer
+    from sharpscope.training.preconditions import resolved_loss
+    from sharpscope.training.reproducible import epoch_order, reproducible, seed_step
+    from sharpscope.training.schedules import learning_rate
+
+    config, obj = trained.config, trained.obj
+    refuse_state(config)
+    model, split, device = deepcopy(obj.model).train(), trained.dataset.train, obj.device
+    loss = loss_function(resolved_loss(config, trained.dataset))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with reproducible(torch.device(device)):
+        optimizer = build_optimizer(config.optimizer, parameters, model)
+        epoch = trained.epochs + 1
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config.schedule, config.optimizer.lr, epoch, config.stop.epochs)
+        inputs, targets = split.inputs, split.targets
+        if config.batch_size != "full":
+            chosen = epoch_order(config.run_id(), epoch, len(split), torch.device(device))[
+                : config.batch_size
+            ]
+            inputs, targets = inputs[chosen], targets[chosen]
+        seed_step(config.run_id(), epoch, 0, torch.device(device))
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = loss(model(inputs), targets)
+            value.backward()
+            return value
+
+        step: Any = optimizer.step
+        step(closure)
+    named = dict(model.named_parameters())
+    return obj.layout.join(named[name].detach() for name in obj.layout.names)
+
+
+def refuse_state(config: RunConfig) -> None:
+    """Raise `InputError` where the run's optimizer carries a state from step to step."""
+    name, options = config.optimizer.name, config.optimizer.options
+    base = str(options.get("base", "sgd")) if name in ("sam", "asam") else name
+    if base != "sgd" or options.get("momentum"):
+        raise InputError(
+            "between_iterates takes one step more and needs an optimizer without a state, sgd without momentum or "
+            f"SAM around it, received {name} with {options}; measure lambda_max instead"
+        )
+
+
+def run_measures() -> dict[str, Measure]:
+    """Return the measures of a run by name, described as `sharpscope.measures` describes its own."""
+    from sharpscope.measures import Measure
+
+    return {
+        m.name: m
+        for m in (
+            Measure(
+                "between_iterates",
+                "Largest Hessian eigenvalue between iterates",
+                "max λ_max",
+                "The largest λ_max at 8 points between the last iterate and one further step, where the model has "
+                "batch normalisation; at the last iterate itself where it has none.",
+                "kaur2022, section 3.5; Cohen et al. 2021",
+                False,
+                between_iterates,
+                "loss / parameter²",
+            ),
+        )
+    }
+
+
+def checked(spec: str | Mapping[str, Any]) -> tuple[str, Measure, dict[str, Any]]:
+    """Return (label, measure, options) of a specification; of `sharpscope.measures` or of a run.
+
+    Raises `InputError` for an unknown name or option.
+    """
+    from sharpscope import measures
+
+    name = spec if isinstance(spec, str) else spec.get("measure")
+    own = run_measures()
+    if not isinstance(name, str) or name not in own:
+        if isinstance(name, str) and name not in measures.REGISTRY:
+            known = ", ".join([*measures.REGISTRY, *own])
+            raise InputError(f"measure must be one of {known}, received {name!r}; check the spelling")
+        return measures.checked(spec)
+    options = {} if isinstance(spec, str) else {k: v for k, v in spec.items() if k not in ("measure", "name")}
+    for key in options:
+        if key not in own[name].options:
+            raise InputError(
+                f"{name} takes the options {', '.join(own[name].options)}, received '{key}'; "
+                "remove it or check its spelling"
+            )
+    return (name if isinstance(spec, str) else str(spec.get("name", name))), own[name], options
+
+
+def take(trained: TrainedRun, spec: Mapping[str, Any]) -> Estimate:
+    """Take a measure of a trained run."""
+    from sharpscope import measures
+
+    _, found, options = checked(spec)
+    if found.name in measures.REGISTRY:
+        return measures.take(trained.obj, spec)
+    estimate: Estimate = found.function(trained, **options)
+    return estimate

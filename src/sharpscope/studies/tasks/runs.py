@@ -1,0 +1,237 @@
+"""What a worker does: train one run, take one measure of a trained run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharpscope.errors import NonFiniteError
+from sharpscope.seeding import generator
+from sharpscope.studies.file.schema import ObjectiveConfig
+from sharpscope.studies.tasks.run_measures import TrainedRun
+from sharpscope.sweep import Interrupted, TaskContext
+from sharpscope.training import RunConfig, weight_seed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sharpscope.data import Dataset
+    from sharpscope.objective.objective import Objective
+    from sharpscope.training import TrainingOutcome
+    from sharpscope.training.history import Row
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def train_run(payload: Mapping[str, Any], context: TaskContext) -> None:
+    """Train a run; publish its configuration, outcome, history and final checkpoint."""
+    config = RunConfig.model_validate(payload["run"])
+    dataset, model = untrained(config, payload["execution"], context)
+    outcome = train_here(config, dataset, model, payload["execution"], context)
+    publish_run(config, dataset, model, outcome, payload["execution"], context, context.output)
+
+
+def untrained(
+    config: RunConfig, execution: Mapping[str, Any], context: TaskContext
+) -> tuple[Dataset, nn.Module]:
+    """Return a run's data and its model as training begins."""
+    import torch
+
+    from sharpscope.models import build
+
+    torch.set_num_threads(context.threads)
+    dataset = _dataset(config, execution)
+    return dataset, build(config.model, dataset, weight_seed(config))
+
+
+def train_here(
+    config: RunConfig,
+    dataset: Dataset,
+    model: nn.Module,
+    execution: Mapping[str, Any],
+    context: TaskContext,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> TrainingOutcome:
+    """Train a model in this task's workspace, telling of every epoch; raise `Interrupted` where asked to stop."""
+    from sharpscope.training import train
+
+    def tell(row: Row) -> None:
+        if on_epoch is not None:
+            on_epoch(row)
+        context.report(
+            {"fraction": row["epoch"] / config.stop.epochs, "epoch": row["epoch"], "loss": row["epoch_loss"]}
+        )
+
+    outcome = train(
+        config,
+        dataset,
+        model,
+        workspace=context.workspace,
+        device=execution["device"],
+        on_epoch=tell,
+        should_stop=context.should_stop,
+    )
+    if outcome.status == "interrupted":
+        raise Interrupted
+    return outcome
+
+
+def publish_run(
+    config: RunConfig,
+    dataset: Dataset,
+    model: nn.Module,
+    outcome: TrainingOutcome,
+    execution: Mapping[str, Any],
+    context: TaskContext,
+    output: Path,
+) -> None:
+    """Write a trained run's configuration, outcome, history, environment and checkpoint into a folder."""
+    import pandas as pd
+    import torch
+
+    from sharpscope.training import save_checkpoint
+    from sharpscope.training.losses import constant_loss
+    from sharpscope.training.preconditions import resolved_loss
+
+    result = {
+        "status": outcome.status,
+        "stop_reason": outcome.stop_reason,
+        "epochs": outcome.epochs,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "train_samples": len(dataset.train),
+        **outcome.final,
+        "constant_loss": constant_loss(resolved_loss(config, dataset), dataset.train.targets),
+        "data": {"standardisation": dataset.standardisation, "notes": list(dataset.notes)},
+    }
+    environment = {
+        "torch": torch.__version__,
+        "threads": context.threads,
+        "device": execution["device"],
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "seconds": sum(row["seconds"] for row in outcome.history),
+    }
+    write_json(output / "config.json", config.model_dump(mode="json"))
+    write_json(output / "outcome.json", result)
+    write_json(output / "environment.json", environment)
+    pd.DataFrame(outcome.history).to_parquet(output / "history.parquet", index=False)
+    save_checkpoint(output / CHECKPOINT, model.cpu(), metadata={"run": config.model_dump(mode="json")})
+
+
+def take_measure(payload: Mapping[str, Any], context: TaskContext) -> None:
+    """Take one measure of a published run; a run that diverged yields a row without a value."""
+    import torch
+
+    from sharpscope.measures import row
+    from sharpscope.studies.tasks.run_measures import take
+
+    torch.set_num_threads(context.threads)
+    spec = dict(payload["spec"])
+    (run_folder,) = context.needs.values()
+    outcome = json.loads((run_folder / "outcome.json").read_text())
+    if outcome["status"] != "finished":
+        found = _without_value(f"not taken: the run {outcome['status']}")
+    else:
+        config = RunConfig.model_validate(payload["run"])
+        obj = objective_of(config, run_folder / CHECKPOINT, payload["objective"], payload["execution"])
+        dataset = data_of(config, payload["execution"])
+        try:
+            found = row("", take(TrainedRun(config, outcome["epochs"], dataset, obj), spec))
+        except NonFiniteError as error:
+            found = _without_value(str(error))
+    seconds = found.pop("seconds", 0.0)
+    write_json(context.output / "measure.json", {**finite(found), "run_id": run_folder.name})
+    write_json(context.output / "timing.json", {"seconds": seconds})
+
+
+def _without_value(reason: str) -> dict[str, Any]:
+    return {"value": None, "converged": False, "note": reason}
+
+
+def objective_of(
+    config: RunConfig, checkpoint: Path, objective: Mapping[str, Any], execution: Mapping[str, Any]
+) -> Objective:
+    """Return the objective that a study measures of a run: its trained model on the declared data."""
+    import torch
+
+    from sharpscope.models import build
+    from sharpscope.training import load_checkpoint
+
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    dataset = data_of(config, execution)
+    model = build(config.model, dataset, weight_seed(config)).to(dtype)
+    load_checkpoint(checkpoint, model)
+    return build_objective(
+        model.to(execution["device"]), dataset, config.loss, ObjectiveConfig.model_validate(objective)
+    )
+
+
+def data_of(config: RunConfig, execution: Mapping[str, Any]) -> Dataset:
+    """Return a run's data where and as precise as it trained."""
+    import torch
+
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    dataset = _dataset(config, execution)
+    return dataset.to(execution["device"], dtype)
+
+
+def build_objective(
+    model: nn.Module, dataset: Dataset, loss: str | None, chosen: ObjectiveConfig
+) -> Objective:
+    """Return the objective of a model on a part of a data set."""
+    import torch
+
+    from sharpscope.objective.objective import Objective
+    from sharpscope.training import loss_function
+
+    split = dataset.train if chosen.part == "train" else dataset.test
+    inputs, targets = split.inputs, split.targets
+    if chosen.samples is not None and chosen.samples < len(split):
+        order = torch.randperm(len(split), generator=generator("objective", chosen.seed))[: chosen.samples]
+        index = order.to(inputs.device)
+        inputs, targets = inputs[index], targets[index]
+    size = chosen.batch_size or len(inputs)
+    name = loss or ("mse" if dataset.task == "regression" else "cross_entropy")
+    batches = list(zip(inputs.split(size), targets.split(size), strict=True))
+    return Objective(model, loss_function(name), batches, chosen.mode)
+
+
+def _dataset(config: RunConfig, execution: Mapping[str, Any]) -> Dataset:
+    """Return a run's data as loaded, once per worker."""
+    path = execution.get("tables", {}).get(config.data.digest)
+    return _loaded(config.data.model_dump_json(), execution["data_dir"], path)
+
+
+@lru_cache(maxsize=2)
+def _loaded(config: str, data_dir: str | None, path: str | None) -> Dataset:
+    from sharpscope.data import DataConfig, load
+
+    chosen = DataConfig.model_validate_json(config).model_copy(update={"path": path})
+    return load(chosen, data_dir=data_dir)
+
+
+def forget_data() -> None:
+    """Free the memory of the data sets loaded so far."""
+    _loaded.cache_clear()
+
+
+def finite(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row that JSON can hold: NaN becomes null, ±infinity a string that pandas reads back."""
+    from math import isinf, isnan
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float) and isnan(value):
+            return None
+        return str(value) if isinstance(value, float) and isinf(value) else value
+
+    return {key: plain(value) for key, value in row.items()}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a table of keys as JSON, the same bytes for the same content."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

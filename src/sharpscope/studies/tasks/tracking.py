@@ -1,0 +1,123 @@
+"""Training a run and measuring it on the way, without training being any the wiser."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharpscope.errors import NonFiniteError
+from sharpscope.studies.file.schema import ObjectiveConfig
+from sharpscope.studies.tasks.run_measures import TrainedRun, take
+from sharpscope.studies.tasks.runs import build_objective, finite, publish_run, train_here, untrained
+from sharpscope.sweep import TaskContext
+from sharpscope.training import RunConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sharpscope.data import Dataset
+
+KEPT = "tracks.json"
+
+
+def train_and_track(payload: Mapping[str, Any], context: TaskContext) -> None:
+    """Train a run with measures taken at the ends of epochs; publish the run, and each track that is missing.
+
+    Measuring leaves weights, buffers, gradients and generators as they are, so the run has the bits it would have
+    had without. What has been measured is kept beside the training's own progress: a call that resumes does not
+    measure an epoch again. Where the run is published already, it is trained once more for its tracks.
+    """
+    import pandas as pd
+    import torch
+
+    config, execution = RunConfig.model_validate(payload["run"]), payload["execution"]
+    dataset, model = untrained(config, execution, context)
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    model.to(execution["device"], dtype)
+    tracks = [
+        _Track(asked, config, dataset.to(execution["device"], dtype), model)
+        for asked in payload["tracks"]
+        if asked["id"] in context.missing
+    ]
+    kept = _Kept(context.workspace / KEPT)
+
+    def measure(epoch: int, last: bool = False) -> None:
+        for track in tracks:
+            if track.due(epoch, last) and not kept.has(track.id, epoch):
+                kept.add(track.id, epoch, track.row(epoch))
+
+    outcome = train_here(config, dataset, model, execution, context, lambda row: measure(int(row["epoch"])))
+    if outcome.status == "finished":
+        measure(outcome.epochs, last=True)
+    for track in tracks:
+        rows = kept.rows(track.id, outcome.epochs)
+        table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+        table.to_parquet(context.output / track.id / "track.parquet", index=False)
+    run_id = config.run_id()
+    if run_id in context.missing:
+        publish_run(config, dataset, model, outcome, execution, context, context.output / run_id)
+
+
+COLUMNS = {
+    "epoch": "int64",
+    "value": "float64",
+    "stderr": "float64",
+    "error": "float64",
+    "converged": "bool",
+    "products": "float64",
+    "note": "str",
+}
+"""The columns of a track and their kinds."""
+
+
+class _Track:
+    """One measure that is being followed."""
+
+    def __init__(
+        self, asked: Mapping[str, Any], config: RunConfig, dataset: Dataset, model: nn.Module
+    ) -> None:
+        self.id: str = asked["id"]
+        self._every, self._spec = int(asked["every"]), asked["spec"]
+        self._config, self._dataset, self._model = config, dataset, model
+        self._objective = ObjectiveConfig.model_validate(asked["objective"])
+
+    def due(self, epoch: int, last: bool) -> bool:
+        return last or epoch == 1 or epoch % self._every == 0
+
+    def row(self, epoch: int) -> dict[str, Any]:
+        obj = build_objective(self._model, self._dataset, self._config.loss, self._objective)
+        try:
+            e = take(TrainedRun(self._config, epoch, self._dataset, obj), self._spec)
+        except NonFiniteError as error:
+            return {"value": None, "converged": False, "note": str(error)}
+        return {
+            "value": e.value, "stderr": e.stderr, "error": e.error, "converged": e.converged,
+            "products": float(e.cost.get("products", 0)), "note": "",
+        }  # fmt: skip
+
+
+class _Kept:
+    """What has been measured so far, in a file beside the training's own progress."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, dict[str, dict[str, Any]]] = {}
+        if path.exists():
+            self._rows = json.loads(path.read_text(encoding="utf-8"))
+
+    def has(self, track: str, epoch: int) -> bool:
+        return str(epoch) in self._rows.get(track, {})
+
+    def add(self, track: str, epoch: int, row: dict[str, Any]) -> None:
+        self._rows.setdefault(track, {})[str(epoch)] = finite(row)
+        partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        partial.write_text(json.dumps(self._rows), encoding="utf-8")
+        partial.replace(self._path)
+
+    def rows(self, track: str, epochs: int) -> list[dict[str, Any]]:
+        """Return a track's rows by epoch, up to the last epoch of the run."""
+        found = sorted((int(epoch), row) for epoch, row in self._rows.get(track, {}).items())
+        return [{"epoch": epoch, **row} for epoch, row in found if epoch <= epochs]

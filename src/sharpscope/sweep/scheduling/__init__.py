@@ -1,0 +1,1 @@
+"""Which task runs next, who runs it, and who else works in the same store."""

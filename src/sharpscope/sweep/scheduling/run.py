@@ -1,0 +1,87 @@
+"""Work through tasks until each has a result, a recorded failure, or the user says stop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+from sharpscope.errors import StoreError
+from sharpscope.sweep.executors import Executor, LocalExecutor, Message
+from sharpscope.sweep.scheduling.coordinator import Coordinator, Summary
+from sharpscope.sweep.scheduling.heartbeat import SILENCE
+from sharpscope.sweep.scheduling.interrupts import Interrupts
+from sharpscope.sweep.scheduling.plan import Task
+from sharpscope.sweep.scheduling.schedule import Schedule
+from sharpscope.sweep.scheduling.sharing import Sharing
+from sharpscope.sweep.store.store import Store
+
+
+def run_tasks(
+    store: Store,
+    tasks: Iterable[Task],
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    on_event: Callable[[Message], None] | None = None,
+    executor: Executor | None = None,
+    silence: float = SILENCE,
+) -> Summary:
+    """Do every task the store has no result of, in the given order where their needs allow.
+
+    Any number of these calls may share a store, in other processes and on other machines. A task is leased before it
+    is started, so that they share the tasks out, and what one publishes the others go on from. Each returns when all
+    of its tasks have an outcome, whoever brought it about. A call that dies loses its leases, at once to others of
+    its machine and after `silence` to others elsewhere, who then go on from what its tasks had saved.
+
+    Arguments are these:
+        store: where results go, and where earlier ones are found.
+        tasks: equal ones count once; a task may need others of this call or already in the store.
+        workers: processes at a time; by default the usable cores divided by `threads`.
+        threads: threads of each computation; results may depend on it in their last bits, hence 1.
+        on_event: told of everything as tables (see below).
+        executor: another place to run than processes of this machine; it then decides `workers` and `threads`.
+        silence: seconds without a sign of life after which a coordinator of another machine counts as dead.
+
+    An exception in a task is recorded in the store with its traceback and fails that task alone; tasks that need it
+    are blocked. A task whose worker dies is tried again, up to 3 times. Failed tasks are tried again by the next
+    call. The first Ctrl-C (or SIGTERM) asks running tasks to save and stop and waits for them, the second kills
+    them; either way the summary says ``interrupted`` and the next call goes on from there. Whatever dies,
+    including this process, no result is ever published half.
+
+    Every event has the keys ``event``, ``task``, ``label``, ``kind`` and ``results``, how many results it is about;
+    beside those:
+
+    - ``plan`` (first; no task): ``total``, a table kind -> number of results, and ``workers``;
+    - ``skipped``; ``start``: ``worker``, ``resumed``; ``progress``: what the task reports; ``log``: ``text``;
+    - ``done``: ``seconds``; ``failed``: ``reason``, ``traceback``; ``blocked``: ``because``, the id that failed; the
+      first two with ``elsewhere`` true and no ``seconds`` when another coordinator did the task;
+    - ``crashed``: ``reason``, ``attempt``; ``interrupted``: the task has saved and stopped;
+    - ``peers`` (no task), whenever it changes: how many other ``coordinators`` there are, and their ``workers``;
+    - ``stopping`` (no task): ``running``, how many tasks are waited for, and ``why``.
+
+    Raises `InputError` for tasks that need each other in a circle or share an id, and `StoreError` for a need that is
+    nowhere and when the store cannot be written: running tasks are then stopped first.
+    """
+    schedule = Schedule(store, tasks)
+    if schedule.missing:  # a finished study in a read-only store is no error
+        store.prepare()
+    own = LocalExecutor(store.root, workers, threads) if executor is None else executor
+    emit = on_event or (lambda event: None)
+    try:
+        with contextlib.ExitStack() as stack:
+            sharing = Sharing(store.root, own.workers, silence)
+            coordinator = Coordinator(store, schedule, own, sharing, emit)
+            if schedule.missing:
+                stack.enter_context(sharing)
+            interrupts = stack.enter_context(Interrupts())
+            try:
+                return coordinator.run(interrupts)
+            except BaseException:
+                own.kill()
+                raise
+            finally:
+                own.close()
+    finally:
+        # What killed workers left, now that they are gone; nothing that goes wrong here is worth hiding the outcome.
+        with contextlib.suppress(StoreError):
+            store.sweep_litter()

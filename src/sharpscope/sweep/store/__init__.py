@@ -1,0 +1,1 @@
+"""A folder of published results, each there whole or not at all."""

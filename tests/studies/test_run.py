@@ -1,0 +1,205 @@
+"""A whole study, small: what lands in the store, the tables and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sharpscope.studies import collect, conduct, load_study, make_plan, preflight, write_report
+from sharpscope.sweep import Store
+
+STUDY = """
+name = "small"
+title = "A <b>small</b> study"
+[run]
+data = { name = "digits", train_samples = 300, validation_samples = 100 }
+model = { name = "mlp", options = { hidden = [12], batch_norm = "hidden", dropout = 0.1 } }
+optimizer = { name = "sgd", lr = 0.1, options = { momentum = 0.9 } }
+batch_size = 64
+stop = { epochs = 3 }
+[grid]
+optimizer.lr = [0.05, 0.2, 1e6]
+seed = [0, 1]
+[objective]
+samples = 120
+[[measures]]
+measure = "lambda_max"
+[[measures]]
+measure = "average_direction"
+samples = 8
+[[measures]]
+measure = "worst_case"
+name = "worst"
+restarts = 3
+step_size = "learning_rate"
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.toml").write_text(STUDY)
+    plan = make_plan(load_study(folder / "small.toml"))
+    preflight(plan)
+    store = Store(folder / "store")
+    summary = conduct(plan, store, workers=2)
+    return plan, store, summary
+
+
+def test_everything_is_done_once(finished) -> None:
+    plan, store, summary = finished
+    assert (summary.done, summary.failed) == (6 + 18, 0)
+    again = conduct(plan, store, workers=1)
+    assert (again.done, again.skipped) == (0, 24)
+
+
+def test_tables_hold_every_run_and_measure_and_a_divergence_is_a_result(finished) -> None:
+    _, store, _ = finished
+    tables = collect(store)
+    runs, measures = tables.runs, tables.measures
+    assert runs["status"].tolist() == ["finished"] * 4 + ["diverged"] * 2
+    assert runs["lr"].tolist() == [0.05, 0.05, 0.2, 0.2, 1e6, 1e6]
+    assert runs["configuration"].nunique() == 3
+    fine = runs["status"] == "finished"
+    for metric in ("train_loss", "validation_loss", "test_loss", "test_accuracy", "gap"):
+        assert runs.loc[fine, metric].notna().all(), metric
+        assert runs.loc[~fine, metric].isna().all(), metric
+    assert runs["constant_loss"].between(2.25, np.log(10)).all()  # ten digits, nearly equally common
+    taken = measures["run_id"].isin(runs.loc[fine, "run_id"])
+    assert measures.loc[taken, "value"].notna().all()
+    assert measures.loc[~taken, "value"].isna().all()
+    assert measures.loc[~taken, "note"].str.contains("diverged").all()
+    assert measures["measure"].unique().tolist() == ["lambda_max", "average_direction", "worst"]
+    assert json.loads(measures.loc[measures["measure"] == "worst", "protocol"].iloc[0])["step_size"] == 0.05
+    wide = tables.results()
+    assert len(wide) == 6
+    assert {"lambda_max", "average_direction", "average_direction_stderr", "worst_stderr"} <= set(
+        wide.columns
+    )
+    assert "lambda_max_stderr" not in wide.columns
+    assert tables.history.groupby("run_id")["epoch"].max().loc[runs.loc[fine, "run_id"]].tolist() == [3] * 4
+
+
+def test_a_published_checkpoint_is_the_measured_model(finished) -> None:
+    from sharpscope.studies.tasks.runs import objective_of
+
+    plan, store, _ = finished
+    run, m = plan.runs[0], plan.measures[0]
+    obj = objective_of(
+        run.config,
+        store.path(run.id) / "checkpoint.safetensors",
+        plan.study.config.objective.model_dump(mode="json"),
+        {"data_dir": None, "device": "cpu"},
+    )
+    stored = json.loads((store.path(m.id) / "measure.json").read_text())
+    assert stored["fingerprint"] == obj.fingerprint
+    torch.set_num_threads(1)
+    from sharpscope.measures import take
+
+    assert take(obj, m.spec).value == stored["value"]
+
+
+def test_the_report_is_rebuilt_from_the_store_alone_byte_for_byte(finished, tmp_path: Path) -> None:
+    _, store, _ = finished
+    first = write_report(collect(store), tmp_path / "a", figures=True)
+    second = write_report(collect(Store(store.root, create=False)), tmp_path / "b", figures=True)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert first.read_bytes() == second.read_bytes()
+    assert {"results.csv", "results.parquet", "measures.csv", "history.csv"} <= {f.name for f in files}
+    assert any(f.suffix == ".svg" for f in files)
+    assert any(f.suffix == ".png" for f in files)
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    assert "A <b>small</b> study" not in first.read_text()
+
+
+CHAOS = """
+name = "chaos"
+[run]
+data = { name = "digits", train_samples = 400 }
+model = { name = "mlp", options = { hidden = [24] } }
+optimizer = { name = "adagrad", lr = 0.01 }
+batch_size = 8
+stop = { epochs = 12 }
+[grid]
+optimizer.lr = [0.005, 0.02]
+seed = [0, 1, 2, 3]
+[[measures]]
+measure = "lambda_max"
+[[measures]]
+measure = "worst_case"
+restarts = 20
+[[measures]]
+measure = "trace"
+samples = 30
+[[measures]]
+measure = "average_direction"
+samples = 60
+[[measures]]
+measure = "frobenius_norm"
+samples = 31
+[[measures]]
+measure = "gradient_norm"
+"""
+
+
+def _command(study: Path, store: Path, workers: int) -> list[str]:
+    arguments = ["run", str(study), "--store", str(store), "--workers", str(workers)]
+    return [sys.executable, "-m", "sharpscope", *arguments]
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    import psutil
+
+    try:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        try:
+            os.kill(member.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _published(store: Path) -> int:
+    return len([*store.glob("runs/*"), *store.glob("measures/*")])
+
+
+def test_kill_9_five_times_then_a_last_call_gives_the_same_table_as_one_worker_undisturbed(
+    tmp_path: Path,
+) -> None:
+    study = tmp_path / "chaos.toml"
+    study.write_text(CHAOS)
+    subprocess.run(_command(study, tmp_path / "calm", 1), check=True, capture_output=True)
+    moments = random.Random(7)
+    for i in range(5):
+        before = _published(tmp_path / "hit")
+        process = subprocess.Popen(
+            _command(study, tmp_path / "hit", 1 + i % 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while (
+            _published(tmp_path / "hit") <= before and process.poll() is None and time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
+        assert process.poll() is None  # it was killed at work, not after it
+        _kill_all(process)
+        process.wait()
+    assert _published(tmp_path / "hit") < 56
+    subprocess.run(_command(study, tmp_path / "hit", 2), check=True, capture_output=True)
+    for name in ("results.csv", "results.parquet", "measures.csv"):
+        calm, hit = ((tmp_path / s / "report" / "tables" / name).read_bytes() for s in ("calm", "hit"))
+        assert calm == hit, name
+    assert not list((tmp_path / "hit" / "tmp").iterdir())
