@@ -25,9 +25,9 @@ from sharpscope.analysis.league import league
 from sharpscope.report.chart import RunColumns
 from sharpscope.report.export import csv_text
 from sharpscope.report.figures import draw
+from sharpscope.report.findings import verdict_rows
 from sharpscope.report.numbers import number
 from sharpscope.report.paper_figures import draw_figures
-from sharpscope.report.verdicts import verdict_rows
 from sharpscope.studies import collect_all, load_studies
 from sharpscope.studies.results.paper_figures import paper_figures
 from sharpscope.studies.results.records import command_of

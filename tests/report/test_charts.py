@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from report.synthetic_study import AXES, INFO, study
-from sharpscope.report.charts import study_of
+from sharpscope.report.charts import chart_study
 from sharpscope.report.curves import curves
 from sharpscope.report.scales import grid_scale, scale_of
 from sharpscope.report.theme import config, ramp
@@ -14,7 +14,7 @@ from sharpscope.report.theme import config, ramp
 
 @pytest.fixture(scope="module")
 def drawn(tables):
-    return study_of(*tables, AXES, INFO, resamples=100)
+    return chart_study(*tables, AXES, INFO, resamples=100)
 
 
 def test_one_chart_per_measure_and_axis_and_per_measure_and_outcome(drawn):
@@ -145,7 +145,7 @@ def test_colours_stand_out_from_their_ground(ground, card):
 def test_runs_without_a_hyperparameter_keep_its_scale_and_form_a_group(tables):
     runs, measures, history = tables
     runs = runs.assign(rho=np.where(runs["seed"] > 0, 0.05 * 10.0 ** runs["seed"], np.nan))
-    drawn = study_of(runs, measures, history, ["rho", "batch_size"], INFO, resamples=20)
+    drawn = chart_study(runs, measures, history, ["rho", "batch_size"], INFO, resamples=20)
     by_rho, by_batch = drawn.trends["lambda_max"]
     assert by_rho.spec["layer"][0]["encoding"]["x"]["scale"]["type"] == "log"
     assert set(by_batch.data["a0"]) == {"0.5", "5", "–"}
@@ -155,7 +155,7 @@ def test_runs_without_a_hyperparameter_keep_its_scale_and_form_a_group(tables):
 def test_settings_that_are_lists_are_shown_as_text(tables):
     runs, measures, history = tables
     runs = runs.assign(hidden=[[64, 64] if i % 2 else [32] for i in range(len(runs))])
-    drawn = study_of(runs, measures, history, ["hidden"], INFO, resamples=20)
+    drawn = chart_study(runs, measures, history, ["hidden"], INFO, resamples=20)
     assert drawn.axes[0].labels == ["[32]", "[64, 64]"]
 
 
@@ -163,6 +163,6 @@ def test_too_many_lines_are_averaged_over():
     runs, measures, history = study(
         rates=(0.1, 0.3), batches=(8, 16, 32, 64, 128, 256, 512), seeds=2, epochs=2
     )
-    drawn = study_of(runs, measures, history, AXES, INFO, resamples=20)
+    drawn = chart_study(runs, measures, history, AXES, INFO, resamples=20)
     chart = next(c for c in drawn.trends["lambda_max"] if c.id.endswith("by-lr"))
     assert "Averaged over optimizer" in chart.caption

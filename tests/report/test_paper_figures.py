@@ -127,8 +127,8 @@ def test_cells_of_a_surface_touch_and_outlines_hold_every_bin(drawn):
 
 def test_a_figure_may_name_its_axes_legend_and_line(tables):
     names = {"lr": "step size", "lambda_max": "top curvature", "batch_size": "images", "2/lr": "stable"}
-    told = {"colour": "batch_size", "line": "2/lr", "names": names, "settings": SETTINGS}
-    figure = PaperFigure("a", "", "results", results(*tables[:2]), "lr", ("lambda_max", "gap"), **told)
+    encoded = {"colour": "batch_size", "line": "2/lr", "names": names, "settings": SETTINGS}
+    figure = PaperFigure("a", "", "results", results(*tables[:2]), "lr", ("lambda_max", "gap"), **encoded)
     chart, other = draw_figures([figure])[0].charts
     encoding = chart.spec["layer"][-1]["encoding"]
     assert (chart.title, other.title) == (

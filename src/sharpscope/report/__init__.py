@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from sharpscope.report.export import save_tables
 from sharpscope.report.figures import save_figures
-from sharpscope.report.index import build_index
-from sharpscope.report.page import build_page
+from sharpscope.report.page import build_index, build_page
 from sharpscope.report.paper_figures import PaperFigure
 
 __all__ = ["PaperFigure", "build_index", "build_page", "save_figures", "save_tables"]

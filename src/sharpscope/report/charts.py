@@ -31,7 +31,7 @@ MeasureInfo = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyCharts:
     """A study's tables with everything derived from them that page and figures share."""
 
     runs: pd.DataFrame
@@ -55,7 +55,7 @@ class Study:
         return [*([self.heatmap] if self.heatmap else []), *self.curves, *per_measure]
 
 
-def study_of(
+def chart_study(
     runs: pd.DataFrame,
     measures: pd.DataFrame,
     history: pd.DataFrame,
@@ -64,7 +64,7 @@ def study_of(
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> Study:
+) -> StudyCharts:
     """Compute the statistics and draw up the charts of a study's tables.
 
     Raises `InputError` where an axis is no column of ``runs``.
@@ -111,7 +111,7 @@ def study_of(
         }
         return {name: some for name, some in charts.items() if some}
 
-    return Study(
+    return StudyCharts(
         runs=runs,
         measures=measures,
         axes=tuple(varied),

@@ -103,7 +103,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Told:
+class ColourScale:
     """What colours or panels tell apart: an expression's values as labels in order, in a field of the chart."""
 
     name: str
@@ -112,7 +112,7 @@ class Told:
     numeric: bool
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, text: str, field: str, name: str) -> tuple[Told, pd.Series[Any]]:
+    def of(cls, rows: pd.DataFrame, text: str, field: str, name: str) -> tuple[ColourScale, pd.Series[Any]]:
         """Return what tells the rows apart, and each row's label; numbers agree to nine digits."""
         if text in rows.columns and not pd.api.types.is_numeric_dtype(rows[text]):
             labels = rows[text].map(label_or_dash)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sharpscope.analysis.resampling import Floats
 from sharpscope.report.chart import Chart, Column, Spec, points_for_each, thinned
-from sharpscope.report.figure_axes import Side, Told
+from sharpscope.report.figure_axes import ColourScale, Side
 from sharpscope.report.numbers import counted
 
 
@@ -19,7 +19,7 @@ def lines(
     rows: pd.DataFrame,
     x: Side,
     y: Side,
-    colour: Told | None,
+    colour: ColourScale | None,
     each: str,
     line: Floats | None = None,
     line_name: str | None = None,
@@ -49,7 +49,7 @@ def lines(
         notes.append(f"dashed: {line_name}")
     whole = {"tickMinStep": 1} if (rows["_x"] % 1 == 0).all() else {}
     place = {"x": x.encoding("x", grid=False, **whole), "y": y.encoding("y")}
-    told: Spec = {"color": colour.colour(lines=True)} if colour is not None else {}
+    encoded: Spec = {"color": colour.colour(lines=True)} if colour is not None else {}
     mark = {
         "type": "line",
         "strokeWidth": 1.5,
@@ -61,7 +61,7 @@ def lines(
         {
             "transform": [{"filter": "datum.kind != 'line'"}],
             "mark": mark,
-            "encoding": {**place, **told, **detail},
+            "encoding": {**place, **encoded, **detail},
         }
     ]
     if reference is not None:
@@ -70,7 +70,7 @@ def lines(
             {
                 "transform": [{"filter": "datum.kind == 'line'"}],
                 "mark": dashed,
-                "encoding": {**place, **told, **detail},
+                "encoding": {**place, **encoded, **detail},
             }
         )
     if each == "pair":
@@ -79,7 +79,7 @@ def lines(
             {
                 "transform": [{"filter": "datum.kind == 'end'"}],
                 "mark": ends,
-                "encoding": {**place, **told},
+                "encoding": {**place, **encoded},
             }
         )
     return Chart(
@@ -97,7 +97,9 @@ def lines(
     )
 
 
-def steps(chart_id: str, title: str, rows: pd.DataFrame, x: Side, y: Side, colour: Told | None) -> Chart:
+def steps(
+    chart_id: str, title: str, rows: pd.DataFrame, x: Side, y: Side, colour: ColourScale | None
+) -> Chart:
     """Return the histogram of each run as an outline; ``rows`` hold a bin each (``low``, ``high``, ``_y``)."""
     data: dict[str, Column] = {name: [] for name in ("kind", "x", "y", "id")}
     if colour is not None:
@@ -137,7 +139,7 @@ def _extend(
     kinds: list[str],
     name: str,
     heights: pd.Series[Any],
-    colour: Told | None,
+    colour: ColourScale | None,
 ) -> None:
     data["kind"] += kinds
     data["x"] += [float(value) for value in group["_x"]]
@@ -147,6 +149,6 @@ def _extend(
         data["c"] += [str(value) for value in group["_c"]]
 
 
-def _headings(x: Side, y: Side, what: str, colour: Told | None) -> dict[str, str]:
-    told = {"c": colour.name} if colour is not None else {}
-    return {"kind": "row", "x": x.name, "y": y.name, "id": what, **told}
+def _headings(x: Side, y: Side, what: str, colour: ColourScale | None) -> dict[str, str]:
+    encoded = {"c": colour.name} if colour is not None else {}
+    return {"kind": "row", "x": x.name, "y": y.name, "id": what, **encoded}

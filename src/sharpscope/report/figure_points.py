@@ -11,7 +11,7 @@ import pandas as pd
 from sharpscope.analysis import summarise
 from sharpscope.analysis.resampling import Floats
 from sharpscope.report.chart import Chart, Column, Spec
-from sharpscope.report.figure_axes import Side, Told
+from sharpscope.report.figure_axes import ColourScale, Side
 from sharpscope.report.numbers import counted
 
 _SIDESTEP = 0.012
@@ -24,7 +24,7 @@ def points(
     rows: pd.DataFrame,
     x: Side,
     y: Side,
-    colour: Told | None,
+    colour: ColourScale | None,
     line: Floats | None = None,
     line_name: str | None = None,
 ) -> Chart:
@@ -33,11 +33,11 @@ def points(
     Where x is a setting, large marks are means over seeds with Student's 95 % interval and small ones the runs;
     where it was measured, every run is a large mark. ``line`` holds the reference line's value in each row.
     """
-    told = {"c": "_c"} if colour is not None else {}
+    encoded = {"c": "_c"} if colour is not None else {}
     data: dict[str, Column] = {
         k: [] for k in ("kind", "x", "at", "y", "low", "high", "from", "to", "seeds", "id")
     }
-    data |= {field: [] for field in told}
+    data |= {field: [] for field in encoded}
 
     def add(**row: Any) -> None:
         for name, column in data.items():
@@ -56,7 +56,7 @@ def points(
     if x.grid:
         log: Literal["linear", "log"] = "log" if y.scale.kind == "log" else "linear"
         seed = "seed" if "seed" in rows.columns else "run_id"
-        for row in summarise(rows, ["_x", *told.values()], "_y", seed=seed, scale=log).to_dict("records"):
+        for row in summarise(rows, ["_x", *encoded.values()], "_y", seed=seed, scale=log).to_dict("records"):
             low, high = float(row["low"]), float(row["high"])
             several |= row["seeds"] > 1
             add(
@@ -68,7 +68,7 @@ def points(
                 high=high,
                 **{"from": y.scale.clip(low), "to": y.scale.clip(high)},
                 seeds=int(row["seeds"]),
-                **{field: row[column] for field, column in told.items()},
+                **{field: row[column] for field, column in encoded.items()},
             )
     for row in rows.to_dict("records"):
         add(
@@ -77,7 +77,7 @@ def points(
             at=beside(row["_x"], row),
             y=float(row["_y"]),
             id=str(row["run_id"]),
-            **{field: row[column] for field, column in told.items()},
+            **{field: row[column] for field, column in encoded.items()},
         )
     drawn = line is not None and _has_line(rows, line)
     if drawn and line is not None:
@@ -110,9 +110,9 @@ def points(
     )
 
 
-def _layers(x: Side, y: Side, colour: Told | None, line: bool) -> list[Spec]:
+def _layers(x: Side, y: Side, colour: ColourScale | None, line: bool) -> list[Spec]:
     place = {"x": x.encoding("at", grid=False), "y": y.encoding("y")}
-    told: Spec = {"color": colour.colour()} if colour is not None else {}
+    encoded: Spec = {"color": colour.colour()} if colour is not None else {}
     offset: Spec = {}
     if x.scale.kind == "ordinal" and colour is not None:
         offset = {"xOffset": {"field": "c", "sort": list(colour.labels)}}
@@ -131,7 +131,7 @@ def _layers(x: Side, y: Side, colour: Told | None, line: bool) -> list[Spec]:
         means = [{"filter": "datum.kind == 'mean'"}]
         if x.scale.kind != "ordinal":
             mark = {"type": "line", "strokeWidth": 1.6, "opacity": 0.85}
-            layers.append({"transform": means, "mark": mark, "encoding": {**place, **told}})
+            layers.append({"transform": means, "mark": mark, "encoding": {**place, **encoded}})
         layers.append(
             {
                 "transform": means,
@@ -140,7 +140,7 @@ def _layers(x: Side, y: Side, colour: Told | None, line: bool) -> list[Spec]:
                     "x": place["x"],
                     "y": {**y.encoding("from")},
                     "y2": {"field": "to"},
-                    **told,
+                    **encoded,
                     **offset,
                 },
             }
@@ -149,12 +149,12 @@ def _layers(x: Side, y: Side, colour: Told | None, line: bool) -> list[Spec]:
         {
             "transform": [{"filter": "datum.kind == 'run'"}],
             "mark": {"type": "point", "filled": True, "tooltip": tooltip, **small},
-            "encoding": {**place, **told, **offset},
+            "encoding": {**place, **encoded, **offset},
         }
     )
     if x.grid:
         mark = {"type": "point", "filled": True, "size": 62, "opacity": 1, "tooltip": tooltip}
-        layers.append({"transform": means, "mark": mark, "encoding": {**place, **told, **offset}})
+        layers.append({"transform": means, "mark": mark, "encoding": {**place, **encoded, **offset}})
     return layers
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sharpscope.errors import InputError
 from sharpscope.report.chart import Chart, RunColumns
-from sharpscope.report.charts import MeasureInfo, study_of
+from sharpscope.report.charts import MeasureInfo, chart_study
 from sharpscope.report.export import write_whole
 from sharpscope.report.paper_figures import PaperFigure, charts_of, draw_figures
 from sharpscope.report.theme import config
@@ -42,7 +42,7 @@ def save_figures(
     for form in formats:
         if form not in FORMATS:
             raise InputError(f"a figure is saved as {' or '.join(FORMATS)}, got {form!r}")
-    study = study_of(runs, measures, history, axes, measure_info or {}, resamples=resamples, seed=seed)
+    study = chart_study(runs, measures, history, axes, measure_info or {}, resamples=resamples, seed=seed)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return [

@@ -1,19 +1,21 @@
-"""The main finding in plain sentences, with its interval and its control."""
+"""What was found, in plain sentences: the main finding with its interval and control, and verdicts on claims."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import pandas as pd
 
-from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of
+from sharpscope.analysis.claims.verdict import Control, Effect, Verdict
+from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number
 from sharpscope.report.outcomes import pick
 
 
 @dataclass(frozen=True)
-class Line:
+class MeasureFinding:
     """What was found of one measure: its title, τ_b, and what becomes of it given training loss."""
 
     title: str
@@ -23,18 +25,18 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Finding:
+class OutcomeFinding:
     """What was found about one outcome: a headline, a line per measure, and how to take it."""
 
     target: str
     headline: str
-    lines: tuple[Line, ...]
+    lines: tuple[MeasureFinding, ...]
     conclusion: str
 
 
 def findings(
     found: pd.DataFrame, targets: Sequence[str], titles: Mapping[str, str], given: str = "train_loss"
-) -> list[Finding]:
+) -> list[OutcomeFinding]:
     """Return a finding per target, measures in order of the size of their τ_b.
 
     A measure is said to correlate where the 95 % interval of its τ_b leaves out zero, and to do so beyond
@@ -44,7 +46,9 @@ def findings(
     return [finding for target in targets if (finding := _finding(found, target, titles, given)) is not None]
 
 
-def _finding(found: pd.DataFrame, target: str, titles: Mapping[str, str], given: str) -> Finding | None:
+def _finding(
+    found: pd.DataFrame, target: str, titles: Mapping[str, str], given: str
+) -> OutcomeFinding | None:
     rows = found[(found["target"] == target) & (found["given"] == "") & (found["method"] == "kendall")]
     rows = rows[np.isfinite(rows["value"])]
     if not len(rows):
@@ -72,7 +76,7 @@ def _finding(found: pd.DataFrame, target: str, titles: Mapping[str, str], given:
         control, kept = _control(found, measure, target, given, sign)
         if kept:
             beyond.append(title)
-        lines.append(Line(title, tau, meaning, control))
+        lines.append(MeasureFinding(title, tau, meaning, control))
     n, clusters = int(rows["n"].max()), int(rows["clusters"].max())
     of = (
         f"{counted(n, 'run')} in {counted(clusters, 'independent group')}"
@@ -88,7 +92,7 @@ def _finding(found: pd.DataFrame, target: str, titles: Mapping[str, str], given:
         headline = f"None of {total} clearly goes with {outcome}."
     else:
         headline = f"{len(clear)} of {total} {'goes' if len(clear) == 1 else 'go'} with {outcome}."
-    return Finding(target, headline, tuple(lines), _conclusion(clear, beyond, outcome, of, given))
+    return OutcomeFinding(target, headline, tuple(lines), _conclusion(clear, beyond, outcome, of, given))
 
 
 def _control(found: pd.DataFrame, measure: str, target: str, given: str, sign: int) -> tuple[str, bool]:
@@ -135,3 +139,44 @@ def _conclusion(clear: list[str], beyond: list[str], outcome: str, of: str, give
         )
         return f"{who} among runs of equal {control}. {basis}"
     return f"Among runs of equal {control} only {listed(beyond)} still {verb}. {basis}"
+
+
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
+    """Return what a page prints of each verdict, in words."""
+    return [
+        {
+            "id": v.id,
+            "statement": v.statement,
+            "verdict": v.verdict,
+            "scale": "" if v.scale == "own" else v.scale,
+            "effect": "" if v.effect is None else effect_words(v.effect),
+            "reason": v.reason,
+            "control": "" if v.control is None else _control_words(v.control),
+            "confounds": list(v.confounds),
+            "would_change": v.would_change,
+        }
+        for v in verdicts
+    ]
+
+
+def effect_words(effect: Effect) -> str:
+    """Return an effect with its unit and interval.
+
+    >>> effect_words(Effect("slope", 0.5, 0.25, 0.75, "per decade"))
+    'slope 0.5 per decade [0.25, 0.75]'
+    """
+    interval = f" [{number(effect.low)}, {number(effect.high)}]" if isfinite(effect.low) else ""
+    return f"{effect.name} {number(effect.value)}{f' {effect.unit}' if effect.unit else ''}{interval}"
+
+
+def _control_words(control: Control) -> str:
+    said = []
+    if control.partial is not None:
+        said.append(f"Given {control.given}: {effect_words(control.partial)}.")
+    if isfinite(control.losses[0]):
+        said.append(f"Training losses of {number(control.losses[0])} to {number(control.losses[1])}.")
+    if isfinite(control.accuracies[0]):
+        said.append(
+            f"Training accuracies of {number(control.accuracies[0])} to {number(control.accuracies[1])}."
+        )
+    return " ".join([*said, *([control.note] if control.note else [])])

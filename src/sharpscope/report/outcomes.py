@@ -36,9 +36,9 @@ def outcome(
     kinds = [axis for axis in axes if not axis.numeric and len(axis.values) <= 6]
     tau = tau_line(found, measure, target, "")
     given = tau_line(found, measure, target, "train_loss")
-    told: dict[str, object] = {"color": COLOUR}
+    encoded: dict[str, object] = {"color": COLOUR}
     if kinds:
-        told["shape"] = kinds[0].shape()
+        encoded["shape"] = kinds[0].shape()
     heading = f"{title} ({unit})" if unit else title
     spec = {
         "mark": {"type": "point", "filled": True, "size": 52, "opacity": 0.8, "tooltip": {"content": "data"}},
@@ -57,7 +57,7 @@ def outcome(
                 "scale": y_scale.as_vega(),
                 "axis": y_scale.axis(),
             },
-            **told,
+            **encoded,
         },
     }
     return Chart(

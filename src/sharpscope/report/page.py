@@ -1,4 +1,4 @@
-"""The report: one HTML file that holds everything it shows and asks the network for nothing."""
+"""The pages: a study's report and the index of several, each one HTML file that asks the network for nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ import pandas as pd
 from sharpscope.analysis import finished, warnings
 from sharpscope.analysis.claims.verdict import Verdict
 from sharpscope.report.axes import label
-from sharpscope.report.charts import MeasureInfo, Study, study_of
-from sharpscope.report.findings import findings
+from sharpscope.report.charts import MeasureInfo, StudyCharts, chart_study
+from sharpscope.report.findings import findings, verdict_rows
 from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number, probability
 from sharpscope.report.outcomes import pick
 from sharpscope.report.paper_figures import PaperFigure, charts_of, draw_figures
 from sharpscope.report.run_table import run_table
 from sharpscope.report.theme import config
-from sharpscope.report.verdicts import verdict_rows
 
 _SHOWN_APART = ("study", "command", "citation", "version")
 """Keys of the metadata that have a place of their own on the page."""
@@ -64,7 +63,7 @@ def build_page(
     from jinja2 import Environment, StrictUndefined
 
     metadata, measure_info = metadata or {}, measure_info or {}
-    study = study_of(runs, measures, history, axes, measure_info, resamples=resamples, seed=seed)
+    study = chart_study(runs, measures, history, axes, measure_info, resamples=resamples, seed=seed)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -121,7 +120,7 @@ def _configs(configs: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
     return {"shared": shared, "own": own}
 
 
-def _facts(study: Study) -> list[tuple[str, str, str]]:
+def _facts(study: StudyCharts) -> list[tuple[str, str, str]]:
     """Return the headline's numbers: value, what it counts, a remark."""
     runs = study.runs
     done = int(finished(runs).sum())
@@ -141,7 +140,7 @@ def _facts(study: Study) -> list[tuple[str, str, str]]:
     return facts
 
 
-def _fixed(study: Study) -> list[tuple[str, str]]:
+def _fixed(study: StudyCharts) -> list[tuple[str, str]]:
     """Return what every run shared: name and value."""
     varied = {axis.column for axis in study.axes}
     found = []
@@ -157,7 +156,7 @@ def _fixed(study: Study) -> list[tuple[str, str]]:
     return found
 
 
-def _correlation_rows(study: Study) -> list[dict[str, str]]:
+def _correlation_rows(study: StudyCharts) -> list[dict[str, str]]:
     """Return the table of correlations as text, each coefficient with its control in the same row."""
     methods = {"kendall": "Kendall τ_b", "spearman": "Spearman ρ", "pearson": "Pearson r"}
     found = study.correlations
@@ -186,7 +185,7 @@ def _correlation_rows(study: Study) -> list[dict[str, str]]:
     return rows
 
 
-def _definitions(study: Study, info: MeasureInfo) -> list[dict[str, str]]:
+def _definitions(study: StudyCharts, info: MeasureInfo) -> list[dict[str, str]]:
     """Return what each measure is, and what it cost where the table tells."""
     found = []
     for name, short in study.titles.items():
@@ -280,3 +279,30 @@ def _library() -> str:
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).strip()
+
+
+Listed = tuple[str, str, str, Sequence[Verdict]]
+"""A study's key, its title, the address of its page, its verdicts."""
+
+
+def build_index(title: str, studies: Sequence[Listed], version: str = "") -> str:
+    """Return one HTML page with a table of all claims; the same arguments give the same bytes."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["symbols"] = symbols
+    folder = resources.files("sharpscope.report")
+    template = folder.joinpath("index.html.j2").read_text(encoding="utf-8")
+    counts: dict[str, int] = {}
+    for _, _, _, verdicts in studies:
+        for verdict in verdicts:
+            counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
+    return environment.from_string(template).render(
+        title=title,
+        version=version,
+        counts=sorted(counts.items()),
+        studies=[(key, name, address, verdict_rows(verdicts)) for key, name, address, verdicts in studies],
+        css=safe(folder.joinpath("page.css").read_text(encoding="utf-8")),
+    )

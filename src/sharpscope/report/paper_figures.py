@@ -15,7 +15,7 @@ from sharpscope.analysis.tables import finished
 from sharpscope.errors import InputError
 from sharpscope.report.axes import label_or_dash
 from sharpscope.report.chart import Chart, slug, unique_ids
-from sharpscope.report.figure_axes import Side, Told, name_of_expression
+from sharpscope.report.figure_axes import ColourScale, Side, name_of_expression
 from sharpscope.report.figure_cells import cells
 from sharpscope.report.figure_lines import lines, steps
 from sharpscope.report.figure_points import points
@@ -88,9 +88,9 @@ def _charts(figure: PaperFigure) -> list[Chart]:
     rows = _chosen(figure)
     colour = panel = None
     if figure.colour and figure.table != "surfaces":  # a surface's colour is a value
-        colour, rows["_c"] = Told.of(rows, figure.colour, "c", figure.name(figure.colour))
+        colour, rows["_c"] = ColourScale.of(rows, figure.colour, "c", figure.name(figure.colour))
     if figure.panel:
-        panel, rows["_p"] = Told.of(rows, figure.panel, "p", figure.name(figure.panel))
+        panel, rows["_p"] = ColourScale.of(rows, figure.panel, "p", figure.name(figure.panel))
     names = panel.labels[:_MOST_PANELS] if panel is not None and len(panel.labels) > 1 else (None,)
     found = []
     for y in figure.y:
@@ -142,7 +142,12 @@ def _named(figure: PaperFigure, y: str, panel: str | None) -> _Names:
 
 
 def _of_points(
-    figure: PaperFigure, rows: pd.DataFrame, shared: pd.DataFrame, y: str, colour: Told | None, names: _Names
+    figure: PaperFigure,
+    rows: pd.DataFrame,
+    shared: pd.DataFrame,
+    y: str,
+    colour: ColourScale | None,
+    names: _Names,
 ) -> list[Chart]:
     grid = set(columns_of(figure.x)) <= set(figure.settings)
     x = Side.of(figure.name(figure.x), shared["_x"], figure.x_scale, grid=grid)
@@ -154,7 +159,12 @@ def _of_points(
 
 
 def _of_lines(
-    figure: PaperFigure, rows: pd.DataFrame, shared: pd.DataFrame, y: str, colour: Told | None, names: _Names
+    figure: PaperFigure,
+    rows: pd.DataFrame,
+    shared: pd.DataFrame,
+    y: str,
+    colour: ColourScale | None,
+    names: _Names,
 ) -> list[Chart]:
     x = Side.of(figure.name(figure.x), shared["_x"], figure.x_scale)
     line = evaluate_expression(figure.line, rows) if figure.line is not None else None
@@ -164,7 +174,12 @@ def _of_lines(
 
 
 def _of_steps(
-    figure: PaperFigure, rows: pd.DataFrame, shared: pd.DataFrame, y: str, colour: Told | None, names: _Names
+    figure: PaperFigure,
+    rows: pd.DataFrame,
+    shared: pd.DataFrame,
+    y: str,
+    colour: ColourScale | None,
+    names: _Names,
 ) -> list[Chart]:
     x = Side.of("weight", pd.concat([shared["low"], shared["high"]]), "linear")
     positive = shared[shared["_y"] > 0] if _y_scale(figure, y) == "log" else shared
@@ -173,7 +188,12 @@ def _of_steps(
 
 
 def _of_cells(
-    figure: PaperFigure, rows: pd.DataFrame, shared: pd.DataFrame, y: str, colour: Told | None, names: _Names
+    figure: PaperFigure,
+    rows: pd.DataFrame,
+    shared: pd.DataFrame,
+    y: str,
+    colour: ColourScale | None,
+    names: _Names,
 ) -> list[Chart]:
     found = []
     for place, (run, group) in enumerate(rows.groupby("run_id", sort=False)):
@@ -199,7 +219,7 @@ def _y_scale(figure: PaperFigure, y: str) -> Literal["linear", "log"]:
     return "linear" if y.endswith("accuracy") else figure.y_scale
 
 
-_Draws = Callable[[PaperFigure, pd.DataFrame, pd.DataFrame, str, Told | None, _Names], list[Chart]]
+_Draws = Callable[[PaperFigure, pd.DataFrame, pd.DataFrame, str, ColourScale | None, _Names], list[Chart]]
 
 
 _DRAW: dict[str, _Draws] = {

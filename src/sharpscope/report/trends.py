@@ -26,7 +26,7 @@ def trend(
     """Return the chart of a measure against one hyperparameter, None where no run has both.
 
     ``table`` holds the finished runs with the measure's values in the column ``value`` and their position
-    among all runs in ``position``. Of the other hyperparameters, one is told by colour and one by shape; any
+    among all runs in ``position``. Of the other hyperparameters, one is encoded by colour and one by shape; any
     further are averaged over within each seed.
     """
     rows = table[np.isfinite(table["value"]) & table[axis.column].notna()]
@@ -136,11 +136,11 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
         x["axis"] = {"labelAngle": 0, "labelLimit": 120, "labelOverlap": True, "grid": False}
     else:
         x |= {"type": "quantitative", "scale": axis.scale.as_vega(), "axis": axis.scale.axis(grid=False)}
-    told: Spec = {}
+    encoded: Spec = {}
     if series:
-        told["color"] = series[0].colour()
+        encoded["color"] = series[0].colour()
     if len(series) > 1:
-        told["shape"] = series[1].shape()
+        encoded["shape"] = series[1].shape()
     offset: Spec = {}
     if ordinal and series:
         offset["xOffset"] = {
@@ -151,7 +151,7 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
     heading = f"{title} ({unit})" if unit else title
     y: Spec = {"field": "y", "type": "quantitative", "scale": y_scale, "axis": y_axis, "title": heading}
     means = [{"filter": "datum.kind == 'mean'"}]
-    line_told = {key: value for key, value in told.items() if key == "color"}
+    line_told = {key: value for key, value in encoded.items() if key == "color"}
     if len(series) > 1:
         line_told["strokeDash"] = series[1].shape()
     tooltip = {"content": "data"}
@@ -159,7 +159,7 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
         {
             "transform": [{"filter": "datum.kind == 'run'"}],
             "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.4, "tooltip": tooltip},
-            "encoding": {"x": x, "y": y, **told, **offset},
+            "encoding": {"x": x, "y": y, **encoded, **offset},
         },
         {
             "transform": means,
@@ -168,14 +168,14 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
                 "x": x,
                 "y": {**y, "field": "from"},
                 "y2": {"field": "to"},
-                **{key: value for key, value in told.items() if key == "color"},
+                **{key: value for key, value in encoded.items() if key == "color"},
                 **offset,
             },
         },
         {
             "transform": means,
             "mark": {"type": "point", "filled": True, "size": 62, "opacity": 1, "tooltip": tooltip},
-            "encoding": {"x": x, "y": y, **told, **offset},
+            "encoding": {"x": x, "y": y, **encoded, **offset},
         },
     ]
     if not ordinal:
