@@ -71,3 +71,16 @@ def test_ties_and_missing_lines():
     assert tied(np.ones((1, 4)))[0] == pytest.approx(stats.kendalltau([1, 1, 2], [5, 6, 7])[0])
     assert np.isnan(Granulated(np.ones(4), np.arange(4.0), np.arange(4), pairs)(np.ones((1, 4)))[0])
     assert np.isnan(Granulated(np.ones(4), np.arange(4.0), np.arange(4), {})(np.ones((1, 4)))[0])
+
+
+def test_two_runs_of_one_setting_are_no_pair_along_a_factor():
+    # Rows 0 and 1 repeat one setting and seed: they differ in no factor.
+    factors = {"rate": np.array([0, 0, 1]), "batch": np.array([0, 0, 0])}
+    pairs = one_factor_pairs(factors, np.zeros(3, dtype=int))
+    assert [(a.tolist(), b.tolist()) for a, b in pairs.values()] == [([0, 1], [2, 2])]
+    assert list(pairs) == ["rate"]
+    x, y = (
+        np.array([0.0, 1, 2]),
+        np.array([1.0, 0, 2]),
+    )  # the repeats disagree, the pairs along the rate agree
+    assert Granulated(x, y, np.array([0, 0, 1]), pairs)(np.ones((1, 2)))[0] == 1

@@ -2,7 +2,7 @@
 
 - correlation: `correlations`, `partial_correlations` (the control for training loss)
 - spread: `summarise`, `summaries` (means with intervals over seeds)
-- what to know before believing a number: `warnings`, `Caution`
+- what to know before believing a number: `warnings`, `Caveat`
 - claims as data and their verdicts: `sharpscope.analysis.claims`
 - measures ranked as predictors: `sharpscope.analysis.league`
 - tables: `measure_names`, `wide_measures`, `finished`
@@ -10,14 +10,14 @@
 
 from __future__ import annotations
 
-from sharpscope.analysis.cautions import Caution, warnings
+from sharpscope.analysis.caveats import Caveat, warnings
 from sharpscope.analysis.correlations import TARGETS, correlations, partial_correlations
 from sharpscope.analysis.summaries import summaries, summarise
 from sharpscope.analysis.tables import finished, measure_names, wide_measures
 
 __all__ = [
     "TARGETS",
-    "Caution",
+    "Caveat",
     "correlations",
     "finished",
     "measure_names",

@@ -91,16 +91,16 @@ def test_confounds_are_told_gravest_first():
     rows.loc[rows["lr"] == 0.5, "status"] = "diverged"
     rows.loc[0, "status"] = "diverged"
     rows["constant_loss"] = np.where(rows["seed"] == 2, rows["train_loss"], np.nan)
-    told = trend(rows).confounds
-    assert told[0] == "4 of 18 runs diverged and are left out; 1 setting never finished."
-    assert told[1].startswith(
+    found = trend(rows).confounds
+    assert found[0] == "4 of 18 runs diverged and are left out; 1 setting never finished."
+    assert found[1].startswith(
         "5 of 14 runs learned next to nothing: their training loss is no more than 5% below"
     )
-    assert told[2].startswith("The settings compared stopped at unequal training losses, from ")
-    assert "the loss goes with what is compared (rank correlation -0." in told[2]
-    assert told[3] == "The runs trained for unequal times, from 5 to 200 epochs."
-    assert told[4] == "The runs stopped for different reasons: epochs (3), plateau (11)."
-    assert told[5] == "Only 3 seeds."
+    assert found[2].startswith("The settings compared stopped at unequal training losses, from ")
+    assert "the loss goes with what is compared (rank correlation -0." in found[2]
+    assert found[3] == "The runs trained for unequal times, from 5 to 200 epochs."
+    assert found[4] == "The runs stopped for different reasons: epochs (3), plateau (11)."
+    assert found[5] == "Only 3 seeds."
 
 
 def test_no_confounds_no_sentences():

@@ -8,7 +8,7 @@ from analysis.claims.grids import grid, judge, noise
 from sharpscope.analysis.claims import Evidence, assess, read_claims, verdicts_table
 from sharpscope.analysis.claims.estimate import Estimated, student
 from sharpscope.analysis.claims.finding import Check
-from sharpscope.analysis.claims.outlook import would_change
+from sharpscope.analysis.claims.what_would_change import would_change
 
 RATES = [0.01, 0.03, 0.1, 0.3]
 

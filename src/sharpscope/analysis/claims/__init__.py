@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sharpscope.analysis.claims.assessment import assess
 from sharpscope.analysis.claims.evidence import Evidence
-from sharpscope.analysis.claims.kinds.registry import KINDS, Claim, read_claims
+from sharpscope.analysis.claims.kinds import KINDS, Claim, read_claims
 from sharpscope.analysis.claims.verdict import Control, Effect, Verdict, verdicts_table
 
 __all__ = [

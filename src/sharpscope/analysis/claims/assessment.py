@@ -10,10 +10,9 @@ from sharpscope.analysis.claims.confounds import confounds
 from sharpscope.analysis.claims.control import control_of
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.finding import Check, NotEvaluable
-from sharpscope.analysis.claims.kinds.alone import Single
-from sharpscope.analysis.claims.kinds.conjunction import Conjunction
-from sharpscope.analysis.claims.outlook import would_change
+from sharpscope.analysis.claims.kinds import Conjunction, Single
 from sharpscope.analysis.claims.verdict import Verdict, Word
+from sharpscope.analysis.claims.what_would_change import would_change
 
 
 def assess(claims: Sequence[Single | Conjunction], evidence: Evidence, scale: str = "") -> list[Verdict]:
@@ -62,7 +61,7 @@ def _of_one(claim: Single, evidence: Evidence, scale: str) -> Verdict:
         scale=scale,
         control=control_of(claim, finding),
         confounds=confounds(finding, unit),
-        would_change=finding.outlook or would_change(finding.checks, claim.level, unit),
+        would_change=finding.would_change or would_change(finding.checks, claim.level, unit),
     )
 
 

@@ -1,4 +1,4 @@
-"""What every claim has, whatever its kind."""
+"""The keys that claims of every kind share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NamedClaim(Setting):
 
 
 class BaseClaim(NamedClaim, ABC):
-    """The further keys of every claim of one part.
+    """The further keys of every claim that is no conjunction.
 
     - ``source``: the table its columns are of: ``results`` (one row per run), ``history`` (per epoch) or ``tracks``
       (measures followed over training). The runs' settings can be named in all three.
@@ -62,6 +62,6 @@ class BaseClaim(NamedClaim, ABC):
         """Return what the tables say; raise `NotEvaluable` where they hold nothing to judge on."""
 
 
-def signed(direction: str) -> int:
+def direction_sign(direction: str) -> int:
     """Return 1 for a claim that something is greater, rising or wider, -1 for the opposite."""
     return 1 if direction in ("greater", "rising", "wider") else -1

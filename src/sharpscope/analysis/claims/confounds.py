@@ -1,4 +1,4 @@
-"""What else than the claim may explain what was found, in sentences."""
+"""Sentences on what may explain a finding other than the claim."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from sharpscope.analysis.cautions import UNEQUAL_LOSSES, UNTRAINED, untrained
+from sharpscope.analysis.caveats import UNEQUAL_LOSSES, UNTRAINED, untrained
 from sharpscope.analysis.claims.control import extent, last_of_each
 from sharpscope.analysis.claims.expression import evaluate_expression
 from sharpscope.analysis.claims.finding import Finding
@@ -15,7 +15,7 @@ from sharpscope.analysis.claims.ranks_within import rank_correlations
 from sharpscope.analysis.tables import finished
 
 FEW_SEEDS = 3
-"""With this many seeds or fewer the reader is told so: Student's quantile is 4.3 and more instead of 2."""
+"""A finding from this many seeds or fewer says so: Student's 97.5 % quantile is then 4.3 or more, instead of 2."""
 
 STRONG = 0.5
 """A rank correlation of training loss with the claim's quantity beyond this is worth a sentence."""
@@ -84,8 +84,8 @@ def _stopping(runs: pd.DataFrame) -> Iterator[str]:
     if "stop_reason" in runs.columns:
         reasons = runs["stop_reason"].dropna().astype(str).value_counts(sort=False).sort_index()
         if len(reasons) > 1:
-            told = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
-            yield f"The runs stopped for different reasons: {told}."
+            listed = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
+            yield f"The runs stopped for different reasons: {listed}."
 
 
 def _seeds(clusters: int, cluster: str, runs: pd.DataFrame) -> Iterator[str]:

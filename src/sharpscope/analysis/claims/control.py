@@ -1,4 +1,4 @@
-"""The control beside a claim: training loss at the moment of measurement, and what is left given it."""
+"""The control beside a claim: the runs' training losses, and what remains of a relation with the loss held fixed."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Relation:
-    """Two quantities of the same rows, compared within blocks only: what a control can be held fixed in."""
+    """Two quantities of the same rows, compared within blocks only; a control can be held fixed in it."""
 
     rows: pd.DataFrame
     x: Floats
@@ -53,8 +53,8 @@ class Finding:
 
     The claim holds where all ``checks`` do. ``rows`` were used, of those ``selected`` (diverged ones included).
     ``unit`` is what a cluster is called, the claim's own ``cluster`` unless given.
-    ``settled`` replaces the checks' verdict where it is not one of intervals: the word and its reason; ``outlook``
-    likewise what is said to change it. ``notes`` are sentences for the reader.
+    ``settled``, a word and its reason, replaces the verdict of the checks where no interval decides.
+    ``would_change`` replaces the sentence on what would change the verdict. ``notes`` are sentences for the reader.
     """
 
     effect: Effect
@@ -65,6 +65,6 @@ class Finding:
     others: tuple[Effect, ...] = ()
     relation: Relation | None = None
     settled: tuple[Word, str] | None = None
-    outlook: str = ""
+    would_change: str = ""
     unit: str = ""
     notes: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.analysis.claims.finding import NotEvaluable, Relation
-from sharpscope.analysis.claims.selection import Selected, key, labels, told
+from sharpscope.analysis.claims.selection import Selected, format_row, key, labels
 from sharpscope.analysis.resampling import Floats, Integers
 
 
@@ -50,7 +50,7 @@ def pair_up(
         twice = keys.duplicated()
         if twice.any():
             raise NotEvaluable(
-                f"several runs of {name} share {told(keys[twice].iloc[0])}: add what tells them apart to "
+                f"several runs of {name} share {format_row(keys[twice].iloc[0])}: add what tells them apart to "
                 f"match, or to the conditions of {name}"
             )
         sides.append(keys.assign(**{f"row of {name}": np.arange(len(keys))}))

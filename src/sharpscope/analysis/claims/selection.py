@@ -76,10 +76,10 @@ def described(conditions: dict[str, list[Scalar] | Bounds]) -> str:
     return ", ".join(found) or "any setting"
 
 
-def told(keys: pd.Series[Any]) -> str:
+def format_row(keys: pd.Series[Any]) -> str:
     """Return the named values of one row in words.
 
-    >>> told(pd.Series({"seed": 2.0, "optimizer": "sam"}))
+    >>> format_row(pd.Series({"seed": 2.0, "optimizer": "sam"}))
     'seed = 2, optimizer = sam'
     """
     return ", ".join(

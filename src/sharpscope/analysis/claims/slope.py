@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sharpscope.analysis.claims.claim import BaseClaim
+from sharpscope.analysis.claims.finding import Relation
+from sharpscope.analysis.claims.selection import Selected, labels
 from sharpscope.analysis.resampling import Floats, Integers
 
 
@@ -44,3 +47,18 @@ def slopes(x: Floats, y: Floats, blocks: Integers, clusters: Integers) -> Floats
         spread = float((x[here] ** 2).sum())
         found.append(float((x[here] * y[here]).sum()) / spread if spread > 1e-18 else float("nan"))
     return np.array(found)
+
+
+def related(claim: BaseClaim, chosen: Selected, within: list[str]) -> Relation:
+    """Return the two chosen columns as a relation within clusters and strata."""
+    x, y = chosen.columns
+    clusters = labels(chosen.rows, [claim.cluster])
+    return Relation(chosen.rows, x, y, labels(chosen.rows, [claim.cluster, *within]), clusters)
+
+
+def without_trend(x: str, y: str, cluster: str, relation: Relation) -> str:
+    """Return why no seed and stratum has a trend."""
+    spans = [np.ptp(relation.x[relation.blocks == block]) for block in np.unique(relation.blocks)]
+    if max(spans) > 0:
+        return f"{y} is the same at every value of {x}"
+    return f"no {cluster} was run at two values of {x} with the rest equal"

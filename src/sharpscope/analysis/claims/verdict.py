@@ -1,4 +1,4 @@
-"""What is found of a claim: its effect, the verdict, and what to know before believing it."""
+"""The verdict on a claim: its word, effect, control and caveats."""
 
 from __future__ import annotations
 

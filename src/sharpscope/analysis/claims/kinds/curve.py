@@ -20,9 +20,9 @@ class Curve(BaseClaim):
     """y equals ``curve``, an expression such as ``2/lr``, up to a factor 1 + ``tolerance``, over all of x.
 
     Effect: the factor by which y is off, exp of the mean |log(y / curve)|, averaged over each seed's runs and then
-    over seeds, with Student's interval. A deviation upwards here and downwards there does not cancel in it. Second
-    effect: the geometric mean of y / curve, where it does. Third: the ratio at the value of x where it is furthest
-    off.
+    over seeds, with Student's interval. Deviations upwards at one x and downwards at another do not cancel.
+    Second effect: the geometric mean of y / curve, in which they do cancel. Third effect: the ratio at the value of
+    x where it is furthest from 1.
     """
 
     kind: Literal["curve"]

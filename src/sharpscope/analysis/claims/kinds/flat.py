@@ -13,9 +13,8 @@ from sharpscope.analysis.claims.estimate import student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable, Relation
-from sharpscope.analysis.claims.kinds.trend import related, without_trend
 from sharpscope.analysis.claims.selection import labels, select
-from sharpscope.analysis.claims.slope import centred, scaled, slopes
+from sharpscope.analysis.claims.slope import centred, related, scaled, slopes, without_trend
 from sharpscope.analysis.claims.verdict import Effect, Word
 from sharpscope.analysis.resampling import Floats
 

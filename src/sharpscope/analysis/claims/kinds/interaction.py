@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from sharpscope.analysis.claims.claim import BaseClaim, Direction, signed
+from sharpscope.analysis.claims.claim import BaseClaim, Direction, direction_sign
 from sharpscope.analysis.claims.estimate import student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
@@ -19,7 +19,7 @@ from sharpscope.analysis.resampling import Floats, Integers
 
 
 class Interaction(BaseClaim):
-    """The slope of y on x (signed) rises or falls as ``by`` grows.
+    """The slope of y on x, with its sign, rises or falls as ``by`` grows.
 
     Per seed, least squares of y on u and u·v with an intercept per value of ``by``, where u is x and v is ``by``,
     base-10 logarithms where they are positive. Effect: the mean over seeds of the coefficient of u·v, the change of
@@ -52,7 +52,7 @@ class Interaction(BaseClaim):
             name = f"slope of {self.y} on {self.x} at {self.by} = {end:.4g}"
             ends.append(Effect(name, found.value, found.low, found.high, _per(self.x, log_x)))
         name = f"change of the slope of {self.y} on {self.x} with {self.by}"
-        low, high = (0.0, inf) if signed(self.direction) > 0 else (-inf, 0.0)
+        low, high = (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
         unit = f"{_per(self.x, log_x)}, {_per(self.by, log_by)}"
         return Finding(
             effect=Effect(name, change.value, change.low, change.high, unit),

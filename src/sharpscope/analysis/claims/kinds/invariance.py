@@ -17,8 +17,8 @@ from sharpscope.analysis.claims.verdict import Effect
 class Invariance(BaseClaim):
     """The size of y, a (relative) change that should be zero, is at most ``below`` in every row.
 
-    Effect: the largest size of y. An identity is no matter of chance, so there is no interval: one row beyond the
-    bound contradicts the claim.
+    Effect: the largest size of y. An identity holds or fails whatever the seed, so the effect has no interval, and
+    one row beyond the bound contradicts the claim.
     """
 
     kind: Literal["invariance"]
@@ -32,17 +32,17 @@ class Invariance(BaseClaim):
         largest = float(sizes.max())
         beyond = int((sizes > self.below).sum())
         if beyond:
-            told = f"{beyond} of {len(sizes)} rows exceed {self.below:g}; the largest is {largest:.3g}."
+            text = f"{beyond} of {len(sizes)} rows exceed {self.below:g}; the largest is {largest:.3g}."
         else:
-            told = f"None of {len(sizes)} rows exceeds {self.below:g}; the largest is {largest:.3g}."
+            text = f"None of {len(sizes)} rows exceeds {self.below:g}; the largest is {largest:.3g}."
         return Finding(
             effect=Effect(f"largest size of {self.y}", largest),
             checks=(),
             rows=chosen.rows,
             selected=chosen.everything,
             clusters=int(labels(chosen.rows, [self.cluster]).max()) + 1,
-            settled=("contradicted" if beyond else "supported", told),
-            outlook=(
+            settled=("contradicted" if beyond else "supported", text),
+            would_change=(
                 "A bound above the largest change would, or a more exact measurement."
                 if beyond
                 else f"A single row beyond {self.below:g} would."

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sharpscope.analysis.claims.claim import BaseClaim, Side, signed
+from sharpscope.analysis.claims.claim import BaseClaim, Side, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import student
 from sharpscope.analysis.claims.evidence import Evidence
@@ -74,7 +74,7 @@ class Matched(BaseClaim):
         is_a = np.repeat([1.0, 0.0], [len(side.rows) for side in sides])
         y = np.concatenate([side.columns[1] for side in sides])
         clusters = labels(rows, [self.cluster])
-        claimed = (0.0, inf) if signed(self.direction) > 0 else (-inf, 0.0)
+        claimed = (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
         return Finding(
             effect=Effect(name, mean.value, mean.low, mean.high),
             checks=(Check(name, mean, *claimed),),

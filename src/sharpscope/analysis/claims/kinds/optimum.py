@@ -13,8 +13,8 @@ from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
-from sharpscope.analysis.claims.kinds.trend import related
 from sharpscope.analysis.claims.selection import labels, select
+from sharpscope.analysis.claims.slope import related
 from sharpscope.analysis.claims.verdict import Effect
 from sharpscope.analysis.resampling import Flags, Floats, Integers
 

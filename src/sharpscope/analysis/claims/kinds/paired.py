@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
 
-from sharpscope.analysis.claims.claim import BaseClaim, Range, Side, signed
+from sharpscope.analysis.claims.claim import BaseClaim, Range, Side, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
 from sharpscope.analysis.claims.pairs import Pairs, pair_up
-from sharpscope.analysis.claims.selection import Selected, select, told
+from sharpscope.analysis.claims.selection import Selected, format_row, select
 from sharpscope.analysis.claims.verdict import Effect, Word
 from sharpscope.analysis.resampling import Floats
 
@@ -85,7 +85,7 @@ class Paired(BaseClaim):
 
     def _claimed(self) -> tuple[float, float]:
         if self.direction is not None:
-            return (0.0, inf) if signed(self.direction) > 0 else (-inf, 0.0)
+            return (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
         given = self.difference if self.difference is not None else self.ratio
         assert given is not None  # _one_claim
         return given.get("min", -inf), given.get("max", inf)
@@ -112,5 +112,5 @@ class Paired(BaseClaim):
         return (
             "contradicted",
             f"{len(against)} of {len(values)} pairs {'lies' if len(against) == 1 else 'lie'} on the other side, "
-            f"where the claim is of every one: {values[first]:.3g} at {told(pairs.keys.iloc[first])}.",
+            f"where the claim is of every one: {values[first]:.3g} at {format_row(pairs.keys.iloc[first])}.",
         )

@@ -5,17 +5,16 @@ from __future__ import annotations
 from math import inf
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from sharpscope.analysis.claims.claim import BaseClaim, Direction, signed
+from sharpscope.analysis.claims.claim import BaseClaim, Direction, direction_sign
 from sharpscope.analysis.claims.estimate import Estimated, student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable, Relation
 from sharpscope.analysis.claims.rank_trend import mean_tau
-from sharpscope.analysis.claims.selection import Selected, labels, select
-from sharpscope.analysis.claims.slope import scaled, slopes
+from sharpscope.analysis.claims.selection import labels, select
+from sharpscope.analysis.claims.slope import related, scaled, slopes, without_trend
 from sharpscope.analysis.claims.verdict import Effect
 
 
@@ -45,7 +44,7 @@ class Trend(BaseClaim):
         if not tau.clusters:
             raise NotEvaluable(without_trend(self.x, self.y, self.cluster, relation))
         name = f"τ_b of {self.y} on {self.x}"
-        low, high = (0.0, inf) if signed(self.direction) > 0 else (-inf, 0.0)
+        low, high = (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
         return Finding(
             effect=Effect(name, tau.value, tau.low, tau.high),
             checks=(Check(name, tau, low, high),),
@@ -57,13 +56,6 @@ class Trend(BaseClaim):
         )
 
 
-def related(claim: BaseClaim, chosen: Selected, within: list[str]) -> Relation:
-    """Return the two chosen columns as a relation within clusters and strata."""
-    x, y = chosen.columns
-    clusters = labels(chosen.rows, [claim.cluster])
-    return Relation(chosen.rows, x, y, labels(chosen.rows, [claim.cluster, *within]), clusters)
-
-
 def slope_effect(claim: Trend, relation: Relation) -> Effect:
     """Return the mean over seeds of the slope of y on x."""
     x, log_x = scaled(relation.x, claim.x)
@@ -73,11 +65,3 @@ def slope_effect(claim: Trend, relation: Relation) -> Effect:
     found: Estimated = student(slopes(x, y, relation.blocks, relation.clusters), claim.level)
     name = "log–log slope" if log_x and log_y else "slope"
     return Effect(f"{name} of {claim.y} on {claim.x}", found.value, found.low, found.high)
-
-
-def without_trend(x: str, y: str, cluster: str, relation: Relation) -> str:
-    """Return why no seed and stratum has a trend."""
-    spans = [np.ptp(relation.x[relation.blocks == block]) for block in np.unique(relation.blocks)]
-    if max(spans) > 0:
-        return f"{y} is the same at every value of {x}"
-    return f"no {cluster} was run at two values of {x} with the rest equal"

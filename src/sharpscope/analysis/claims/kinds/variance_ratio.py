@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sharpscope.analysis.claims.claim import BaseClaim, Side, signed
+from sharpscope.analysis.claims.claim import BaseClaim, Side, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions, holds
 from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
-from sharpscope.analysis.claims.outlook import MOST_SEEDS
-from sharpscope.analysis.claims.selection import Selected, key, select, told
+from sharpscope.analysis.claims.selection import Selected, format_row, key, select
 from sharpscope.analysis.claims.verdict import Effect
+from sharpscope.analysis.claims.what_would_change import MOST_SEEDS
 from sharpscope.analysis.resampling import Floats, Integers
 from sharpscope.errors import InputError
 from sharpscope.seeding import numpy_generator
@@ -70,7 +70,7 @@ class VarianceRatio(BaseClaim):
             name = f"{name}, there over elsewhere"
         freedom = strata[["freedom a", "freedom b"]].to_numpy(dtype=np.int64)
         found = _ratio(logs, freedom, weights, int(freedom.min()) + 1, self.level)
-        check = Check(name, found, *((1.0, inf) if signed(self.direction) > 0 else (-inf, 1.0)))
+        check = Check(name, found, *((1.0, inf) if direction_sign(self.direction) > 0 else (-inf, 1.0)))
         return Finding(
             effect=Effect(name, found.value, found.low, found.high),
             checks=(check,),
@@ -92,7 +92,7 @@ class VarianceRatio(BaseClaim):
             )
             if freedom.min() < 5
             else (),
-            outlook=_outlook(check, len(logs), self.level),
+            would_change=_what_would_change(check, len(logs), self.level),
         )
 
     def _spreads(self, side: Selected, name: str) -> pd.DataFrame:
@@ -101,7 +101,7 @@ class VarianceRatio(BaseClaim):
         twice = keys.duplicated()
         if twice.any():
             raise NotEvaluable(
-                f"several runs of side {name} share {told(keys[twice].iloc[0])}: add what tells them apart to "
+                f"several runs of side {name} share {format_row(keys[twice].iloc[0])}: add what tells them apart to "
                 f"within, or to the conditions of side {name}"
             )
         try:
@@ -145,7 +145,7 @@ def _root_mean(variances: pd.Series[float]) -> float:
     return sqrt(float(variances.mean()))
 
 
-def _outlook(check: Check, strata: int, level: float) -> str:
+def _what_would_change(check: Check, strata: int, level: float) -> str:
     """Return how many seeds would settle an open ratio, by the normal approximation; "" where it is settled."""
     from scipy.stats import norm
 

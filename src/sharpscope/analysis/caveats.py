@@ -1,4 +1,4 @@
-"""What a reader must know before believing a number: divergence, convergence, confounds, small samples."""
+"""Caveats of a table of runs: divergence, convergence, confounds, small samples."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ UNEQUAL_LOSSES = 1.5
 """Training losses whose largest is this many times the smallest are called unequal."""
 
 UNTRAINED = 0.95
-"""A training loss beyond this share of the best constant answer's is that of a run that learned next to nothing."""
+"""A run whose training loss exceeds this share of the best constant answer's loss learned next to nothing."""
 
 
 @dataclass(frozen=True)
-class Caution:
+class Caveat:
     """One thing to know: its ``kind`` for programs, ``text`` for readers, ``run_ids`` it is about."""
 
     kind: Literal[
@@ -38,11 +38,11 @@ class Caution:
     run_ids: tuple[str, ...] = ()
 
 
-def warnings(runs: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
+def warnings(runs: pd.DataFrame, measures: pd.DataFrame) -> list[Caveat]:
     """Return what qualifies the numbers of these tables, gravest first; empty where nothing does.
 
     >>> runs = pd.DataFrame({"run_id": ["a"], "configuration": ["a"], "status": ["diverged"]})
-    >>> [caution.kind for caution in warnings(runs, pd.DataFrame())]
+    >>> [caveat.kind for caveat in warnings(runs, pd.DataFrame())]
     ['diverged', 'nothing finished']
     """
     require_columns(runs, RUN_COLUMNS, "runs")
@@ -59,15 +59,15 @@ def warnings(runs: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
     return found
 
 
-def _divergence(runs: pd.DataFrame) -> list[Caution]:
+def _divergence(runs: pd.DataFrame) -> list[Caveat]:
     bad = runs[~finished(runs)]
     if not len(bad):
         if len(runs):
             return []
-        return [Caution("nothing finished", "The store holds no runs yet, so there is nothing to show.")]
+        return [Caveat("nothing finished", "The store holds no runs yet, so there is nothing to show.")]
     survived = set(bad["configuration"]) & set(runs["configuration"][finished(runs)])
     found = [
-        Caution(
+        Caveat(
             "diverged",
             f"{_of(len(bad), len(runs), 'run')} diverged: the loss or a weight stopped being a finite "
             f"number. {'It is' if len(bad) == 1 else 'They are'} listed below and left out of every statistic "
@@ -78,7 +78,7 @@ def _divergence(runs: pd.DataFrame) -> list[Caution]:
     ]
     if len(bad) == len(runs):
         text = "Every run diverged, so there is nothing to correlate: try a smaller learning rate."
-        found.append(Caution("nothing finished", text))
+        found.append(Caveat("nothing finished", text))
     return found
 
 
@@ -90,7 +90,7 @@ def untrained(runs: pd.DataFrame) -> np.ndarray:
     return np.asarray(loss > UNTRAINED * constant)  # false where either is missing
 
 
-def _untrained(done: pd.DataFrame) -> list[Caution]:
+def _untrained(done: pd.DataFrame) -> list[Caveat]:
     bad = done[untrained(done)]
     if not len(bad):
         return []
@@ -99,10 +99,10 @@ def _untrained(done: pd.DataFrame) -> list[Caution]:
         f"{1 - UNTRAINED:.0%} below that of one answer to every sample. What holds among untrained networks says "
         "nothing of minima: train longer, or at another learning rate."
     )
-    return [Caution("untrained", text, tuple(bad["run_id"].astype(str)))]
+    return [Caveat("untrained", text, tuple(bad["run_id"].astype(str)))]
 
 
-def _unequal_losses(done: pd.DataFrame) -> list[Caution]:
+def _unequal_losses(done: pd.DataFrame) -> list[Caveat]:
     if "train_loss" not in done.columns:
         return []
     losses = pd.to_numeric(done["train_loss"]).to_numpy(dtype=float)
@@ -115,7 +115,7 @@ def _unequal_losses(done: pd.DataFrame) -> list[Caution]:
     times = f", a factor of {high / low:,.3g}" if low > 0 else ""
     lower, upper = np.quantile(losses, [0.25, 0.75])
     return [
-        Caution(
+        Caveat(
             "unequal losses",
             f"The runs stopped at unequal training losses, from {low:.3g} to {high:.3g}{times} (the middle "
             f"half lies between {lower:.3g} and {upper:.3g}). How sharp a model is depends on how far its "
@@ -126,7 +126,7 @@ def _unequal_losses(done: pd.DataFrame) -> list[Caution]:
     ]
 
 
-def _convergence(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
+def _convergence(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caveat]:
     if "converged" not in measures.columns:
         return []
     found = []
@@ -140,11 +140,11 @@ def _convergence(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
                 f"{name} did not converge in {_of(len(failed), len(of_one), 'run')}: the value "
                 "shown is the last estimate, marked †, and still enters the statistics."
             )
-            found.append(Caution("not converged", text, tuple(failed["run_id"].astype(str))))
+            found.append(Caveat("not converged", text, tuple(failed["run_id"].astype(str))))
     return found
 
 
-def _missing(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
+def _missing(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caveat]:
     found = []
     wide = wide_measures(done, measures)
     for name in wide.columns:
@@ -154,11 +154,11 @@ def _missing(done: pd.DataFrame, measures: pd.DataFrame) -> list[Caution]:
                 f"{name} has no finite value for {_of(len(bad), len(done), 'finished run')}: "
                 f"{'that run is' if len(bad) == 1 else 'those runs are'} left out of its statistics."
             )
-            found.append(Caution("missing", text, tuple(bad["run_id"].astype(str))))
+            found.append(Caveat("missing", text, tuple(bad["run_id"].astype(str))))
     return found
 
 
-def _sample_size(done: pd.DataFrame) -> list[Caution]:
+def _sample_size(done: pd.DataFrame) -> list[Caveat]:
     found = []
     configurations, n = int(done["configuration"].nunique()), len(done)
     # The runs of a single configuration are themselves what is resampled.
@@ -168,10 +168,10 @@ def _sample_size(done: pd.DataFrame) -> list[Caution]:
             f"All statistics rest on {independent} independent {what}{'' if independent == 1 else 's'}. "
             f"Below about {FEW_CONFIGURATIONS} the intervals are too wide to tell much, and below 3 there are none."
         )
-        found.append(Caution("few configurations", text))
+        found.append(Caveat("few configurations", text))
     if "seed" in done.columns and configurations > 1 and n == configurations:
         text = "Every configuration was run with a single seed, so the charts carry no interval over seeds."
-        found.append(Caution("single seed", text))
+        found.append(Caveat("single seed", text))
     return found
 
 

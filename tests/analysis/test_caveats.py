@@ -21,7 +21,7 @@ def tables(n=24):
 
 
 def kinds(runs, long):
-    return [caution.kind for caution in warnings(runs, long)]
+    return [caveat.kind for caveat in warnings(runs, long)]
 
 
 def test_silence_where_nothing_is_wrong():
@@ -31,18 +31,18 @@ def test_silence_where_nothing_is_wrong():
 def test_divergence_names_the_runs():
     runs, long = tables()
     runs.loc[[3, 5], "status"] = "diverged"
-    (caution,) = warnings(runs, long)
-    assert caution.kind == "diverged"
-    assert caution.run_ids == ("r3", "r5")
-    assert caution.text.startswith("2 of 24 runs diverged")
+    (caveat,) = warnings(runs, long)
+    assert caveat.kind == "diverged"
+    assert caveat.run_ids == ("r3", "r5")
+    assert caveat.text.startswith("2 of 24 runs diverged")
 
 
 def test_unequal_losses_state_their_spread():
     runs, long = tables()
     runs.loc[0, "train_loss"] = 0.001
-    (caution,) = warnings(runs, long)
-    assert caution.kind == "unequal losses"
-    assert "from 0.001 to 0.11, a factor of 110" in caution.text
+    (caveat,) = warnings(runs, long)
+    assert caveat.kind == "unequal losses"
+    assert "from 0.001 to 0.11, a factor of 110" in caveat.text
 
 
 def test_runs_that_learned_nothing_are_named():
@@ -61,8 +61,8 @@ def test_runs_that_learned_nothing_are_named():
 def test_a_zero_training_loss_has_no_factor():
     runs, long = tables()
     runs.loc[0, "train_loss"] = 0.0
-    (caution,) = warnings(runs, long)
-    assert "factor" not in caution.text
+    (caveat,) = warnings(runs, long)
+    assert "factor" not in caveat.text
 
 
 def test_not_converged_and_missing_measures():
@@ -72,7 +72,7 @@ def test_not_converged_and_missing_measures():
     long.loc[2, "converged"] = None  # a measure without the notion
     long.loc[1, "value"] = np.nan
     found = warnings(runs, long)
-    assert [(caution.kind, caution.run_ids) for caution in found] == [
+    assert [(caveat.kind, caveat.run_ids) for caveat in found] == [
         ("not converged", ("r0",)),
         ("missing", ("r1",)),
     ]

@@ -8,7 +8,7 @@ from sharpscope.analysis.claims.estimate import quantile
 from sharpscope.analysis.claims.finding import Check
 
 MOST_SEEDS = 500
-"""Beyond this many seeds nobody will go."""
+"""A larger number of seeds is called not feasible: at ten minutes a run it is more than three days a setting."""
 
 
 def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
@@ -16,7 +16,7 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
     undecided = [check for check in checks if check.outcome() == "inconclusive"]
     contradicting = [check for check in checks if check.outcome() == "contradicted"]
     if contradicting or not undecided:
-        # What supports a claim is only as strong as its weakest part; what contradicts it, as its strongest.
+        # A supported claim falls with its weakest check; a contradicted one stands on its strongest.
         margins = [(_margin(check), check) for check in contradicting or checks]
         margin, check = (max if contradicting else min)(margins, key=lambda pair: pair[0][0])
         return (
