@@ -1,6 +1,6 @@
 # make demo    set up .venv, train and measure on embedded data, print the report's path
 # make test    set up .venv, run the tests
-# make check   everything CI runs: lint, types, layers, tests
+# make check   everything CI runs: lint, types (of the tests too), layers, tests with coverage
 # make cluster-test  install Ray and Slurm and run the tests that need them (Slurm needs Debian and root)
 # make format  apply the formatter and the safe fixes
 # make dist    build the wheel and the source archive into dist/
@@ -16,14 +16,15 @@ demo: $(STAMP)
 	$(BIN)/sharpscope demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_FLAGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests
 	$(BIN)/lint-imports
-	$(MAKE) test
+	$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term --cov-fail-under=90"
 
 cluster-test: $(STAMP)
 	tests/engines/slurm.sh install

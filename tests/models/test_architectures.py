@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from sharpscope.errors import InputError
 from sharpscope.models import NAMES, build, catalogue
 
 # Small enough to differentiate twice in a moment, built by the same code.
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "lenet5": {"padding": 2},
     "vgg11": {"width": 0.02, "activation": "gelu"},
     "vgg11_bn": {"width": 0.02},

@@ -70,7 +70,12 @@ def test_a_calibration_times_each_network_once(tmp_path: Path, monkeypatch: pyte
 
     timed = []
     original = module._timed
-    monkeypatch.setattr(module, "_timed", lambda config: timed.append(config) or original(config))
+
+    def counted(config):
+        timed.append(config)
+        return original(config)
+
+    monkeypatch.setattr(module, "_timed", counted)
     (tmp_path / "s.toml").write_text(STUDY.format(rest="", samples=100, optimizer="sgd", epochs=2))
     found = cost_of(make_programme([load_study(tmp_path / "s.toml")]))
     assert found.seconds > 0

@@ -142,7 +142,7 @@ def test_epochs_of_the_same_runs_are_no_further_evidence():
     seeds, settings = np.repeat([0, 1], 4), np.tile(np.arange(4), 2)
     once = mean_tau(x, y, seeds, seeds, settings, np.arange(8), 0.95)
     blocks = np.concatenate([seeds, seeds + 2])
-    twice = mean_tau(
+    twice = mean_tau(  # type: ignore[call-arg]
         *(np.tile(v, 2) for v in (x, y)),
         blocks,
         *(np.tile(v, 2) for v in (seeds, settings, np.arange(8))),
