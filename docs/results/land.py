@@ -29,8 +29,8 @@ from sharpscope.report.findings import verdict_rows
 from sharpscope.report.numbers import number
 from sharpscope.report.paper_figures import draw_figures
 from sharpscope.studies import collect_all, load_studies
-from sharpscope.studies.results.paper_figures import paper_figures
 from sharpscope.studies.results.records import command_of
+from sharpscope.studies.results.reporting import paper_figures
 from sharpscope.studies.results.tables import Tables
 from sharpscope.sweep import Store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sharpscope import InputError
-from sharpscope.studies import load_studies, load_study, make_plan, make_programme
+from sharpscope.studies import load_studies, load_study, make_joint_plan, make_plan
 from studies.mini_paper import MINI
 
 
@@ -56,15 +56,15 @@ def test_a_study_without_scales_has_none_to_choose() -> None:
 
 
 def test_what_experiments_share_is_planned_once(file: Path) -> None:
-    programme = make_programme(load_studies(file, "smoke"))
-    fig1, fig3 = programme.plans
+    joint = make_joint_plan(load_studies(file, "smoke"))
+    fig1, fig3 = joint.plans
     assert len(fig1.runs) == 8
     assert {run.id for run in fig3.runs} < {run.id for run in fig1.runs}
-    assert len(programme.runs) == 8
-    tasks = programme.tasks()
+    assert len(joint.runs) == 8
+    tasks = joint.tasks()
     products = [product for task in tasks for product in task.products]
     assert len(products) == len(set(products))
-    assert programme.folder == "mini-smoke"
+    assert joint.folder == "mini-smoke"
     # a run that is measured on the way is one task with its track, and needed under its own id
     tracked = {t.run: t.id for t in fig1.tracks}
     assert len(tracked) == 4

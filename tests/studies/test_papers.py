@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sharpscope.studies import Plan, load_studies, make_programme, papers
+from sharpscope.studies import Plan, load_studies, make_joint_plan, papers
 
 EXPERIMENTS = {
     "adjudication": ["pool"],
@@ -28,7 +28,7 @@ CLAIMS = {
 @pytest.fixture(scope="module")
 def plans() -> dict[tuple[str, str], tuple[Plan, ...]]:
     return {
-        (name, scale): make_programme(load_studies(name, scale)).plans
+        (name, scale): make_joint_plan(load_studies(name, scale)).plans
         for name in papers()
         for scale in ("smoke", "laptop", "paper")
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpscope.studies import collect, conduct, load_study, make_plan, preflight
+from sharpscope.studies import collect, load_study, make_plan, run_plan, validate_plan
 from sharpscope.sweep import Store
 
 RUNS = {
@@ -37,9 +37,9 @@ def test_one_short_run_trains_and_measures(name: str, tmp_path: Path) -> None:
         '[[measures]]\nmeasure = "worst_case"\nrestarts = 2\n'
     )
     plan = make_plan(load_study(tmp_path / "s.toml"))
-    preflight(plan)
+    validate_plan(plan)
     store = Store(tmp_path / "store")
-    assert conduct(plan, store, workers=1).failed == 0
+    assert run_plan(plan, store, workers=1).failed == 0
     tables = collect(store)
     run = tables.runs.iloc[0]
     assert run["status"] == "finished"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpscope.studies import collect, conduct, load_study, make_plan, preflight, write_report
+from sharpscope.studies import collect, load_study, make_plan, run_plan, validate_plan, write_report
 from sharpscope.sweep import Store
 
 STUDY = """
@@ -50,16 +50,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "small.toml").write_text(STUDY)
     plan = make_plan(load_study(folder / "small.toml"))
-    preflight(plan)
+    validate_plan(plan)
     store = Store(folder / "store")
-    summary = conduct(plan, store, workers=2)
+    summary = run_plan(plan, store, workers=2)
     return plan, store, summary
 
 
 def test_everything_is_done_once(finished) -> None:
     plan, store, summary = finished
     assert (summary.done, summary.failed) == (6 + 18, 0)
-    again = conduct(plan, store, workers=1)
+    again = run_plan(plan, store, workers=1)
     assert (again.done, again.skipped) == (0, 24)
 
 

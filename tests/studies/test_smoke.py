@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sharpscope.studies import collect_all, conduct, load_studies, make_programme, preflight, write_reports
+from sharpscope.studies import (
+    collect_all,
+    load_studies,
+    make_joint_plan,
+    run_plan,
+    validate_plan,
+    write_reports,
+)
 from sharpscope.sweep import Store
 
 
@@ -14,10 +21,10 @@ def test_two_experiments_of_different_papers_share_a_store(tmp_path, monkeypatch
     studies = [
         study for name in ("patriarca2024/fig1b", "hammoud2023/H0") for study in load_studies(name, "smoke")
     ]
-    programme = make_programme(studies)
-    preflight(programme)
+    joint = make_joint_plan(studies)
+    validate_plan(joint)
     store = Store(tmp_path / "store")
-    summary = conduct(programme, store, workers=2)
+    summary = run_plan(joint, store, workers=2)
     assert (summary.failed, summary.blocked) == (0, 0)
     tables = collect_all(store)
     assert list(tables) == ["patriarca2024-fig1b-smoke", "hammoud2023-H0-smoke"]

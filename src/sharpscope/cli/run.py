@@ -86,20 +86,20 @@ def carry_out(
     from sharpscope.cli.printing import duration, print_json
     from sharpscope.studies import (
         collect_all,
-        conduct,
         load_studies,
-        make_programme,
-        preflight,
+        make_joint_plan,
+        run_plan,
+        validate_plan,
         write_reports,
     )
     from sharpscope.sweep import Store
 
-    plan = make_programme(load_studies(name, scale))
+    plan = make_joint_plan(load_studies(name, scale))
     target = Store(store or Path("results") / plan.folder)
-    preflight(plan, data_dir)
+    validate_plan(plan, data_dir)
     executor = placement.make(target.root)
     with Live() as live:
-        summary = conduct(
+        summary = run_plan(
             plan, target, data_dir=data_dir, device=placement.device, executor=executor, on_event=live
         )
     page, verdicts = None, []

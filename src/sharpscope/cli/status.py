@@ -26,8 +26,7 @@ def status(
     where a result is damaged.
     """
     from sharpscope.cli.printing import print_json, print_table
-    from sharpscope.studies.results.contents import results_by_name
-    from sharpscope.studies.results.records import read_records
+    from sharpscope.studies.results.records import read_records, results_by_name
     from sharpscope.sweep import Store, activity, find_damage
 
     opened = Store(store, create=False)

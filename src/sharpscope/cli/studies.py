@@ -33,7 +33,7 @@ def studies(
       sharpscope studies kaur2022/fig1
     """
     from sharpscope.cli.printing import print_json
-    from sharpscope.studies.file.catalogue import describe, every_file
+    from sharpscope.studies.plan.catalogue import describe, every_file
 
     if study is None:
         listed = every_file(cost)

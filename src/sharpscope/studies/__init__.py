@@ -5,30 +5,31 @@ Only this package composes data, models, training, measures, the sweep engine, s
 
 from sharpscope.studies.file.library import Study, load_studies, load_study, open_study, papers, shipped
 from sharpscope.studies.file.schema import ObjectiveConfig, StudyConfig
-from sharpscope.studies.plan.plan import Plan, make_plan
-from sharpscope.studies.plan.programme import Programme, make_programme
+from sharpscope.studies.plan.expansion import make_plan
+from sharpscope.studies.plan.joint import JointPlan, make_joint_plan
+from sharpscope.studies.plan.plan import Plan
 from sharpscope.studies.results.reporting import write_report, write_reports, write_tables
 from sharpscope.studies.results.tables import Tables, collect, collect_all
-from sharpscope.studies.run import conduct, preflight
+from sharpscope.studies.run import run_plan, validate_plan
 
 __all__ = [
+    "JointPlan",
     "ObjectiveConfig",
     "Plan",
-    "Programme",
     "Study",
     "StudyConfig",
     "Tables",
     "collect",
     "collect_all",
-    "conduct",
     "load_studies",
     "load_study",
+    "make_joint_plan",
     "make_plan",
-    "make_programme",
     "open_study",
     "papers",
-    "preflight",
+    "run_plan",
     "shipped",
+    "validate_plan",
     "write_report",
     "write_reports",
     "write_tables",

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sharpscope.errors import InputError, StoreError
-from sharpscope.studies.results.contents import needs_by_result, results_by_name
-from sharpscope.studies.results.records import read_records
+from sharpscope.studies.results.records import needs_by_result, read_records, results_by_name
 from sharpscope.sweep import Store, at_work, find_damage, made_from
 
 

@@ -1,4 +1,4 @@
-"""Carry studies out: look before leaping, then run what the store does not hold yet."""
+"""Run a plan into a store: first check that everything can be built, then do what the store does not hold yet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sharpscope.errors import InputError
 from sharpscope.studies.file.library import Study
 from sharpscope.studies.plan.grouping import ALONE, grouped, measured_size
+from sharpscope.studies.plan.joint import JointPlan
 from sharpscope.studies.plan.plan import Plan
-from sharpscope.studies.plan.programme import Programme
 from sharpscope.studies.results.records import keep_records
 from sharpscope.sweep import Executor, LocalExecutor, Store, Summary, run_tasks
 from sharpscope.training import RunConfig, weight_seed
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
-def preflight(plan: Plan | Programme, data_dir: str | None = None, progress: Any = None) -> None:
-    """Load every data set and build every model once, so that what cannot work fails now, in one sentence.
+def validate_plan(plan: Plan | JointPlan, data_dir: str | None = None, progress: Any = None) -> None:
+    """Load every data set and build every model once, so that a plan that cannot work is refused before it runs.
 
     Downloads what is missing. Raises `DataError` or `InputError`.
     """
-    for one in _programme(plan).plans:
-        _preflight(one, data_dir, progress)
+    for one in _joint(plan).plans:
+        _validate(one, data_dir, progress)
 
 
-def _preflight(plan: Plan, data_dir: str | None, progress: Any) -> None:
+def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
     from sharpscope.data import load
     from sharpscope.models import build
     from sharpscope.training.preconditions import check
@@ -50,9 +50,9 @@ def _preflight(plan: Plan, data_dir: str | None, progress: Any) -> None:
             models = {}
             _check_samples(study, datasets[data])
         if model not in models:
-            with _told(study, ("run", "model")):
+            with _with_place(study, ("run", "model")):
                 models = {model: build(run.config.model, datasets[data], weight_seed(run.config))}
-        with _told(study, ("run",)):
+        with _with_place(study, ("run",)):
             check(run.config, datasets[data], models[model])
 
 
@@ -75,29 +75,29 @@ def _check_samples(study: Study, dataset: Dataset) -> None:
             )
 
 
-_TELLING = {
+_KEYS_BY_WORDS = {
     "batch_size": ("batch_size",),
     "train_accuracy": ("stop", "train_accuracy"),
     "the loss ": ("loss",),
 }
-"""Words of a refused run, and the key they are about."""
+"""Words of the sentence that refuses a run -> the key of the study file that the sentence is about."""
 
 
 @contextmanager
-def _told(study: Study, place: tuple[str | int, ...]) -> Iterator[None]:
-    """Put the study file and the line of the key before a refusal; its own key where the sentence tells which."""
+def _with_place(study: Study, place: tuple[str | int, ...]) -> Iterator[None]:
+    """Begin a refusal with the study file and the line of the key that it is about."""
     try:
         yield
     except InputError as error:
-        key: tuple[str, ...] = next((key for words, key in _TELLING.items() if words in str(error)), ())
+        key: tuple[str, ...] = next((key for words, key in _KEYS_BY_WORDS.items() if words in str(error)), ())
         places: list[tuple[str | int, ...]]
         places = [("grid", *key), ("grid", 0, *key)] if key and place == ("run",) else []
         there = [p for p in places if study.source.has(p)]
         raise study.source.refusal(there[0] if there else (*place, *key), str(error)) from error
 
 
-def conduct(
-    plan: Plan | Programme,
+def run_plan(
+    plan: Plan | JointPlan,
     store: Store,
     *,
     data_dir: str | None = None,
@@ -117,15 +117,15 @@ def conduct(
     that faster (`sharpscope.training.group_size`), and at most `together` where that is given, 1 for never. Each has
     the bits it has alone, so no result depends on it.
     """
-    programme = _programme(plan)
-    tasks = programme.tasks(data_dir, device)
+    joint = _joint(plan)
+    tasks = joint.tasks(data_dir, device)
     if executor is None:
         executor = LocalExecutor(store.root, workers, threads)
     if isinstance(executor, LocalExecutor) and together != 1:
         execution: Mapping[str, Any] = next((t.payload["execution"] for t in tasks if t.entry == ALONE), {})
         size_of = measured_size(execution, executor.threads) if together is None else _always(together)
         tasks = grouped(tasks, size_of, executor.workers, store.has)
-    keep_records(store, programme.records(tasks))
+    keep_records(store, joint.records(tasks))
     return run_tasks(store, tasks, workers=workers, threads=threads, on_event=on_event, executor=executor)
 
 
@@ -133,9 +133,9 @@ def _always(size: int) -> Callable[[RunConfig], int]:
     return lambda run: size
 
 
-def _programme(plan: Plan | Programme) -> Programme:
-    if isinstance(plan, Programme):
+def _joint(plan: Plan | JointPlan) -> JointPlan:
+    if isinstance(plan, JointPlan):
         if not plan.plans:
-            raise InputError("a programme needs at least one study, received none; name one")
+            raise InputError("a plan needs at least one study, received none; name one")
         return plan
-    return Programme((plan,))
+    return JointPlan((plan,))

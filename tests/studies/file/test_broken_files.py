@@ -108,7 +108,7 @@ def test_in_an_experiment_the_line_is_that_of_the_layer_that_says_it(tmp_path: P
 def test_what_only_the_data_show_is_told_before_anything_runs(
     old: str, new: str, at: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sharpscope.studies import preflight
+    from sharpscope.studies import validate_plan
 
     shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -118,6 +118,6 @@ def test_what_only_the_data_show_is_told_before_anything_runs(
     (tmp_path / "study.toml").write_text(text, encoding="utf-8")
     plan = make_plan(load_study("study.toml"))
     with pytest.raises(InputError, match=words) as raised:
-        preflight(plan)
+        validate_plan(plan)
     line = next(i for i, row in enumerate(text.splitlines(), 1) if row.startswith(at))
     assert str(raised.value).startswith(f"study.toml, line {line}: ")

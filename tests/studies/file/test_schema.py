@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sharpscope import InputError
-from sharpscope.studies import load_study, make_plan
+from sharpscope.studies import JointPlan, load_study, make_plan
 from sharpscope.studies.tasks.runs import build_objective
 
 BASE = """
@@ -60,7 +60,8 @@ def test_ids_depend_on_the_science_alone(tmp_path: Path) -> None:
     text = '[[measures]]\nmeasure = "trace"\n'
     a, b = plan(tmp_path, text), plan(tmp_path, text + 'name = "tr"')
     assert [m.id for m in a.measures] == [m.id for m in b.measures]  # a label is no part of a measure
-    far, near = a.tasks("/somewhere", "cuda"), a.tasks(None, "cpu")
+    joint = JointPlan((a,))
+    far, near = joint.tasks("/somewhere", "cuda"), joint.tasks(None, "cpu")
     assert [t.id for t in far] == [t.id for t in near]
     other = plan(tmp_path, text + "samples = 10")
     assert a.measures[0].id != other.measures[0].id

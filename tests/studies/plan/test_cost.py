@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpscope.studies import load_study, make_programme
+from sharpscope.studies import load_study, make_joint_plan
 from sharpscope.studies.plan.cost import Calibration, cost_of
 
 STUDY = """
@@ -35,7 +35,7 @@ def cost(tmp_path: Path, rest: str = "", samples: int = 100, optimizer: str = "s
     (tmp_path / "s.toml").write_text(
         STUDY.format(rest=rest, samples=samples, optimizer=optimizer, epochs=epochs)
     )
-    return cost_of(make_programme([load_study(tmp_path / "s.toml")]), Fixed())
+    return cost_of(make_joint_plan([load_study(tmp_path / "s.toml")]), Fixed())
 
 
 def test_training_is_steps_and_an_evaluation_an_epoch(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_calibration_times_each_network_once(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(module, "_timed", counted)
     (tmp_path / "s.toml").write_text(STUDY.format(rest="", samples=100, optimizer="sgd", epochs=2))
-    found = cost_of(make_programme([load_study(tmp_path / "s.toml")]))
+    found = cost_of(make_joint_plan([load_study(tmp_path / "s.toml")]))
     assert found.seconds > 0
     assert len(timed) == 1
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from sharpscope.studies import Plan, conduct, load_study, make_plan
+from sharpscope.studies import JointPlan, Plan, load_study, make_plan, run_plan
 from sharpscope.studies.plan.grouping import grouped, measured_size, train_runs
 from sharpscope.sweep import Interrupted, Store, Task, TaskContext
 from sharpscope.training import RunConfig
@@ -44,7 +44,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_families_are_cut_so_that_everyone_has_something_to_do(plan: Plan) -> None:
-    tasks = plan.tasks()
+    tasks = JointPlan((plan,)).tasks()
     family = [run.id for run in plan.runs[:6]]
 
     def sizes(size: int, workers: int) -> list[int]:
@@ -62,7 +62,7 @@ def test_families_are_cut_so_that_everyone_has_something_to_do(plan: Plan) -> No
 
 
 def test_runs_of_another_kind_and_compiled_runs_train_alone(plan: Plan) -> None:
-    made = grouped(plan.tasks(), lambda run: 100, 1)
+    made = grouped(JointPlan((plan,)).tasks(), lambda run: 100, 1)
     assert [len(t.products) for t in made if t.kind == "runs"] == [6, 1, 1, 1]
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_measured_for_runs_that_are_there(plan: Plan) -> None:
     def unwanted(run: RunConfig) -> int:
         raise AssertionError("nothing is to be trained")
 
-    tasks = plan.tasks()
+    tasks = JointPlan((plan,)).tasks()
     assert grouped(tasks, unwanted, 1, lambda result: True) == tasks
 
 
@@ -100,11 +100,11 @@ def test_a_study_has_the_same_results_in_groups_and_without(tmp_path: Path) -> N
     (tmp_path / "groups.toml").write_text(few)
     plan = make_plan(load_study(tmp_path / "groups.toml"))
     one, many = Store(tmp_path / "one"), Store(tmp_path / "many")
-    summary = conduct(plan, many, workers=1, together=3)
+    summary = run_plan(plan, many, workers=1, together=3)
     assert (summary.done, summary.failed) == (4, 0)
-    conduct(plan, one, workers=1, together=1)
+    run_plan(plan, one, workers=1, together=1)
     assert results(one) == results(many)
-    assert conduct(plan, many, workers=1).skipped == 4
+    assert run_plan(plan, many, workers=1).skipped == 4
 
 
 def context(folder: Path, task: Task, missing: tuple[str, ...], **others: Any) -> TaskContext:
@@ -118,7 +118,7 @@ def context(folder: Path, task: Task, missing: tuple[str, ...], **others: Any) -
 def test_what_is_there_is_not_trained_again_and_an_interrupted_group_goes_on(
     plan: Plan, tmp_path: Path
 ) -> None:
-    task = next(t for t in grouped(plan.tasks(), lambda run: 6, 1) if t.produces)
+    task = next(t for t in grouped(JointPlan((plan,)).tasks(), lambda run: 6, 1) if t.produces)
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     for folder in (whole, pieces):
         folder.mkdir()

@@ -10,7 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sharpscope.studies import collect_all, conduct, load_studies, make_programme, preflight, write_reports
+from sharpscope.studies import (
+    collect_all,
+    load_studies,
+    make_joint_plan,
+    run_plan,
+    validate_plan,
+    write_reports,
+)
 from sharpscope.studies.tasks.tracking import train_and_track
 from sharpscope.sweep import Interrupted, Store, TaskContext
 from studies.mini_paper import MINI
@@ -20,18 +27,18 @@ from studies.mini_paper import MINI
 def finished(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("mini")
     (folder / "mini.toml").write_text(MINI)
-    programme = make_programme(load_studies(folder / "mini.toml", "smoke"))
-    preflight(programme)
+    joint = make_joint_plan(load_studies(folder / "mini.toml", "smoke"))
+    validate_plan(joint)
     store = Store(folder / "store")
-    summary = conduct(programme, store, workers=2)
+    summary = run_plan(joint, store, workers=2)
     assert (summary.failed, summary.blocked) == (0, 0)
-    return programme, store, collect_all(store)
+    return joint, store, collect_all(store)
 
 
 def test_a_track_has_the_first_every_second_and_the_last_epoch(finished) -> None:
-    programme, _, tables = finished
+    joint, _, tables = finished
     tracks = tables["mini-fig1-smoke"].tracks
-    chosen = [run.id for run in programme.plans[0].runs if run.config.optimizer.lr == 0.2]
+    chosen = [run.id for run in joint.plans[0].runs if run.config.optimizer.lr == 0.2]
     assert tracks.groupby("run_id")["epoch"].apply(list).to_dict() == {run: [1, 2, 4] for run in chosen}
     assert tracks["measure"].unique().tolist() == ["lambda_max"]
     assert (tracks["value"] > 0).all()
@@ -41,10 +48,10 @@ def test_a_track_has_the_first_every_second_and_the_last_epoch(finished) -> None
 
 
 def test_a_line_joins_runs_of_one_seed(finished) -> None:
-    programme, _, tables = finished
+    joint, _, tables = finished
     line = tables["mini-fig1-smoke"].views["landscapes"]
     assert line.groupby("pair")["alpha"].apply(list).tolist() == [[-1.0, 0.0, 1.0, 2.0]] * 2
-    settings = {run.id: run.row for run in programme.plans[0].runs}
+    settings = {run.id: run.row for run in joint.plans[0].runs}
     for row in line.itertuples():
         a, b = settings[row.run_a], settings[row.run_b]
         assert (a["batch_size"], b["batch_size"], a["lr"], b["lr"]) == (20, 60, 0.05, 0.05)
@@ -97,24 +104,24 @@ def test_reports_and_their_index_are_the_same_bytes_from_the_store_alone(finishe
 
 
 def test_running_one_of_them_again_keeps_the_other_in_the_store(finished) -> None:
-    programme, store, tables = finished
-    conduct(programme.plans[1], store, workers=1)
+    joint, store, tables = finished
+    run_plan(joint.plans[1], store, workers=1)
     assert list(collect_all(store)) == list(tables)
 
 
-def _tracking(programme):
+def _tracking(joint):
     """The task that trains the run of seed 0, batch 20 and rate 0.2, and tracks it."""
     wanted = {"seed": 0, "batch_size": 20, "lr": 0.2}
-    (run,) = (r for r in programme.plans[0].runs if wanted.items() <= r.row.items())
-    (task,) = (t for t in programme.tasks() if run.id in t.products)
+    (run,) = (r for r in joint.plans[0].runs if wanted.items() <= r.row.items())
+    (task,) = (t for t in joint.tasks() if run.id in t.products)
     return task
 
 
 def test_tracking_leaves_training_as_it_is_also_when_it_is_interrupted(finished, tmp_path: Path) -> None:
     from sharpscope.studies.tasks.runs import train_run
 
-    programme, _, _ = finished
-    task = _tracking(programme)
+    joint, _, _ = finished
+    task = _tracking(joint)
     run, track = task.products
     torch.set_num_threads(1)
 
@@ -151,8 +158,8 @@ def test_tracking_leaves_training_as_it_is_also_when_it_is_interrupted(finished,
 
 
 def test_a_track_of_a_run_that_is_there_already_trains_it_once_more(finished, tmp_path: Path) -> None:
-    programme, store, _ = finished
-    task = _tracking(programme)
+    joint, store, _ = finished
+    task = _tracking(joint)
     run, track = task.products
     output = tmp_path / "output"
     (output / track).mkdir(parents=True)

@@ -34,7 +34,7 @@ _OF_FIGURES = ("x", "y", "colour", "panel", "line")
 Place = tuple[str | int, ...]
 
 
-def check_mentions(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
+def check_columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise `InputError`, naming file, line and column, where a claim or figure speaks of a column there will not be.
 
     ``rows`` are the runs as selections see them.
@@ -42,12 +42,12 @@ def check_mentions(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
     from sharpscope.analysis.claims.expression import columns_of
 
     known = _known(study, rows)
-    mentioned = list(_of_claims(study.config.claims, ("claims",)))
+    named = list(_of_claims(study.config.claims, ("claims",)))
     for i, figure in enumerate(study.config.figures):
         at: Place = ("figures", i)
-        mentioned += _expressions(figure.model_dump(), _OF_FIGURES, at)
-        mentioned += [((*at, "where", column), column) for column in figure.where]
-    for place, text in mentioned:
+        named += _expressions(figure.model_dump(), _OF_FIGURES, at)
+        named += [((*at, "where", column), column) for column in figure.where]
+    for place, text in named:
         for column in [text] if text in known else columns_of(text):
             if column not in known:
                 close = difflib.get_close_matches(column, known, n=1)

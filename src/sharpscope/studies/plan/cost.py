@@ -9,7 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.studies.file.schema import ObjectiveConfig
-from sharpscope.studies.plan.programme import Programme
+from sharpscope.studies.plan.joint import JointPlan
 from sharpscope.training import RunConfig, weight_seed
 
 if TYPE_CHECKING:
@@ -66,36 +66,37 @@ class Calibration:
         return start + each * samples
 
 
-def cost_of(programme: Programme, calibration: Calibration | None = None) -> Cost:
-    """Return what a programme will cost on this machine, with one thread per run.
+def cost_of(plan: JointPlan, calibration: Calibration | None = None) -> Cost:
+    """Return what a plan is expected to cost on this machine, with one thread per run.
 
-    Every network is built once and two small steps are timed on numbers in the shape of its data; nothing is loaded
-    or downloaded. Runs are taken to last as many epochs as they may, so where a rule stops them earlier it is far too
-    much; searches and estimates are taken to need what they usually need. An order of magnitude, no promise.
+    Every network is built once and two small steps are timed on random numbers in the shape of its data; nothing is
+    loaded or downloaded. The estimate assumes that every run lasts as many epochs as it may, so it is far too high
+    where a stopping rule ends runs earlier. It assumes the usual number of products for a search and the usual number
+    of draws for an estimate. It is right to an order of magnitude.
     """
     timing = calibration or Calibration()
-    training = sum(_training(run.config, timing) for run in programme.runs)
+    training = sum(_training(run.config, timing) for run in plan.runs)
     measuring, seen = 0.0, set()
-    for plan in programme.plans:
-        objective = plan.study.config.objective
-        configs = {run.id: run.config for run in plan.runs}
-        for measure in plan.measures:
+    for one in plan.plans:
+        objective = one.study.config.objective
+        configs = {run.id: run.config for run in one.runs}
+        for measure in one.measures:
             if measure.id not in seen:
                 seen.add(measure.id)
                 measuring += _measure(measure.spec, configs[measure.run], objective, timing)
-        for track in plan.tracks:
+        for track in one.tracks:
             if track.id not in seen:
                 seen.add(track.id)
                 config = configs[track.run]
                 times = config.stop.epochs // track.every + 2
                 chosen = ObjectiveConfig.model_validate(track.objective)
                 measuring += times * _measure(track.spec, config, chosen, timing)
-        for view in plan.views:
+        for view in one.views:
             if view.id not in seen:
                 seen.add(view.id)
                 chosen = ObjectiveConfig.model_validate(view.objective)
                 measuring += _view(view.kind, view.request, configs[view.runs[0]], chosen, timing)
-    return Cost(len(programme.runs), training, measuring)
+    return Cost(len(plan.runs), training, measuring)
 
 
 def _training(config: RunConfig, timing: Calibration) -> float:

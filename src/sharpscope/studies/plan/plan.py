@@ -1,33 +1,18 @@
-"""From a study to its runs and tasks: the grid expanded, every run and measure checked, every id fixed."""
+"""What a study will do: its runs, measures, tracks and views, each with its identifier."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from sharpscope import __version__
-from sharpscope.errors import InputError
 from sharpscope.studies.file.library import Study
-from sharpscope.studies.file.source import leading, path_of, quoted_in
 from sharpscope.studies.plan import selection
-from sharpscope.studies.plan.column_check import check_mentions
-from sharpscope.studies.plan.views import PlannedView, plan_views
-from sharpscope.studies.tasks.run_measures import checked, refuse_state
-from sharpscope.sweep import Task, content_hash, expand
-from sharpscope.training import RunConfig, explain
-
-COLUMNS = {
-    "data.name": "data",
-    "model.name": "model",
-    "optimizer.name": "optimizer",
-    "optimizer.lr": "lr",
-    "stop.epochs": "max_epochs",
-}
-"""Column names of dotted keys whose last part would not say enough."""
+from sharpscope.studies.plan.views import PlannedView
+from sharpscope.studies.tasks.run_measures import checked
+from sharpscope.sweep import content_hash
+from sharpscope.training import RunConfig
 
 
 @dataclass(frozen=True)
@@ -91,15 +76,6 @@ class Plan:
     tracks: tuple[PlannedTrack, ...] = ()
     views: tuple[PlannedView, ...] = ()
 
-    def tasks(self, data_dir: str | None = None, device: str = "cpu") -> list[Task]:
-        """Return one task per run, each followed by one per measure of it, and last those that need two runs.
-
-        ``data_dir`` and ``device`` say how to carry them out and are no part of any identifier.
-        """
-        from sharpscope.studies.plan.programme import Programme
-
-        return Programme((self,)).tasks(data_dir, device)
-
     def record(self) -> dict[str, Any]:
         """Return what the store keeps of the plan, enough to tabulate and report without the study file."""
         config = self.study.config
@@ -148,191 +124,6 @@ class Plan:
             "definition": known.definition,
             "unit": known.unit,
         }
-
-
-def make_plan(study: Study) -> Plan:
-    """Expand and check a study.
-
-    Raises `InputError`, naming the study file, line and key, for an invalid run, grid, measure or selection.
-    """
-    config, source = study.config, study.source
-    try:
-        blocks = config.blocks()
-        settings = expand(_named_tables(config.run), blocks)
-    except InputError as error:
-        raise source.refusal(
-            _grid_place(study, ".".join(map(str, quoted_in(str(error))))), f"grid: {error}"
-        ) from error
-    paths = list(dict.fromkeys(p for b in blocks for p in [*[k for c in b.cases for k in c], *b.axes]))
-    names = _columns(paths)
-    runs: dict[str, PlannedRun] = {}
-    for setting in settings:
-        run = _run(study, setting, paths)
-        varied = {names[path]: _at(run.model_dump(mode="json"), path) for path in paths}
-        runs.setdefault(run.run_id(), PlannedRun(run, varied))
-    planned = list(runs.values())
-    axes = [names[p] for p in paths if p != "seed" and len({repr(r.settings[names[p]]) for r in planned}) > 1]
-    measures, tracks = _measures(study, planned), _tracks(study, planned)
-    views = plan_views(study, planned)
-    plan = Plan(study, tuple(planned), tuple(measures), tuple(axes), tuple(tracks), tuple(views))
-    _check_claims(study)
-    check_mentions(study, [run.row for run in planned])
-    return plan
-
-
-def _named_tables(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a base run whose data and model are tables, so that the grid can vary their options."""
-    return {k: {"name": v} if k in ("data", "model") and isinstance(v, str) else v for k, v in run.items()}
-
-
-def _found(setting: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]:
-    """Return a setting whose table of data has its path from the study file's folder."""
-    data = setting.get("data")
-    if folder is None or not isinstance(data, Mapping) or not isinstance(data.get("path"), str):
-        return setting
-    return {**setting, "data": {**data, "path": str(folder / data["path"])}}
-
-
-def _run(study: Study, setting: Mapping[str, Any], varied: Sequence[str]) -> RunConfig:
-    try:
-        return RunConfig.model_validate(_found(setting, study.source.folder))
-    except ValidationError as error:
-        sentence = explain(error)
-        key = leading(sentence)
-        written = ".".join(map(str, key))
-        axis = next((p for p in varied if written == p or written.startswith(f"{p}.")), None)
-        place = ("run", *key) if axis is None else _grid_place(study, axis)
-        raise study.source.refusal(place, f"run.{sentence}") from error
-
-
-def _grid_place(study: Study, axis: str) -> tuple[str | int, ...]:
-    """Return where the grid gives an axis: in one of its blocks, or in a case."""
-    places: list[tuple[str | int, ...]] = [("grid", axis)]
-    for i, block in enumerate(study.config.grid):
-        cases = block.get("cases", [])
-        cases = cases if isinstance(cases, list) else []
-        for at in (("grid",), ("grid", i)):
-            places.append((*at, axis))
-            places += [(*at, "cases", j, axis) for j in range(len(cases))]
-    return next((p for p in places if study.source.has(p)), ("grid",))
-
-
-def _measures(study: Study, runs: list[PlannedRun]) -> list[PlannedMeasure]:
-    labels: set[str] = set()
-    planned = []
-    objective = study.config.objective.model_dump(mode="json")
-    for i, given in enumerate(study.config.measures):
-        spec: dict[str, Any] = {"measure": given} if isinstance(given, str) else dict(given)
-        place = ("measures", i)
-        try:
-            where = spec.pop("where", {})
-            label, measure, options = checked(spec)
-            chosen = _chosen(runs, where)
-        except InputError as error:
-            raise study.source.refusal((*place, *_key_in(given, str(error))), f"measures: {error}") from error
-        if label in labels:
-            raise study.source.refusal(
-                place, f'every measure needs its own name, {label!r} is given twice; add name = "..." to one'
-            )
-        labels.add(label)
-        for run in chosen:
-            resolved = _resolved(options, measure, run)
-            if measure.name == "between_iterates":
-                try:
-                    refuse_state(run.config)
-                except InputError as error:
-                    raise study.source.refusal(place, str(error)) from error
-            task_id = content_hash({"run": run.id, "spec": resolved, "objective": objective})
-            planned.append(PlannedMeasure(task_id, run.id, label, resolved))
-    return planned
-
-
-def _resolved(options: Mapping[str, Any], measure: Any, run: PlannedRun) -> dict[str, Any]:
-    """Return a measure's specification of one run: its own seed and rate where asked for, None for ``none``."""
-    resolved = {key: None if value == "none" else value for key, value in options.items()}
-    resolved["measure"] = measure.name
-    if "seed" in measure.options:
-        resolved.setdefault("seed", run.config.seed)
-    if resolved.get("step_size") == "learning_rate":
-        resolved["step_size"] = run.config.optimizer.lr
-    return resolved
-
-
-def _tracks(study: Study, runs: list[PlannedRun]) -> list[PlannedTrack]:
-    planned = []
-    labels: set[str] = set()
-    for i, track in enumerate(study.config.tracks):
-        try:
-            _, measure, options = checked({"measure": track.measure, **track.options})
-            if measure.name == "between_iterates":
-                raise InputError(
-                    "'between_iterates' is taken at the end of a run and cannot be followed over it"
-                )
-            chosen = _chosen(runs, track.where)
-        except InputError as error:
-            key = _key_in(track.model_dump(), str(error))
-            raise study.source.refusal(("tracks", i, *key), f"tracks: {error}") from error
-        if track.label in labels:
-            raise study.source.refusal(
-                ("tracks", i),
-                f'every track needs its own name, {track.label!r} is given twice; add name = "..."',
-            )
-        labels.add(track.label)
-        wanted = study.config.objective
-        samples = track.samples if track.samples is not None else wanted.samples
-        objective = wanted.model_copy(update={"samples": samples}).model_dump(mode="json")
-        for run in chosen:
-            spec = _resolved(options, measure, run)
-            body = {"run": run.id, "track": spec, "every": track.every, "objective": objective}
-            planned.append(
-                PlannedTrack(content_hash(body), run.id, track.label, spec, track.every, objective)
-            )
-    return planned
-
-
-def _chosen(runs: list[PlannedRun], where: Mapping[str, Any]) -> list[PlannedRun]:
-    selection.check(where, [run.row for run in runs])
-    return [run for run in runs if selection.matches(run.row, where)]
-
-
-def _key_in(given: Any, sentence: str) -> tuple[str | int, ...]:
-    """Return the key of a table that a sentence names, the table itself where it names none."""
-    if not isinstance(given, Mapping):
-        return ()
-    words = sentence.replace("'", " ").replace(",", " ").split()
-    named = [key for key in given if key in words and key not in ("measure", "name", "where")]
-    if named:
-        return (named[-1],)
-    inside = [("where", k) for k in given.get("where") or {} if k in words]
-    return inside[0] if inside else ("measure",) if "measure" in given else ()
-
-
-def _check_claims(study: Study) -> None:
-    from sharpscope.analysis.claims import read_claims
-
-    for i, claim in enumerate(study.config.claims):
-        try:
-            read_claims([claim])
-        except InputError as error:
-            key = path_of(str(error).partition(": ")[2].split(" ")[0].rstrip(":"))
-            raise study.source.refusal(("claims", i, *key), str(error)) from error
-    try:
-        read_claims(study.config.claims)
-    except InputError as error:
-        raise study.source.refusal(("claims",), str(error)) from error
-
-
-def _columns(paths: list[str]) -> dict[str, str]:
-    """Return a column name for every dotted path: its last part where that is unique."""
-    short = {path: COLUMNS.get(path, path.rpartition(".")[2]) for path in paths}
-    taken = list(short.values())
-    return {path: name if taken.count(name) == 1 else path for path, name in short.items()}
-
-
-def _at(table: Any, path: str) -> Any:
-    for part in path.split("."):
-        table = table.get(part) if isinstance(table, Mapping) else None
-    return table
 
 
 def _short(value: Any) -> str:

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import StoreError
-from sharpscope.studies.results.records import command_of
+from sharpscope.studies.results.records import Record, command_of
 from sharpscope.studies.results.tables import Tables
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sharpscope.analysis.claims.verdict import Verdict
+    from sharpscope.report import PaperFigure
+
+_SETTINGS = ("data", "model", "optimizer", "lr", "batch_size", "seed")
+"""Columns of the table of runs that say how a run was made, beside the study's own axes."""
 
 
 def write_reports(tables: Mapping[str, Tables], folder: Path, *, figures: bool = False) -> Path:
@@ -37,7 +43,7 @@ def write_reports(tables: Mapping[str, Tables], folder: Path, *, figures: bool =
         table.insert(0, "study", [one.study["key"]] * len(table))
         judged.append(table)
         listed.append((one.study["key"], title_of(one), f"{name}/index.html", verdicts))
-    with _told(folder):
+    with _writable(folder):
         save_tables({"verdicts": pd.concat(judged, ignore_index=True)}, folder / "tables")
         page = build_index("Claims and verdicts", listed, next(iter(tables.values())).study["version"])
         return write_whole(folder / "index.html", page.encode())
@@ -52,7 +58,6 @@ def write_report(tables: Tables, folder: Path, *, figures: bool = False) -> Path
     """
     from sharpscope.report import build_page, save_figures, save_tables
     from sharpscope.report.export import write_whole
-    from sharpscope.studies.results.paper_figures import paper_figures
 
     study = tables.study
     info: dict[str, Any] = study["measure_info"]
@@ -77,7 +82,7 @@ def write_report(tables: Tables, folder: Path, *, figures: bool = False) -> Path
         figures=figures_wanted,
         configs=tables.configs,
     )
-    with _told(folder):
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save_tables(_export(tables, verdicts), folder / "tables")
         if figures:
@@ -94,11 +99,42 @@ def write_tables(tables: Mapping[str, Tables], folder: Path, form: str) -> list[
     from sharpscope.report import save_tables
 
     files = []
-    with _told(folder):
+    with _writable(folder):
         for name, one in tables.items():
             place = folder if len(tables) == 1 else folder / name
             files += save_tables(_export(one, one.verdicts), place, (form,))
     return files
+
+
+def paper_figures(tables: Tables) -> list[PaperFigure]:
+    """Return every figure of a study, in the file's order."""
+    settings = (*_SETTINGS, *tables.study["axes"])
+    return [_figure(declared, tables, settings) for declared in tables.study["figures"]]
+
+
+def _figure(declared: Record, tables: Tables, settings: tuple[str, ...]) -> PaperFigure:
+    from sharpscope.report import PaperFigure
+
+    y = declared["y"]
+    return PaperFigure(
+        **{**declared, "y": (y,) if isinstance(y, str) else tuple(y)},
+        rows=_rows(declared["table"], tables),
+        settings=settings,
+    )
+
+
+def _rows(table: str, tables: Tables) -> pd.DataFrame:
+    """Return the rows of a table with their runs' settings beside them."""
+    from sharpscope.analysis.claims import Evidence
+
+    results = tables.results()
+    if table == "landscapes":
+        return tables.views["landscapes"]
+    if table in ("surfaces", "histograms"):
+        view = tables.views[table]
+        beside = ["run_id", *(name for name in results.columns if name not in view.columns)]
+        return view.merge(results[beside], on="run_id", how="inner") if len(view) else view
+    return Evidence(results, tables.history, tracks=tables.tracks).table(table)  # type: ignore[arg-type]
 
 
 def title_of(tables: Tables) -> str:
@@ -116,8 +152,8 @@ def _export(tables: Tables, verdicts: list[Verdict]) -> dict[str, Any]:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Say in one sentence that a report's folder cannot be written."""
+def _writable(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` into a `StoreError` of one sentence."""
     try:
         yield
     except OSError as error:

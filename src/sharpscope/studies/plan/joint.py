@@ -1,4 +1,4 @@
-"""Several plans carried out together: their tasks, each once."""
+"""Several plans as one: the tasks of all of them, each task once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpscope.studies.file.library import OWN, Study
-from sharpscope.studies.plan.plan import Plan, PlannedMeasure, PlannedRun, PlannedTrack, make_plan
+from sharpscope.studies.plan.expansion import make_plan
+from sharpscope.studies.plan.plan import Plan, PlannedMeasure, PlannedRun, PlannedTrack
 from sharpscope.sweep import Task, content_hash
 
 
 @dataclass(frozen=True)
-class Programme:
-    """Several plans carried out together: what they share is done once."""
+class JointPlan:
+    """Several plans as one; a run or measure that several of them ask for is done once."""
 
     plans: tuple[Plan, ...]
 
@@ -27,10 +28,14 @@ class Programme:
         return tuple(found.values())
 
     def tasks(self, data_dir: str | None = None, device: str = "cpu") -> list[Task]:
-        """Return the tasks of all plans, each once, in the order of the plans."""
+        """Return the tasks of all plans, each once, in the order of the plans.
+
+        A run's task stands before those of its measures; tasks that need two runs stand last in each plan.
+        ``data_dir`` and ``device`` say how to carry the tasks out and are no part of any identifier.
+        """
         execution: dict[str, Any] = {"data_dir": data_dir, "device": device}
         tables = {r.config.data.digest: r.config.data.path for r in self.runs if r.config.data.path}
-        if tables:  # where a user's own data lie; their content, not their place, is part of a run
+        if tables:  # the path of a user's own data; a run's identifier has their content and not their path
             execution["tables"] = tables
         tracks: dict[str, dict[str, PlannedTrack]] = {}
         for plan in self.plans:
@@ -89,9 +94,10 @@ class Programme:
         return name if scale == OWN else f"{name}-{scale}"
 
     def records(self, tasks: Sequence[Task] | None = None) -> list[dict[str, Any]]:
-        """Return what the store keeps of every plan; ``tasks`` are those that train a run under another id.
+        """Return what the store keeps of every plan.
 
-        They are looked for among `tasks`, by default the programme's own.
+        A record names, for each run that a task of another id trains, that task. ``tasks`` are the tasks to be run,
+        by default `tasks()`.
         """
         given = self.tasks() if tasks is None else tasks
         training = {product: task.id for task in given for product in task.produces}
@@ -117,6 +123,6 @@ def _training(
     return Task(task_id, "runs", entry, payload, (), run.words, products)
 
 
-def make_programme(studies: Sequence[Study]) -> Programme:
-    """Plan several studies to be carried out together; raises as `make_plan` does."""
-    return Programme(tuple(make_plan(study) for study in studies))
+def make_joint_plan(studies: Sequence[Study]) -> JointPlan:
+    """Return the plan of several studies; raises `InputError` as `make_plan` does."""
+    return JointPlan(tuple(make_plan(study) for study in studies))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sharpscope.studies.file.library import OWN, Study, StudyFile, open_study, shipped
 from sharpscope.studies.plan.cost import Calibration, cost_of
-from sharpscope.studies.plan.programme import make_programme
+from sharpscope.studies.plan.joint import make_joint_plan
 
 
 def every_file(cost: bool = True) -> list[dict[str, Any]]:
@@ -65,9 +65,9 @@ def _of_study(study: Study, file: StudyFile, timing: Calibration | None) -> dict
 def _extent(studies: list[Study], timing: Calibration | None) -> dict[str, Any]:
     from sharpscope.sweep.executors.cores import usable_cores
 
-    programme = make_programme(studies)
-    extent: dict[str, Any] = {"runs": len(programme.runs), "measures": len(programme.measures)}
+    plan = make_joint_plan(studies)
+    extent: dict[str, Any] = {"runs": len(plan.runs), "measures": len(plan.measures)}
     if timing is not None:
         cores = usable_cores()
-        extent |= {"seconds": cost_of(programme, timing).seconds / cores, "cores": cores}
+        extent |= {"seconds": cost_of(plan, timing).seconds / cores, "cores": cores}
     return extent
