@@ -219,10 +219,10 @@ def test_both_ends_are_followed_apart() -> None:
     for obj, spectrum in _drifting(0, np.random.default_rng(3), two_signs=True):
         start = top_eigenvalues(obj, 1, "both", start=start)
         np.testing.assert_allclose(start.values, spectrum[[0, -1]], rtol=1e-3)
-    assert set(start.departures) == {1.0, -1.0}
+    assert set(start.secant_updates) == {1.0, -1.0}
 
 
-def test_a_departure_is_symmetric_and_exact_where_it_was_seen() -> None:
+def test_a_secant_update_is_symmetric_and_exact_where_it_was_seen() -> None:
     g = torch.Generator().manual_seed(0)
     a = torch.randn(30, 30, generator=g, dtype=torch.float64)
     a = a + a.T
@@ -231,8 +231,8 @@ def test_a_departure_is_symmetric_and_exact_where_it_was_seen() -> None:
     )
     one = observed(first, first @ a, None, 4)
     both = observed(second, second @ a, one, 4)
-    for departure, rows in ((one, first), (both, second), (both, first)):
-        torch.testing.assert_close(departure(rows), rows @ a)
+    for update, rows in ((one, first), (both, second), (both, first)):
+        torch.testing.assert_close(update(rows), rows @ a)
     dense_e = both(torch.eye(30, dtype=torch.float64))
     torch.testing.assert_close(dense_e, dense_e.T)
     torch.testing.assert_close(both(first[0]), first[0] @ a)

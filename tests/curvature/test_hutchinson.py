@@ -33,6 +33,34 @@ def test_probes_of_a_diagonal_hessian_are_exact() -> None:
     assert frobenius_norm(obj, samples=2).value == pytest.approx(math.sqrt(25 + 8 + 0.03), rel=1e-12)
 
 
+def _skewed(samples: int) -> tuple[Objective, torch.Tensor]:
+    """Return weighted least squares in 30 parameters with four large eigenvalues of both signs, and its Hessian."""
+    g = torch.Generator().manual_seed(5)
+    scales = torch.cat([torch.tensor([40.0, 25.0, 20.0, 15.0]), torch.full((26,), 0.5)]).double()
+    q, _ = torch.linalg.qr(torch.randn(30, 30, generator=g, dtype=torch.float64))
+    z = torch.randn(samples, 30, generator=g, dtype=torch.float64)
+    x = z * scales.sqrt() @ q
+    sign = torch.where(z[:, :1].abs() > z[:, 1:2].abs(), 1.0, -1.0).double()
+    model = nn.Linear(30, 1, bias=False).double()
+    return Objective(model, lambda o, t: (0.5 * t * o.square()).mean(), (x, sign)), (x * sign).T @ x / samples
+
+
+@pytest.mark.parametrize(
+    ("samples", "options"), [(2000, {}), (200, {"deflate": 6}), (2000, {"deflate": 2})], ids=str
+)
+def test_what_is_taken_out_first_is_added_back(samples: int, options: dict) -> None:
+    obj, hessian = _skewed(samples)
+    for function, exact in ((trace, float(hessian.trace())), (frobenius_norm, float(hessian.norm()))):
+        held = 0
+        for seed in range(6):
+            e = function(obj, samples=16, seed=seed, **options)
+            assert e.protocol["deflated"] == options.get("deflate", 10)
+            held += abs(e.value - exact) <= 3 * e.stderr + 1e-9
+            if options.get("deflate") != 2:
+                assert e.stderr < 0.12 * float(hessian.norm())
+        assert held >= 5
+
+
 def test_standard_errors_match_the_spread_over_seeds() -> None:
     obj = PROBLEMS[2].objective()
     for function in (trace, frobenius_norm):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.autograd.vectors import inner
-from sharpscope.curvature.davidson.secant_update import Departure
+from sharpscope.curvature.davidson.secant_update import SecantUpdate
 from sharpscope.curvature.davidson.solver import SMALL, Operator, Pairs, Settings, Subsets, davidson
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.errors import InputError, NotConvergedWarning
@@ -82,7 +82,7 @@ class Eigenpairs:
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
     influences: Tensor | None = field(default=None, repr=False, compare=False)
-    departures: Mapping[float, Departure] = field(default_factory=dict, repr=False, compare=False)
+    secant_updates: Mapping[float, SecantUpdate] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def value(self) -> float:
@@ -181,7 +181,7 @@ def top_eigenvalues(
 
     sign = -1.0 if which == "smallest" else 1.0
     first = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
-    earlier: Mapping[float, Departure] = {}
+    earlier: Mapping[float, SecantUpdate] = {}
     by: Tensor | None = None  # what subsets are drawn by
     if start is not None:
         vectors = start.vectors if isinstance(start, Eigenpairs) else start
@@ -192,7 +192,7 @@ def top_eigenvalues(
             )
         first = vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
         if isinstance(start, Eigenpairs):
-            earlier, by = start.departures, start.influences
+            earlier, by = start.secant_updates, start.influences
             if by is not None and len(by) != obj.n_samples:
                 by = None
     ends = [1.0, -1.0] if which in ("magnitude", "both") else [sign]
@@ -281,7 +281,9 @@ def top_eigenvalues(
         },
         fingerprint=obj.fingerprint,
         influences=by if all(p.aided for p in found) else None,
-        departures={end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None},
+        secant_updates={
+            end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None
+        },
     )
 
 

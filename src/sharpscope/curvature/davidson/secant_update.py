@@ -1,4 +1,4 @@
-"""What the full operator was seen to add to a subset's, carried from one search to the next."""
+"""A low-rank (secant) update: the difference between two operators, as seen in one search and used in the next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ DEPENDENT = 0.3
 
 
 @dataclass(frozen=True)
-class Departure:
-    """The symmetric E of least rank with E V = (A − B) V: A over all the data, B over a subset of it.
+class SecantUpdate:
+    """The symmetric E of least Frobenius norm with E V = (A − B) V (Powell 1970), B over a subset.
 
     The same samples are drawn at every checkpoint, and how they differ from all of them changes slowly, so at a later
     checkpoint B + E is nearer to A than B is.
@@ -38,17 +38,17 @@ class Departure:
         small = inner(self.basis, self.images).to(vectors.dtype)
         return within @ self.images + (across - within @ (0.5 * (small + small.T))) @ self.basis
 
-    def explains(self, basis: Tensor, seen: Tensor) -> bool:
-        """Say whether E is nearer than nothing to what A − B was now seen to do with rows (m, n): their images."""
+    def reduces_residual(self, basis: Tensor, seen: Tensor) -> bool:
+        """Say whether ‖(A − B) V − E V‖ < ‖(A − B) V‖ for rows V (m, n) with images ``seen`` under A − B."""
         return length((seen - self(basis)).flatten()) < length(seen.flatten())
 
 
-def observed(basis: Tensor, images: Tensor, older: Departure | None, most: int) -> Departure:
-    """Return the departure seen on orthonormal rows (m, n), with older directions beside them up to ``most`` rows."""
+def observed(basis: Tensor, images: Tensor, older: SecantUpdate | None, most: int) -> SecantUpdate:
+    """Return the update seen on orthonormal rows (m, n), with older directions beside them up to ``most`` rows."""
     for v, d in zip(older.basis, older.images, strict=True) if older is not None else ():
         inside = inner(basis, v).to(v.dtype)
         v, d = v - inside @ basis, d - inside @ images
         size = length(v)
         if len(basis) < most and size > DEPENDENT:
             basis, images = torch.cat([basis, v[None] / size]), torch.cat([images, d[None] / size])
-    return Departure(basis, images)
+    return SecantUpdate(basis, images)

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.autograd.vectors import inner, length, off
-from sharpscope.curvature.davidson.secant_update import Departure, observed
+from sharpscope.curvature.davidson.secant_update import SecantUpdate, observed
 from sharpscope.curvature.lanczos import Krylov, lanczos
 
 Operator = Callable[[Tensor], Tensor]
@@ -101,7 +101,7 @@ class Pairs:
     errors: NDArray[np.float64]
     converged: NDArray[np.bool_]
     norm: float
-    departure: Departure | None = None
+    departure: SecantUpdate | None = None
     aided: bool = True
 
 
@@ -141,7 +141,7 @@ def davidson(
     settings: Settings,
     fresh: Callable[[], Tensor],
     spent: Callable[[], int],
-    departure: Departure | None = None,
+    departure: SecantUpdate | None = None,
 ) -> Pairs:
     """Return the k largest eigenpairs of ``full``.
 
@@ -174,7 +174,7 @@ def davidson(
             basis, images = torch.cat([basis, more]), torch.cat([images, full(more)])
         if not aided:
             norm = 0.0
-        if departure is not None and not departure.explains(basis, images - plain(basis)):
+        if departure is not None and not departure.reduces_residual(basis, images - plain(basis)):
             subset, departure = plain, None
 
     def opinion(vector: Tensor, residual: Tensor, theta: float, solved: _Solved) -> float:
