@@ -1,8 +1,14 @@
 """What sharpscope raises and warns: one root exception, few children.
 
 Every message is one sentence that names the rule, the value received and the remedy. The command line
-prints that sentence alone and exits with status 2.
+prints that sentence alone and exits with status 2. The ``require_`` functions check the rules that many
+arguments share.
 """
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 
 class SharpscopeError(Exception):
@@ -31,3 +37,39 @@ class NonFiniteError(SharpscopeError, ArithmeticError):
 
 class NotConvergedWarning(UserWarning):
     """An estimate stopped before reaching the requested accuracy; its ``converged`` field says so too."""
+
+
+def require_positive(name: str, value: float, remedy: str) -> None:
+    """Raise `InputError` unless ``value`` is positive and finite.
+
+    >>> require_positive("radius", -1.0, "for example 0.05")
+    Traceback (most recent call last):
+    sharpscope.errors.InputError: radius must be positive and finite, received -1.0; for example 0.05
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be positive and finite, received {value}; {remedy}")
+
+
+def require_at_least(name: str, value: float, least: float, remedy: str) -> None:
+    """Raise `InputError` unless ``value`` is at least ``least``; NaN is refused as well.
+
+    >>> require_at_least("steps", 0, 1, "the paper's is 5")
+    Traceback (most recent call last):
+    sharpscope.errors.InputError: steps must be at least 1, received 0; the paper's is 5
+    """
+    if not value >= least:
+        raise InputError(f"{name} must be at least {least}, received {value}; {remedy}")
+
+
+def require_one_of(name: str, value: object, known: Iterable[object], remedy: str = "choose one") -> None:
+    """Raise `InputError` unless ``value`` is one of the ``known`` values.
+
+    >>> require_one_of("norm", "l1", ["linf", "l2"])
+    Traceback (most recent call last):
+    sharpscope.errors.InputError: norm must be one of linf, l2, received 'l1'; choose one
+    """
+    choices = list(known)
+    if value not in choices:
+        raise InputError(
+            f"{name} must be one of {', '.join(map(str, choices))}, received {value!r}; {remedy}"
+        )

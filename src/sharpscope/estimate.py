@@ -1,10 +1,13 @@
-"""A number and everything it must not travel without: error, cost, convergence, protocol, fingerprint."""
+"""A number with its error, cost, convergence, protocol and fingerprint; and the meter that measures the cost."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Estimate:
     cost
         Full-data ``losses``, ``gradients`` and ``products`` spent, and ``seconds``.
     protocol
-        Every choice that defines the number: radius, samples, seed, mode, precision, …
+        Every choice that defines the number: radius, samples, seed, mode, precision and so on.
     fingerprint
         `Objective.fingerprint` of what was measured.
 
@@ -81,8 +84,8 @@ class Estimate:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return an interval for the true value.
 
-        Random estimates: Student's t with ``samples - 1`` degrees of freedom. Deterministic ones: value ±
-        error estimate, whatever the level; the value itself where the computation is exact.
+        A random estimate's interval uses Student's t with ``samples - 1`` degrees of freedom. A deterministic
+        one's is value ± error estimate at every level, and the value itself where the computation is exact.
         """
         if self.stderr is not None:
             from scipy.stats import t
@@ -93,3 +96,45 @@ class Estimate:
             return (self.value - half, self.value + half)
         half = self.error or 0.0
         return (self.value - half, self.value + half)
+
+
+class Counted(Protocol):
+    """What counts its own evaluations, as `sharpscope.Objective` does."""
+
+    spent: Any
+    """Counts with a method ``since(before) -> dict``."""
+
+
+class CostMeter:
+    """Measures what a computation costs: evaluations counted by an objective, and seconds, from construction on.
+
+    ``part`` objectives hold a share of the data and count for themselves; `include` adds what they spend from then
+    on as that share of full evaluations.
+
+    >>> sorted(CostMeter().total())
+    ['seconds']
+    """
+
+    def __init__(self, counted: Counted | None = None) -> None:
+        self._began = time.perf_counter()
+        self._counted = counted
+        self._before = None if counted is None else copy(counted.spent)
+        self._parts: list[tuple[Any, Any, float]] = []
+
+    def include(self, part: Counted, share: float) -> None:
+        """Count what ``part`` spends from now on as ``share`` of full evaluations."""
+        self._parts.append((part.spent, copy(part.spent), share))
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since construction."""
+        return time.perf_counter() - self._began
+
+    def total(self) -> dict[str, float]:
+        """Return losses, gradients and products in full evaluations (where an objective counts), and seconds."""
+        counts: dict[str, float] = {} if self._counted is None else self._counted.spent.since(self._before)
+        for share in dict.fromkeys(share for *_, share in self._parts):
+            parts = [spent.since(before) for spent, before, of_part in self._parts if of_part == share]
+            for name in parts[0]:
+                counts[name] = counts.get(name, 0) + share * sum(part[name] for part in parts)
+        return {**counts, "seconds": self.seconds}

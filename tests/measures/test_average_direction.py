@@ -7,7 +7,7 @@ from torch import nn
 from oracles.dense import dense
 from problems import PROBLEMS
 from sharpscope import InputError, NotConvergedWarning, Objective, average_direction_sharpness
-from sharpscope.measures.perturbation.batched import fit_together, losses_at
+from sharpscope.measures.perturbation.batched import can_batch, losses_at
 
 QUADRATIC = next(p for p in PROBLEMS if p.name.startswith("quadratic"))
 
@@ -112,17 +112,17 @@ def test_more_samples_continue_the_same_draws() -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_points_taken_together_give_the_losses_of_points_taken_alone(problem) -> None:
+def test_batched_losses_are_those_of_single_points(problem) -> None:
     obj = problem.objective()
     points = obj.flat() + 0.3 * torch.randn(5, obj.size, generator=torch.Generator().manual_seed(1)).double()
     before = obj.spent.losses
-    together = list(losses_at(obj, points))
+    batched = list(losses_at(obj, points))
     assert obj.spent.losses - before == 5
-    assert together == pytest.approx([obj.loss(p) for p in points], rel=1e-12)
+    assert batched == pytest.approx([obj.loss(p) for p in points], rel=1e-12)
 
 
-def test_small_networks_are_taken_together_and_convolutions_are_not() -> None:
-    fits = {p.name: fit_together(p.objective()) for p in PROBLEMS}
+def test_small_networks_are_batched_and_convolutions_are_not() -> None:
+    fits = {p.name: can_batch(p.objective()) for p in PROBLEMS}
     assert fits["mlp relu"]
     assert not fits["convolution"]
     assert not fits["batch norm train"]

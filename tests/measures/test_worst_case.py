@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from problems import PROBLEMS, Problem, data, uneven
 from sharpscope import InputError, NonFiniteError, Objective, worst_case_sharpness
-from sharpscope.measures.perturbation import lockstep
+from sharpscope.measures.perturbation import batched
 from sharpscope.measures.perturbation.ball import project
 
 
@@ -130,33 +130,33 @@ def test_bad_arguments(arguments: dict) -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_climbs_in_step_find_what_single_climbs_find(
+def test_batched_ascents_find_what_single_ascents_find(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     obj = problem.objective()
     if problem.batch_loss:
-        assert not lockstep.fit_together(obj)
+        assert not batched.can_batch(obj)
         return
     for how in ({"steps": 12, "starts": 2}, {"steps": 4, "step_size": 0.1}):
         found = []
-        for together in (True, False):
+        for batches in (True, False):
             with monkeypatch.context() as patch:
-                if not together:
-                    patch.setattr(lockstep, "fit_together", lambda _: False)
+                if not batches:
+                    patch.setattr(batched, "can_batch", lambda _: False)
                 found.append(worst_case_sharpness(obj, 0.2, "l2", batch_size=4, restarts=3, **how))
         assert found[0].value == pytest.approx(found[1].value, rel=1e-6)
         assert found[0].stderr == pytest.approx(found[1].stderr, rel=1e-5)
 
 
-def test_small_networks_climb_in_step_and_report_overflow_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_networks_are_batched_and_report_overflow_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    original = lockstep.gradients_together
+    original = batched._batched_gradients
 
     def counting(parts: list[Objective], points: Tensor) -> Any:
         passes.append(len(parts))
         return original(parts, points)
 
-    monkeypatch.setattr(lockstep, "gradients_together", counting)
+    monkeypatch.setattr(batched, "_batched_gradients", counting)
     obj = next(p for p in PROBLEMS if p.name == "mlp relu").objective()
     e = worst_case_sharpness(obj, 0.2, batch_size=4, restarts=40, step_size=0.1)
     assert passes == [32] * 6 + [8] * 6

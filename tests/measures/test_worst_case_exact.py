@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from oracles.trust_region import l2_maximum, separable_linf_maximum
 from problems import PROBLEMS
 from sharpscope import Objective, worst_case_sharpness
-from sharpscope.measures.perturbation import lockstep
+from sharpscope.measures.perturbation import batched
 
 
 class Quadratic(nn.Module):
@@ -83,7 +83,7 @@ def test_linf_maximum_of_a_concave_quadratic_by_bounded_least_squares(radius: fl
         assert found <= exact * (1 + 1e-9)
 
 
-def test_at_the_maximum_the_climb_stops() -> None:
+def test_at_the_maximum_the_ascent_stops() -> None:
     hessian, gradient, centre = draw("concave", 12, 1)
     obj = quadratic(hessian, gradient, centre)
     e = worst_case_sharpness(obj, 20.0, "l2", batch_size=None, steps=5000)
@@ -104,7 +104,7 @@ def test_linf_maximum_of_a_separable_quadratic(radius: float, adaptive: bool) ->
         assert found <= exact * (1 + 1e-9)
 
 
-def test_at_a_stationary_point_the_climb_starts_somewhere() -> None:
+def test_at_a_stationary_point_the_ascent_starts_in_a_random_direction() -> None:
     """The hard case of the secular equation: no gradient at all, the maximum along the top eigenvector."""
     hessian, _, centre = draw("convex", 8, 3)
     gradient = torch.zeros(8, dtype=torch.float64)
@@ -116,7 +116,7 @@ def test_at_a_stationary_point_the_climb_starts_somewhere() -> None:
 
 
 def test_random_starts_find_what_the_centre_hides() -> None:
-    """A slope towards the lower of two hills: from δ = 0 the climb ends there."""
+    """A slope towards the lower of two hills: from δ = 0 the ascent ends there."""
     diagonal = torch.tensor([1.0, 30.0], dtype=torch.float64)
     gradient = torch.tensor([1.0, 0.0], dtype=torch.float64)  # nothing points along the steep coordinate
     obj = quadratic(diagonal.diag(), gradient, torch.ones(2, dtype=torch.float64))
@@ -139,13 +139,13 @@ def test_every_iterate_is_feasible(
     norm: Any, adaptive: bool, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visited: list[Tensor] = []
-    ask = lockstep._answers
+    ask = batched._evaluate
 
-    def recording(parts: Any, questions: Any, centre: Tensor) -> Any:
-        visited.extend(delta for delta, _ in questions)
-        return ask(parts, questions, centre)
+    def recording(parts: Any, requests: Any, centre: Tensor) -> Any:
+        visited.extend(delta for delta, _ in requests)
+        return ask(parts, requests, centre)
 
-    monkeypatch.setattr(lockstep, "_answers", recording)
+    monkeypatch.setattr(batched, "_evaluate", recording)
     obj = next(p for p in PROBLEMS if p.name == "zero weights").objective(dtype=torch.float32)
     centre = obj.flat()
     worst_case_sharpness(obj, 0.2, norm, adaptive, batch_size=5, restarts=3, steps=12, **how)

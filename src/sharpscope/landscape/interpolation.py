@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, require_one_of, require_positive
 from sharpscope.landscape.points import Points
 from sharpscope.landscape.progress import Ledger, Progress
 from sharpscope.objective.objective import Objective
@@ -26,12 +26,12 @@ Statistics = Literal["recomputed", "frozen"]
 
 @dataclass(frozen=True)
 class BasinWidth:
-    """How far the loss stays within ``rise`` of an end's own, on the line, to both sides of that end.
+    """The width of the basin around one end of the line: where the loss is at most ``rise`` above that end's loss.
 
-    ``alpha`` is the length of the connected interval of α around the end where L ≤ L(end) + rise, edges
-    interpolated linearly between the sampled points; ``distance`` the same in units of the parameters,
-    alpha · ‖θ_b − θ_a‖; ``interval`` its two edges. ``complete`` is False where an edge lies beyond the sampled α:
-    the width is then at least this.
+    ``alpha`` is the length of the connected interval of α around the end where L ≤ L(end) + rise; its edges are
+    interpolated linearly between the sampled points. ``distance`` is the same length in units of the parameters,
+    alpha · ‖θ_b − θ_a‖, and ``interval`` holds the two edges. ``complete`` is False where an edge lies beyond the
+    sampled α; the width is then a lower bound.
     """
 
     alpha: float
@@ -45,8 +45,8 @@ class BasinWidth:
 class Interpolation:
     """Loss and accuracy at θ(α) = (1 − α) θ_a + α θ_b.
 
-    ``own_losses`` are the ends' losses with the running statistics they came with; at α = 0 and 1 the curve equals
-    them with frozen statistics, and with recomputed ones up to how far the stored statistics were off.
+    ``own_losses`` are the ends' losses with the running statistics stored in the models. With frozen statistics the
+    curve equals them at α = 0 and 1; with recomputed statistics it differs by the error of the stored statistics.
     """
 
     alphas: NDArray[np.float64]
@@ -68,8 +68,7 @@ class Interpolation:
         >>> round(width.alpha, 3), round(width.distance, 3), width.complete
         (1.0, 2.0, True)
         """
-        if not (math.isfinite(rise) and rise > 0):
-            raise InputError(f"rise must be positive and finite, received {rise}; for example 0.1")
+        require_positive("rise", rise, "for example 0.1")
         here = np.flatnonzero(np.isclose(self.alphas, {"a": 0.0, "b": 1.0}[end], atol=1e-12))
         if not len(here):
             raise InputError(
@@ -111,17 +110,18 @@ def interpolate(
 ) -> Interpolation:
     """Return the loss and accuracy at (1 − α) θ_a + α θ_b (Goodfellow et al. 2015; jastrzebski2018, figures 2 and 3).
 
-    Both models are evaluated on ``obj``'s data and loss, in eval mode; neither they nor ``obj``'s model are moved.
+    Both models are evaluated on ``obj``'s data and loss, in eval mode. Neither they nor ``obj``'s model are changed.
 
     Parameters
     ----------
     alphas
         Points, sorted; 61 from −1 to 2 by default. 0 and 1 are added where missing.
     batch_norm
-        ``"recomputed"``: running statistics are recomputed on ``obj``'s data at every point, since neither end's fit
-        the middle. ``"frozen"``: interpolated linearly between the ends', a negative variance taken as 0.
+        ``"recomputed"``: running statistics are recomputed on ``obj``'s data at every point, since the statistics of
+        neither end fit the points between them. ``"frozen"``: they are interpolated linearly between those of the
+        ends; a negative variance counts as 0.
     partial
-        A file in which evaluated points are kept; a later call with the same request goes on from there.
+        A file in which evaluated points are kept; a later call with the same request continues from them.
     progress
         Called with (done, total) after every point.
 
@@ -131,8 +131,7 @@ def interpolate(
         If the models differ in parameters or buffers, an α is not finite, or ``partial`` holds another request.
 
     """
-    if batch_norm not in ("recomputed", "frozen"):
-        raise InputError(f"batch_norm must be 'recomputed' or 'frozen', received {batch_norm!r}; choose one")
+    require_one_of("batch_norm", batch_norm, get_args(Statistics))
     grid = np.linspace(-1, 2, 61) if alphas is None else np.asarray(alphas, dtype=np.float64)
     if grid.ndim != 1 or not np.isfinite(grid).all():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a network at given weights, batch normalisation's statistics recomputed there or held."""
+"""Loss and accuracy of a network at given weights, with batch normalisation's statistics recomputed or kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATISTICS_BATCH = 1000
 
 
 class Points:
-    """A private copy of an objective's model that is moved about in its stead."""
+    """A copy of an objective's model whose weights are set to the points to evaluate."""
 
     def __init__(self, obj: Objective, recompute: bool) -> None:
         self.obj = obj
@@ -76,8 +76,8 @@ class Points:
 def recompute_statistics(model: nn.Module, norms: list[Any], obj: Objective) -> None:
     """Give every batch normalisation the average of its batches' statistics over the objective's data.
 
-    One pass in train mode with dropout off. The measured data is regrouped into batches of 1000, so that a handful
-    of samples at the end does not count like a full batch.
+    One pass in train mode with dropout off. The measured data is regrouped into batches of about 1000, so that a few
+    samples at the end do not count like a full batch.
     """
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

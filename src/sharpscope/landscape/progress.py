@@ -1,4 +1,4 @@
-"""What a long series of evaluations has done so far, kept in a file so that a second call goes on from there."""
+"""The points that a long series of evaluations has finished, kept in a file so that a second call continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Values = tuple[float, float | None]
 
 
 class Ledger:
-    """Evaluated points by number, in a JSON file of their own request."""
+    """Evaluated points by number, in a JSON file that also holds the request they belong to."""
 
     def __init__(self, path: Path | str | None, request: dict[str, object], every_s: float = 5.0) -> None:
         self.path = None if path is None else Path(path)

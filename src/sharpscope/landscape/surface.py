@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, require_one_of, require_positive
 from sharpscope.landscape.interpolation import Statistics
 from sharpscope.landscape.points import Points
 from sharpscope.landscape.progress import Ledger, Progress
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ORTHONORMAL = 1e-6
-"""How far the directions' inner products may be from the identity matrix; checked, not assumed."""
+"""Largest deviation of the directions' inner products from the identity matrix that is accepted."""
 
 
 @dataclass(frozen=True)
 class Surface:
     """Loss and accuracy at θ + x·s₁ e₁ + y·s₂ e₂ with orthonormal e₁, e₂ (2, size) and lengths s (2,).
 
-    ``x`` (columns) and ``y`` (rows) are in units of s: for filter-normalised directions the norm of the weights that
-    move, so that 1 is a perturbation as large as they are. ``losses`` and ``accuracies`` have shape (len(y), len(x)).
-    ``trajectory`` (k, 2) holds given weights projected onto the plane in the same units, ``explained`` the share of
-    their squared distance from θ that lies in it.
+    ``x`` (columns) and ``y`` (rows) are in units of s. For filter-normalised directions s is the norm of the weights
+    that are perturbed: at distance 1 the perturbation is as large as the weights. ``losses`` and ``accuracies`` have
+    shape (len(y), len(x)). ``trajectory`` (k, 2) holds given weights projected onto the plane in the same units, and
+    ``explained`` is the share of their squared distance from θ that lies in the plane.
     """
 
     x: NDArray[np.float64]
@@ -74,15 +74,15 @@ def surface(
     Parameters
     ----------
     radius
-        The grid spans −radius … radius in both directions (for ``"trajectory"``, further where the trajectory goes).
+        The grid spans −radius … radius in both directions; for ``"trajectory"`` more where the trajectory is longer.
     points
-        Points along each side; odd, so that the model itself is one.
+        Points along each side; an odd number, so that the model itself is one of them.
     directions
         ``"random"``: see `filter_normalised_directions`. ``"trajectory"``: the two principal directions of
         ``trajectory`` around the model.
     trajectory
-        Earlier weights as flat vectors (size,), oldest first, as `Objective.flat` gives them; projected onto the
-        plane.
+        Earlier weights as flat vectors (size,), oldest first, as `Objective.flat` returns them. They are projected
+        onto the plane.
     batch_norm, partial, progress
         As in `sharpscope.interpolate`.
 
@@ -93,20 +93,14 @@ def surface(
         that are not orthonormal to 1e-6.
 
     """
-    if not (math.isfinite(radius) and radius > 0) or points < 3 or points % 2 == 0:
-        raise InputError(
-            f"radius must be positive and points odd and at least 3, received {radius} and {points}; 1.0 and 21 serve"
-        )
-    if batch_norm not in ("recomputed", "frozen"):
-        raise InputError(f"batch_norm must be 'recomputed' or 'frozen', received {batch_norm!r}; choose one")
+    require_positive("radius", radius, "for example 1.0")
+    if points < 3 or points % 2 == 0:
+        raise InputError(f"points must be odd and at least 3, received {points}; for example 21")
+    require_one_of("batch_norm", batch_norm, get_args(Statistics))
+    require_one_of("directions", directions, ("random", "trajectory"))
     theta = obj.flat()
     path = None if trajectory is None else torch.stack([t.to(theta) - theta for t in trajectory])  # (k, size)
-    if directions == "random":
-        scaled = filter_normalised_directions(obj, seed)
-    elif directions == "trajectory":
-        scaled = _principal(path)
-    else:
-        raise InputError(f"directions must be 'random' or 'trajectory', received {directions!r}; choose one")
+    scaled = filter_normalised_directions(obj, seed) if directions == "random" else _principal(path)
     lengths = [float(d.double().norm()) for d in scaled]
     basis = torch.stack([d / length for d, length in zip(scaled, lengths, strict=True)])  # (2, size)
     gram = (basis.double() @ basis.double().T - torch.eye(2, device=basis.device)).abs().max()
@@ -166,12 +160,12 @@ def surface(
 
 
 def filter_normalised_directions(obj: Objective, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return two orthogonal random directions (size,), each filter as long as the weights' own (Li et al. 2018).
+    """Return two orthogonal random directions (size,) whose filters have the norms of the weights' (Li et al. 2018).
 
-    A filter is what makes one output: a row of a matrix, a kernel of a convolution. The second direction is made
-    orthogonal to the first within every filter before both are scaled, so that both keep the filters' norms and are
-    orthogonal as a whole. Biases and normalisation's weights (tensors of one dimension) stay, as in the paper; a
-    filter of a single weight moves along the first direction only.
+    A filter is the set of weights that makes one output: a row of a matrix, a kernel of a convolution. The second
+    direction is made orthogonal to the first within every filter before both are scaled, so that both have the
+    filters' norms and are orthogonal as a whole. Biases and normalisation's weights (tensors of one dimension) are
+    not perturbed, as in the paper; a filter of a single weight is perturbed along the first direction only.
     """
     draws = [
         torch.randn(obj.size, generator=generator("surface", seed, i), dtype=torch.float64) for i in range(2)
@@ -188,7 +182,7 @@ def filter_normalised_directions(obj: Objective, seed: int = 0) -> tuple[Tensor,
         own = w.norm(dim=1, keepdim=True)
         a = a / a.norm(dim=1, keepdim=True)
         b = b - (a * b).sum(1, keepdim=True) * a
-        b = b - (a * b).sum(1, keepdim=True) * a  # once more: rounding of the first time
+        b = b - (a * b).sum(1, keepdim=True) * a  # a second time, against rounding
         b = torch.zeros_like(b) if b.shape[1] == 1 else b / b.norm(dim=1, keepdim=True)
         firsts.append((own * a).reshape(-1))
         seconds.append((own * b).reshape(-1))

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Iterator
-from copy import copy
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from sharpscope.errors import InputError, NotConvergedWarning
-from sharpscope.estimate import Estimate
+from sharpscope.errors import InputError, NotConvergedWarning, require_positive
+from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.perturbation.batched import losses_at
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 FIRST_ROUND, MOST_GROWTH = 32, 4.0
-"""Draws before a target width is looked at for the first time, and the most a round multiplies their number.
+"""Draws before the interval's width is compared with the target for the first time, and the largest factor by which
+one round raises their number.
 
-A stopping rule that looks too early stops by luck. With 32 draws before the first look, 95 % intervals of a target
-width covered the known value on a quadratic in 94.0 and 95.7 % of 1000 repetitions (half and a fifth of the value).
+A stopping rule that is applied too early stops where the draws happen to agree. With 32 draws before the first
+comparison, 95 % intervals of a target width covered the known value on a quadratic in 94.0 and 95.7 % of 1000
+repetitions (widths of half and a fifth of the value).
 """
 
 
+@register(
+    "average_direction",
+    title="Average-direction sharpness",
+    symbol="E L(θ+εg) − L(θ)",
+    definition="Expected rise of the loss at distance ε in a uniformly random direction.",
+    source="patriarca2024, equation 1",
+    unit="loss",
+)
 def average_direction_sharpness(
     obj: Objective,
     radius: float = 5.0,
@@ -53,8 +62,9 @@ def average_direction_sharpness(
         c = |θ|: every weight moves in proportion to its size, which makes the value invariant under
         function-preserving rescalings; ε has then no unit.
     width, relative_width
-        Instead of a number of samples: draw until the 95 % interval is at most this wide, in units of the loss or
-        as a multiple of the value's magnitude. Not reached within ``max_samples``: a warning, ``converged=False``.
+        Draw until the 95 % interval is at most this wide, in units of the loss or as a multiple of the value's
+        magnitude; ``samples`` is then not used. Where ``max_samples`` do not suffice, a warning says so and
+        ``converged`` is False.
     seed
         Direction i is drawn on the CPU from (seed, i) alone, so it is the same on every device and for
         every number of samples.
@@ -77,7 +87,7 @@ def average_direction_sharpness(
 
     """
     _check(radius, samples, antithetic, width, relative_width, max_samples)
-    began, before = time.perf_counter(), copy(obj.spent)
+    cost = CostMeter(obj)
     centre, base = obj.flat(), obj.loss()
     scale = radius * centre.abs() if adaptive else radius
     each = 2 if antithetic else 1
@@ -91,7 +101,7 @@ def average_direction_sharpness(
         return Estimate.of_samples(
             "average_direction",
             draws,
-            {**obj.spent.since(before), "seconds": time.perf_counter() - began},
+            cost.total(),
             {
                 "radius": radius,
                 "samples": len(draws) * each,
@@ -129,7 +139,7 @@ def average_direction_sharpness(
 
 
 def _excess(draws: list[float], width: float | None, relative_width: float | None) -> float:
-    """How many times wider than asked the interval is."""
+    """Return how many times as wide as the target the interval is; 0 where it is narrow enough."""
     so_far = Estimate.of_samples("", draws, {}, {}, "")
     low, high = so_far.interval(0.95)
     allowed = [] if width is None else [width]
@@ -167,8 +177,7 @@ def _check(
     relative_width: float | None,
     max_samples: int,
 ) -> None:
-    if not (math.isfinite(radius) and radius > 0):
-        raise InputError(f"radius must be positive and finite, received {radius}; the paper's is 5")
+    require_positive("radius", radius, "the paper's is 5")
     least = 4 if antithetic else 2
     for name, value in (("samples", samples), ("max_samples", max_samples)):
         if value < least or (antithetic and value % 2):
@@ -177,7 +186,5 @@ def _check(
                 "a standard error needs two independent draws"
             )
     for name, target in (("width", width), ("relative_width", relative_width)):
-        if target is not None and not (math.isfinite(target) and target > 0):
-            raise InputError(
-                f"{name} must be positive and finite, received {target}; leave it out for a fixed number of samples"
-            )
+        if target is not None:
+            require_positive(name, target, "leave it out for a fixed number of samples")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from copy import copy
-
-from sharpscope.estimate import Estimate
+from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 
 
+@register(
+    "gradient_norm",
+    title="Gradient norm",
+    symbol="‖∇L‖",
+    definition="Length of the loss gradient: how far from a stationary point the weights are.",
+    source="",
+    unit="loss / parameter",
+)
 def gradient_norm(obj: Objective) -> Estimate:
     """Return ‖∇L(θ)‖₂: how far from a stationary point the weights are."""
-    began, before = time.perf_counter(), copy(obj.spent)
+    cost = CostMeter(obj)
     value = float(obj.gradient().double().norm())
-    cost = {**obj.spent.since(before), "seconds": time.perf_counter() - began}
-    return Estimate("gradient_norm", value, cost=cost, protocol=obj.protocol, fingerprint=obj.fingerprint)
+    return Estimate(
+        "gradient_norm", value, cost=cost.total(), protocol=obj.protocol, fingerprint=obj.fingerprint
+    )

@@ -1,16 +1,15 @@
 """hammoud2023's adaptive worst-case sharpness: as the paper writes it, and as the authors' notebooks compute it.
 
-The notebooks depart from the paper, differently for each model. ``as_coded`` reproduces what they compute, slips
-included; each departure is named at the function that has it.
+The notebooks depart from the paper, differently for each model. ``as_coded`` reproduces what they compute, mistakes
+included. Each function lists its notebook's departures.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpscope.autograd.module_state import preserved_random_state
-from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
+from sharpscope.errors import InputError, require_one_of, require_positive
+from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.measures.registry import register
 from sharpscope.measures.worst_case import worst_case_sharpness
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
@@ -35,6 +35,15 @@ RATE = {
 M = 64
 
 
+@register(
+    "hammoud2023",
+    title="Adaptive worst-case sharpness, hammoud2023's protocols",
+    symbol="E max L_S(θ+δ) − L_S(θ)",
+    definition="Adaptive worst-case sharpness as the paper writes it, or as the authors' notebooks compute it; plain "
+    "gradient steps make it depend on the scale of the weights.",
+    source="hammoud2023",
+    unit="loss",
+)
 def hammoud2023_sharpness(
     obj: Objective,
     model: Model = "fcnn",
@@ -45,14 +54,14 @@ def hammoud2023_sharpness(
 ) -> Estimate:
     """Estimate hammoud2023's sharpness of a fully connected network, LeNet-5 or GAT by either protocol.
 
-    ``as_written``: `worst_case_sharpness` in the adaptive ℓ∞ ball with m = 64, 50 batches, 5 plain gradient steps
-    of the training rate. ``as_coded``, with the whole training set as the objective's data:
+    ``as_written`` is `worst_case_sharpness` in the adaptive ℓ∞ ball with m = 64, 50 batches and 5 plain gradient
+    steps of the training rate. ``as_coded`` needs the whole training set as the objective's data and is:
 
     - ``fcnn``: no batches; six epochs of ⌈n/64⌉ steps on all the data; bounds w ± ρw without absolute values.
     - ``lenet``: five epochs of training batches in train mode; the ball's centre is the point after the first step.
     - ``gat``: five trials on 64 samples drawn with replacement; dropout stays on; losses summed over three batches.
 
-    ``radius`` and ``step_size`` default to the paper's for each model. In units of the loss.
+    ``radius`` and ``step_size`` default to the paper's for each model. The unit is that of the loss.
 
     Raises
     ------
@@ -62,16 +71,11 @@ def hammoud2023_sharpness(
 
     """
     for name, value, known in (("model", model, Model), ("protocol", protocol, Protocol)):
-        if value not in get_args(known):
-            raise InputError(
-                f"{name} must be one of {', '.join(get_args(known))}, received {value!r}; choose one"
-            )
+        require_one_of(name, value, get_args(known))
     rho = RADIUS[model] if radius is None else radius
     rate = RATE[protocol][model] if step_size is None else step_size
-    if not (math.isfinite(rho) and rho > 0 and math.isfinite(rate) and rate > 0):
-        raise InputError(
-            f"radius and step_size must be positive and finite, received {rho} and {rate}; leave them out"
-        )
+    require_positive("radius", rho, "leave it out for the paper's")
+    require_positive("step_size", rate, "leave it out for the paper's")
     if obj._loss is None:
         raise InputError(
             "hammoud2023 draws samples and needs (inputs, targets) data, received from_batch_loss batches; "
@@ -82,21 +86,20 @@ def hammoud2023_sharpness(
         m = min(M, int(obj.n_samples))
         e = worst_case_sharpness(obj, rho, "linf", True, m, 50, 5, rate, seed, direction="gradient")
         return replace(e, measure="hammoud2023", protocol={**e.protocol, **chosen})
-    began, before = time.perf_counter(), copy(obj.spent)
+    cost = CostMeter(obj)
     if model == "fcnn":
         draws = [_fcnn_as_coded(obj, rho, rate)]
     else:
         draws = (_lenet_as_coded if model == "lenet" else _gat_as_coded)(obj, rho, rate, seed)
-    cost = {**obj.spent.since(before), "seconds": time.perf_counter() - began}
     protocol_of = {**obj.protocol, **chosen}
     if len(draws) > 1:
-        return Estimate.of_samples("hammoud2023", draws, cost, protocol_of, obj.fingerprint)
+        return Estimate.of_samples("hammoud2023", draws, cost.total(), protocol_of, obj.fingerprint)
     finite = math.isfinite(draws[0])
     return Estimate(
         "hammoud2023",
         draws[0],
         converged=finite,
-        cost=cost,
+        cost=cost.total(),
         protocol=protocol_of,
         fingerprint=obj.fingerprint,
     )
@@ -108,7 +111,7 @@ def _fcnn_as_coded(obj: Objective, rho: float, rate: float) -> float:
     Departures: (1) every step uses the full training set, whatever its batch; (2) six epochs of one step per batch
     of 64 instead of five steps; (3) bounds w − ρw and w + ρw without absolute values: for a negative weight they are
     swapped, and a clamp with swapped bounds returns the upper argument, w + ρw, whatever the step; (4) the kept
-    weights are those at the end of the epoch whose losses sum highest, not the highest iterate.
+    weights are those at the end of the epoch with the largest sum of losses, not the iterate of the highest loss.
     """
     centre = obj.flat()
     low, high = centre - rho * centre, centre + rho * centre
@@ -129,11 +132,11 @@ def _fcnn_as_coded(obj: Objective, rho: float, rate: float) -> float:
 def _lenet_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[float]:
     """LeNet-5's notebook.
 
-    Departures: (1) the ball's centre is a detached view of the live weights, so the first step moves it along and
-    goes unprojected, and the ball is one around the point after it; (2) the ascent runs over five epochs of training
-    batches, each step on another batch; (3) in train mode: dropout on, batch normalisation on batch statistics, its
-    running statistics moving along; (4) the value is the best loss over the whole training set after an epoch, in
-    eval mode with the moved statistics, minus the original one.
+    Departures: (1) the ball's centre is a detached view of the live weights, so the first step moves the centre too
+    and is not projected, and the ball is one around the point after that step; (2) the ascent runs over five epochs
+    of training batches, each step on another batch; (3) the model is in train mode: dropout is on, and batch
+    normalisation uses batch statistics and updates its running ones; (4) the value is the highest loss over the whole
+    training set after an epoch, in eval mode with the updated statistics, minus the original one.
     """
     with _ascending_copy(obj, "lenet", seed) as (model, weights):
         inputs, targets = _data(obj)
@@ -143,10 +146,10 @@ def _lenet_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[
             model.train()
             order = torch.randperm(len(targets), generator=generator("hammoud2023", "lenet", seed, epoch))
             for chosen in order.to(inputs.device).split(M):
-                _climb(obj, model, weights, inputs[chosen], targets[chosen], rate)
-                if centre is None:  # what the alias amounts to
+                _ascent_step(obj, model, weights, inputs[chosen], targets[chosen], rate)
+                if centre is None:  # the notebook's alias makes the first point the centre
                     centre = [w.detach().clone() for w in weights]
-                _into_ball(weights, centre, rho)
+                _project_in_place(weights, centre, rho)
             best = max(best, _mean_loss(obj, model, inputs, targets))
         passes = 5 * len(targets) / obj.n_samples
         obj.spent.gradients += round(passes)
@@ -157,10 +160,11 @@ def _lenet_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[
 def _gat_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[float]:
     """GAT's notebook.
 
-    Departures: (1) five trials, not fifty; (2) their 64 nodes are drawn with replacement, a node drawn twice
-    counting once; (3) dropout is active throughout, with new masks on every pass; (4) ascent on those nodes, but the
-    losses compared are over all training nodes; (5) and summed, not averaged, over the batches of a shuffled pass
-    (64, 64 and 12 of 140). The starting loss is one such noisy pass, shared by the five trials.
+    Departures: (1) there are five trials, not fifty; (2) their 64 nodes are drawn with replacement, and a node drawn
+    twice counts once; (3) dropout is active throughout, with new masks on every pass; (4) the ascent uses those
+    nodes, but the losses compared are over all training nodes; (5) the losses are summed, not averaged, over the
+    batches of a shuffled pass (64, 64 and 12 of 140). The starting loss is one such noisy pass, shared by the five
+    trials.
     """
     with _ascending_copy(obj, "gat", seed) as (model, weights):
         inputs, targets = _data(obj)
@@ -190,8 +194,8 @@ def _gat_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[fl
             nodes = drawn.unique().to(inputs.device)
             highest = 0.0
             for _ in range(5):
-                _climb(obj, model, weights, inputs[nodes], targets[nodes], rate)
-                _into_ball(weights, centre, rho)
+                _ascent_step(obj, model, weights, inputs[nodes], targets[nodes], rate)
+                _project_in_place(weights, centre, rho)
                 highest = max(highest, summed())
             draws.append(highest - original)
         obj.spent.losses += passes
@@ -201,7 +205,7 @@ def _gat_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[fl
 
 @contextmanager
 def _ascending_copy(obj: Objective, name: str, seed: int) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
-    """Hand out a copy of the model at the measured point and its measured weights; the random state is its own."""
+    """Yield a copy of the model at the measured point and its measured weights, with a random state of its own."""
     model = deepcopy(obj.model).to(obj.dtype).eval()
     model.zero_grad()
     parameters = dict(model.named_parameters())
@@ -238,10 +242,10 @@ def _chunks(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(inputs.split(1024), targets.split(1024), strict=True)
 
 
-def _climb(
+def _ascent_step(
     obj: Objective, model: nn.Module, weights: list[nn.Parameter], x: Tensor, y: Tensor, rate: float
 ) -> None:
-    """One plain ascent step, in place."""
+    """Move the weights by rate · gradient, in place."""
     with torch.enable_grad():
         gradients = torch.autograd.grad(_loss(obj, model, x, y), weights, allow_unused=True)
     with torch.no_grad():
@@ -250,7 +254,7 @@ def _climb(
                 weight.add_(gradient, alpha=rate)
 
 
-def _into_ball(weights: list[nn.Parameter], centre: list[Tensor], rho: float) -> None:
+def _project_in_place(weights: list[nn.Parameter], centre: list[Tensor], rho: float) -> None:
     with torch.no_grad():
         for weight, c in zip(weights, centre, strict=True):
             weight.copy_(torch.clamp(weight, c - rho * c.abs(), c + rho * c.abs()))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import time
-from copy import copy
-
 import torch
 
 from sharpscope.curvature import between_iterates
-from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
+from sharpscope.errors import require_at_least, require_positive
+from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 
+@register(
+    "lambda_max_between_iterates",
+    title="Largest Hessian eigenvalue between iterates",
+    symbol="max λ_max",
+    definition="The largest λ_max at evenly spaced points between the weights and one further SGD step, the rule for "
+    "networks with batch normalisation.",
+    source="kaur2022, section 5",
+    unit="loss / parameter²",
+)
 def lambda_max_between_iterates(
     obj: Objective,
     step_size: float = 0.05,
@@ -25,10 +31,10 @@ def lambda_max_between_iterates(
 ) -> Estimate:
     """Return max over α of λ_max(∇²L((1 − α) θ + α θ′)) at ``points`` evenly spaced α in [0, 1], both ends included.
 
-    θ′ = θ − η ∇L_B(θ) is one further step of SGD: η = ``step_size``, B a batch of ``batch_size`` samples of the
-    objective's own data drawn from ``seed`` (None, or more than there are: all of it), its loss taken in the
-    objective's own mode. With batch normalisation λ_max at an iterate and between two can differ by orders of
-    magnitude (kaur2022, section 5). In units of loss / parameter².
+    θ′ = θ − η ∇L_B(θ) is one further step of SGD with η = ``step_size``. B is a batch of ``batch_size`` samples of
+    the objective's own data drawn from ``seed``; all the data where ``batch_size`` is None or larger than the data.
+    Its loss is evaluated in the objective's own mode. With batch normalisation λ_max at an iterate and between two
+    can differ by orders of magnitude (kaur2022, section 5). The unit is loss / parameter².
 
     Raises
     ------
@@ -47,31 +53,22 @@ def lambda_max_between_iterates(
     3.0
 
     """
-    if not (math.isfinite(step_size) and step_size > 0):
-        raise InputError(
-            f"step_size must be positive and finite, received {step_size}; pass the training rate"
-        )
-    if batch_size is not None and batch_size < 1:
-        raise InputError(
-            f"batch_size must be at least 1, received {batch_size}; pass the training batch size"
-        )
-    began, before = time.perf_counter(), copy(obj.spent)
-    part, share = obj, 1.0
+    require_positive("step_size", step_size, "pass the training rate")
+    if batch_size is not None:
+        require_at_least("batch_size", batch_size, 1, "pass the training batch size")
+    cost, part = CostMeter(obj), obj
     if batch_size is not None and batch_size < obj.n_samples:
         order = torch.randperm(int(obj.n_samples), generator=generator("next step", seed))
         part = obj.subset(order[:batch_size])
-        share = batch_size / obj.n_samples
+        cost.include(part, batch_size / obj.n_samples)
     found = between_iterates(obj, obj.flat() - step_size * part.gradient(), points, tol=tol, seed=seed)
     top = int(found.values.argmax())
-    cost = {**obj.spent.since(before), "seconds": time.perf_counter() - began}
-    if part is not obj:
-        cost["gradients"] += share
     return Estimate(
         "lambda_max_between_iterates",
         found.value,
         error=float(found.errors[top]),
         converged=bool(found.converged.all()),
-        cost=cost,
+        cost=cost.total(),
         protocol={
             **found.protocol,
             "step_size": step_size,

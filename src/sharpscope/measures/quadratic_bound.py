@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, field
 
 from sharpscope.curvature import top_eigenvalues
-from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
+from sharpscope.errors import require_at_least, require_positive
+from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.measures.registry import register
 from sharpscope.measures.worst_case import worst_case_sharpness
 from sharpscope.objective.objective import Objective
 
@@ -19,9 +17,10 @@ from sharpscope.objective.objective import Objective
 class QuadraticBound:
     """max_{‖ε‖₂ ≤ ρ} L(θ + ε) against L(θ) + ρ‖∇L‖ + ρ² max(λ_max, 0) / 2.
 
-    ``reached`` is the largest loss found by ascent, a lower bound of the maximum; ``bound`` the right side, ``error``
-    what λ_max's error estimate makes of it. Under an exactly quadratic L the bound holds; where ``reached`` exceeds
-    it, the loss is not quadratic there. Without ascent steps ``reached`` is the loss itself.
+    ``reached`` is the largest loss found by ascent, a lower bound of the maximum. ``bound`` is the right side and
+    ``error`` its error, which follows from the error estimate of λ_max. The bound holds for every quadratic L; where
+    ``reached`` exceeds it, the loss is not quadratic within the radius. Without ascent steps ``reached`` is the loss
+    itself.
     """
 
     radius: float
@@ -49,17 +48,15 @@ def quadratic_bound(
     max_products: int = 200,
     seed: int = 0,
 ) -> QuadraticBound:
-    """Return both sides of kaur2022's equation in its appendix (K16) at a model's parameters.
+    """Return both sides of the bound in kaur2022's appendix at a model's parameters.
 
     The left side is `worst_case_sharpness` over all the data with the plain ℓ2 ball and ``steps`` ascent steps; with
-    0 it is left out. λ_max comes from `top_eigenvalues`. Raises `InputError` for a radius that is not positive and
-    finite or negative ``steps``.
+    0 steps it is left out. λ_max comes from `top_eigenvalues`. Raises `InputError` for a radius that is not positive
+    and finite or negative ``steps``.
     """
-    if steps < 0 or not (math.isfinite(radius) and radius > 0):
-        raise InputError(
-            f"radius must be positive and finite, steps not negative, received {radius} and {steps}; 0.05 and 20 do"
-        )
-    began, before = time.perf_counter(), copy(obj.spent)
+    require_positive("radius", radius, "for example 0.05")
+    require_at_least("steps", steps, 0, "20 are usually enough, 0 leaves the ascent out")
+    cost = CostMeter(obj)
     rise, finite = 0.0, True
     if steps:
         worst = worst_case_sharpness(obj, radius, "l2", False, batch_size=None, steps=steps, seed=seed)
@@ -76,10 +73,18 @@ def quadratic_bound(
         bound=loss + radius * slope + radius**2 * max(e.value, 0.0) / 2,
         converged=bool(e.converged[0]) and finite,
         error=radius**2 * float(e.error_estimates[0]) / 2,
-        cost={**obj.spent.since(before), "seconds": time.perf_counter() - began},
+        cost=cost.total(),
     )
 
 
+@register(
+    "quadratic_bound",
+    title="Quadratic bound on the worst-case rise",
+    symbol="ρ‖∇L‖ + ρ²λ_max/2",
+    definition="The most that the loss may rise within ρ if it is quadratic; its protocol has the rise found.",
+    source="kaur2022, appendix",
+    unit="loss",
+)
 def quadratic_bound_on_the_rise(
     obj: Objective,
     radius: float = 0.05,
@@ -90,7 +95,7 @@ def quadratic_bound_on_the_rise(
 ) -> Estimate:
     """Return ρ‖∇L‖ + ρ² max(λ_max, 0) / 2, the most that L may rise within ρ if it is quadratic.
 
-    The protocol holds the other side, the rise that ascent ``reached`` in the same ball, unless ``steps`` is 0. See
+    The protocol holds the rise that ascent ``reached`` in the same ball, unless ``steps`` is 0. See
     `quadratic_bound`.
     """
     both = quadratic_bound(obj, radius, steps=steps, tol=tol, max_products=max_products, seed=seed)

@@ -1,19 +1,28 @@
-"""The one-step approximation of worst-case sharpness that sharpness-aware minimisation climbs in training."""
+"""The one-step approximation of worst-case sharpness that sharpness-aware minimisation uses in training."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
+from typing import get_args
 
 import torch
 
-from sharpscope.errors import InputError
+from sharpscope.errors import require_one_of, require_positive
 from sharpscope.estimate import Estimate
 from sharpscope.measures.perturbation.ball import Ball, Norm
 from sharpscope.measures.perturbation.over_batches import over_batches
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 
 
+@register(
+    "sam_step",
+    title="One-step worst-case sharpness",
+    symbol="L(θ+ρg/‖g‖) − L(θ)",
+    definition="Rise of the loss after one normalised gradient step of length ρ, the step that SAM takes.",
+    source="Foret et al. 2021, equation 2",
+    unit="loss",
+)
 def sam_step_sharpness(
     obj: Objective,
     radius: float = 0.05,
@@ -26,11 +35,11 @@ def sam_step_sharpness(
     """Return L(θ + δ) − L(θ) for δ = ρ c² ⊙ g / ‖c ⊙ g‖₂, the first-order worst case, ρ = ``radius``.
 
     g = ∇L(θ); c = 1 is SAM (Foret et al. 2021, equation 2), c = |θ| ASAM without its stabiliser (Kwon et al.
-    2021). In ℓ∞, δ = ρ c ⊙ sign(g). One gradient and one loss; in units of the loss. A lower bound of the worst
-    case in the same ball, exact on linear losses; negative where the step overshoots.
+    2021). In ℓ∞, δ = ρ c ⊙ sign(g). It costs one gradient and one loss and has the unit of the loss. It is a lower
+    bound of the worst case in the same ball, exact on linear losses, and negative where the step overshoots.
 
     With ``batch_size`` m it is m-sharpness: the mean over ``restarts`` batches of m samples, each with its own
-    gradient, the same batches as in `worst_case_sharpness`.
+    gradient. The batches are those of `worst_case_sharpness`.
 
     Raises
     ------
@@ -46,10 +55,8 @@ def sam_step_sharpness(
     0.5
 
     """
-    if not (math.isfinite(radius) and radius > 0):
-        raise InputError(f"radius must be positive and finite, received {radius}; SAM's usual is 0.05")
-    if norm not in ("linf", "l2"):
-        raise InputError(f"norm must be 'linf' or 'l2', received {norm!r}; choose one")
+    require_positive("radius", radius, "SAM's usual is 0.05")
+    require_one_of("norm", norm, get_args(Norm))
     centre = obj.flat()
     ball = Ball(centre.abs() if adaptive else torch.ones_like(centre), radius, norm)
 

@@ -1,4 +1,4 @@
-"""Taking measures by name: one as an estimate, several as a tidy table."""
+"""Measures by name: one as an estimate, several as a tidy table."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ def measure(
     seed
         Seed of the random estimates.
     strict
-        Whether a measure that this objective does not allow (channels to rescale where there are none, say) raises.
-        Otherwise its row has no value and says why. By default it raises unless ``"all"`` are asked for.
+        Whether a measure that this objective does not allow raises, for example one that rescales channels where
+        there are none. Otherwise its row has no value and its protocol holds the reason. By default it raises unless
+        ``"all"`` are asked for.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def measure(
     Raises
     ------
     InputError
-        For an unknown measure or option; checked before anything is computed. With ``strict``, from the measures.
+        For an unknown measure or option, before anything is computed; with ``strict`` also what a measure raises.
 
     """
     import pandas as pd
@@ -80,16 +81,16 @@ def measure(
         list(REGISTRY) if measures == "all" else [measures] if isinstance(measures, str) else measures
     )
     labels = [checked(spec)[0] for spec in specs]
-    taking = take if strict else _take_or_say_why_not
+    estimate = take if strict else _take_or_reason
     return pd.DataFrame(
-        [row(label, taking(obj, spec, seed)) for label, spec in zip(labels, specs, strict=True)]
+        [row(label, estimate(obj, spec, seed)) for label, spec in zip(labels, specs, strict=True)]
     )
 
 
-def _take_or_say_why_not(obj: Objective, spec: Spec, seed: int) -> Estimate:
+def _take_or_reason(obj: Objective, spec: Spec, seed: int) -> Estimate:
     try:
         return take(obj, spec, seed)
     except InputError as error:
         name = checked(spec)[1].name
-        why = {"not taken": str(error)}
-        return Estimate(name, math.nan, converged=False, protocol=why, fingerprint=obj.fingerprint)
+        reason = {"not taken": str(error)}
+        return Estimate(name, math.nan, converged=False, protocol=reason, fingerprint=obj.fingerprint)

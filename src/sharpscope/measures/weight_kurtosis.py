@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
+from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 
 
+@register(
+    "weight_kurtosis",
+    title="Kurtosis of a layer's weights",
+    symbol="m₄/m₂²",
+    definition="Fourth central moment over the squared variance of one layer's weights, the first unless stated: 3 "
+    "for normal weights, more for heavier tails.",
+    source="coldenhoff2022",
+    unit="",
+)
 def weight_kurtosis(obj: Objective, parameter: str = "first") -> Estimate:
     """Return the kurtosis m₄ / m₂² of one parameter's n entries, m_k = Σ (w − w̄)^k / n.
 
-    3 for normal weights, 1.8 for uniform ones, more for heavier tails; the excess kurtosis is 3 less. No unit, no
-    pass over the data. ``parameter`` is its name in the model; ``"first"`` the first of at least two dimensions: the
-    first convolution's kernels, or the first weight matrix.
+    It is 3 for normal weights, 1.8 for uniform ones and more for heavier tails; the excess kurtosis is 3 less. It
+    has no unit and needs no pass over the data. ``parameter`` is the parameter's name in the model; ``"first"`` means
+    the first one of at least two dimensions: the first convolution's kernels, or the first weight matrix.
 
     Raises
     ------
@@ -39,7 +48,7 @@ def weight_kurtosis(obj: Objective, parameter: str = "first") -> Estimate:
     1.64
 
     """
-    began = time.perf_counter()
+    cost = CostMeter()
     name, weights = _entries(obj, parameter)
     centred = weights - weights.mean()
     variance = float((centred**2).mean())
@@ -50,7 +59,7 @@ def weight_kurtosis(obj: Objective, parameter: str = "first") -> Estimate:
     return Estimate(
         "weight_kurtosis",
         float((centred**4).mean()) / variance**2,
-        cost={"seconds": time.perf_counter() - began},
+        cost=cost.total(),
         protocol={"parameter": name, "entries": len(weights), "definition": "m4 / m2^2", **obj.protocol},
         fingerprint=obj.fingerprint,
     )
@@ -70,9 +79,9 @@ def weight_histogram(
 ) -> WeightHistogram:
     """Return how many entries of a parameter lie in each of ``bins`` equal bins spanning −``limit`` … ``limit``.
 
-    By default the limit is the largest magnitude; give the same one for histograms to be compared. An odd number of
-    bins has one centred on zero. Raises `InputError` as `weight_kurtosis`, and for fewer than one bin or a limit that
-    some entry exceeds.
+    The limit is the largest magnitude by default; histograms that are to be compared need the same limit. With an odd
+    number of bins one of them is centred on zero. Raises `InputError` as `weight_kurtosis`, and for fewer than one
+    bin or a limit that some entry exceeds.
 
     >>> import torch
     >>> from sharpscope import Objective

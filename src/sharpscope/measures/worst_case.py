@@ -1,4 +1,4 @@
-"""Worst-case sharpness: the largest loss increase inside a ball around the weights, found by gradient ascent."""
+"""Worst-case sharpness: the largest rise of the loss inside a ball around the weights, found by gradient ascent."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from typing import get_args
 
 import torch
 
-from sharpscope.errors import InputError, NonFiniteError
+from sharpscope.errors import InputError, NonFiniteError, require_at_least, require_one_of, require_positive
 from sharpscope.estimate import Estimate
-from sharpscope.measures.perturbation.ascent import Ascent, Direction
+from sharpscope.measures.perturbation.ascent import Ascent, AscentRun, Direction
 from sharpscope.measures.perturbation.ball import Ball, Norm
-from sharpscope.measures.perturbation.climb import Climb
-from sharpscope.measures.perturbation.lockstep import results_of
+from sharpscope.measures.perturbation.batched import run_ascents
 from sharpscope.measures.perturbation.over_batches import over_batches
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 
+@register(
+    "worst_case",
+    title="Worst-case sharpness",
+    symbol="E max L_S(θ+δ) − L_S(θ)",
+    definition="Expected largest rise of the loss over batches inside a ball around the weights, adaptive (scaled by "
+    "the weights' magnitudes) unless stated.",
+    source="hammoud2023, section II",
+    unit="loss",
+    rescaling_invariant=True,
+)
 def worst_case_sharpness(
     obj: Objective,
     radius: float = 1e-4,
@@ -36,9 +46,9 @@ def worst_case_sharpness(
 ) -> Estimate:
     """Estimate E_S[ max_{‖δ ⊘ c‖ ≤ ρ} L_S(θ + δ) − L_S(θ) ] over batches S of m samples, ρ = ``radius``.
 
-    hammoud2023, section II-A; c = |θ| when ``adaptive``, else 1. In units of the loss. Each maximum is a
-    lower bound found by projected gradient ascent, the best iterate kept, δ = 0 among them, so it is never
-    negative. A weight that is zero cannot move in the adaptive ball. Ascent and evaluation use the same batch.
+    hammoud2023, section II-A; c = |θ| when ``adaptive``, else 1. The unit is that of the loss. Each maximum is a
+    lower bound: the highest loss of a projected gradient ascent that starts from δ = 0, so it is never negative.
+    A weight that is zero cannot move in the adaptive ball. Ascent and evaluation use the same batch.
 
     Parameters
     ----------
@@ -48,16 +58,17 @@ def worst_case_sharpness(
     steps
         Ascent steps per start.
     step_size
-        A rate: fixed steps δ ← P(δ + rate · direction); with the plain gradient and the training rate this is the
-        paper's protocol. None: the step length is searched, from 2ρ down, and curvature learnt on the way, so that
-        with enough steps the maximum is reached and the ascent stops there: on quadratics within 1e-4 in 100 steps,
-        wherever in the ball the maximum lies.
+        A rate gives fixed steps δ ← P(δ + rate · direction); with the plain gradient and the training rate this is
+        the paper's protocol. With None the step length is searched, from 2ρ down, and then curvature is estimated
+        from the steps (L-BFGS): with enough steps the ascent reaches the maximum and stops there. On quadratics it is
+        within 1e-4 of the maximum in 100 steps, wherever in the ball the maximum lies.
     direction
         ``"gradient"``, ``"steepest"`` (unit length in the ball's own norm: signs for ℓ∞) or ``"sign"``, the latter
         two in units of c. By default the gradient for a fixed rate, else steepest. The plain gradient is not
         rescaling-invariant, even in the adaptive ball.
     starts
-        Ascents per batch: the first from δ = 0, the others from random points of the ball; the highest counts.
+        Ascents per batch. The first starts from δ = 0, the others from random points of the ball; the highest loss
+        counts.
 
     Raises
     ------
@@ -86,15 +97,15 @@ def worst_case_sharpness(
     ball = Ball(centre.abs() if adaptive else torch.ones_like(centre), radius, norm)
     ascent = Ascent(steps, along, step_size)
 
-    def climbs(parts: Iterable[Objective]) -> Iterator[tuple[Objective, Climb]]:
+    def ascents(parts: Iterable[Objective]) -> Iterator[tuple[Objective, AscentRun]]:
         for restart, part in enumerate(parts):
             for start in range(starts):
                 noise = generator("worst_case", seed, restart, "start", start)
                 delta = ball.random(noise) if start else torch.zeros_like(centre)
-                yield part, ascent.climb(ball, delta, noise)
+                yield part, ascent.run(ball, delta, noise)
 
     def rises(parts: Iterable[Objective]) -> Iterator[float]:
-        results = results_of(climbs(parts), centre)
+        results = run_ascents(ascents(parts), centre)
         while found := list(islice(results, starts)):
             base, best = found[0][0], max(highest for _, highest in found)
             if not math.isfinite(base):
@@ -119,26 +130,15 @@ def worst_case_sharpness(
 def _check(
     radius: float, norm: str, steps: int, step_size: float | None, direction: str, starts: int
 ) -> None:
-    if not (math.isfinite(radius) and radius > 0):
-        raise InputError(f"radius must be positive and finite, received {radius}; for example 1e-4")
-    if norm not in get_args(Norm):
-        raise InputError(f"norm must be 'linf' or 'l2', received {norm!r}; choose one")
-    if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
-        raise InputError(
-            f"step_size must be positive and finite, received {step_size}; or None for steepest steps"
-        )
-    if direction not in get_args(Direction):
-        raise InputError(
-            f"direction must be one of {', '.join(get_args(Direction))}, received {direction!r}; choose one"
-        )
+    require_positive("radius", radius, "for example 1e-4")
+    require_one_of("norm", norm, get_args(Norm))
+    if step_size is not None:
+        require_positive("step_size", step_size, "or None for steepest steps")
+    require_one_of("direction", direction, get_args(Direction))
     if step_size is None and direction == "gradient":
         raise InputError(
             "the plain gradient needs a rate, received direction='gradient' without step_size; "
             "pass one or leave direction out"
         )
-    if starts < 1:
-        raise InputError(
-            f"starts must be at least 1, received {starts}; 1 climbs from the weights themselves"
-        )
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, received {steps}; the paper's is 5")
+    require_at_least("starts", starts, 1, "1 ascends from the weights themselves")
+    require_at_least("steps", steps, 1, "the paper's is 5")

@@ -43,20 +43,21 @@ USUAL: tuple[Spec, ...] = (
     {"measure": "trace", "samples": 4},
     "gradient_norm",
 )
-"""What an audit takes unless told otherwise: every kind of measure, as cheaply as a change shows.
+"""The default of an audit: one measure of every kind, with few random draws.
 
-The same draws before and after a rescaling make a few of them enough.
+Few draws are enough because the same ones are used before and after a rescaling.
 """
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
-    ``table`` has one row per measure: measure, value (of the model as it is), changed (its relative change under
-    each random rescaling, a list), largest, invariant (largest ≤ 1e-4: comparable between models that are scaled
-    differently), exact_in_theory, and what all its values cost. ``rescalings`` are those found; ``function_change``
-    the largest relative change of the loss and of the outputs over all of them: rounding.
+    ``table`` has one row per measure with the columns measure, value (of the model as it is), changed (a list: the
+    relative change under each random rescaling), largest, invariant (largest ≤ 1e-4: the measure can be compared
+    between models that are scaled differently), exact_in_theory, and what all its values cost. ``rescalings`` are
+    those found. ``function_change`` is the largest relative change of the loss and the outputs over all of them; only
+    rounding makes it differ from zero.
     """
 
     table: pd.DataFrame
@@ -77,16 +78,17 @@ def audit(
 ) -> Audit:
     """Rescale a network at random without changing its function, and report how each measure changes.
 
-    Factors are log-uniform in [1/``spread``, ``spread``], one per channel (Dinh et al. 2017 use them to make any
-    minimum arbitrarily sharp). Everything is measured on copies, with the same seeds before and after: in float64
-    what is invariant by definition, so that rounding does not hide it; the rest in the objective's own precision.
+    Factors are log-uniform in [1/``spread``, ``spread``], one per channel (Dinh et al. 2017 use such factors to make
+    any minimum arbitrarily sharp). Everything is measured on copies, with the same seeds before and after. Measures
+    that are invariant by definition are computed in float64, so that rounding does not hide the invariance; the
+    others in the objective's own precision.
 
     Parameters
     ----------
     measures
-        As in `measure`; by default `USUAL`. A handful of samples serve, since invariance does not depend on the data.
+        As in `measure`; by default `USUAL`. A few samples of data are enough: invariance does not depend on the data.
     repetitions
-        Random rescalings.
+        Number of random rescalings.
     progress
         Called with (measure, done, total) after each measurement.
 
@@ -121,7 +123,7 @@ def audit(
             "has none that tracing finds (ReLU, pooling, batch normalisation in eval mode); nothing to rescale"
         )
     start = _on(obj, obj.model, torch.float64)
-    if obj._centre is not None:  # what is rescaled is the model at the measured point
+    if obj._centre is not None:  # the rescaled model is the one at the measured point
         _move(start.model, start.layout.split(obj._centre.double()))
         start._centre = None
     exact, worst = [start], 0.0
@@ -140,9 +142,9 @@ def audit(
     total = len(specs) * (1 + repetitions)
     for spec, label in zip(specs, labels, strict=True):
         _, known, options = checked(spec)
-        unmoved = _exact(known, options)
+        exact_in_theory = _exact(known, options)
         estimates = []
-        for one in exact if unmoved else own:
+        for one in exact if exact_in_theory else own:
             estimates.append(take(one, spec, seed))
             if progress is not None:
                 progress(label, len(rows) * (1 + repetitions) + len(estimates), total)
@@ -155,7 +157,7 @@ def audit(
                 "changed": changes,
                 "largest": max(changes),
                 "invariant": max(changes) <= INVARIANT,
-                "exact_in_theory": unmoved,
+                "exact_in_theory": exact_in_theory,
                 **{name: sum(e.cost.get(name, 0) for e in estimates) for name in COSTS},
             }
         )
@@ -163,7 +165,7 @@ def audit(
 
 
 def _exact(known: Measure, options: dict[str, Any]) -> bool:
-    """Whether the definition itself is invariant: adaptive, and climbed by steps that follow the rescaling."""
+    """Return whether the definition is invariant: adaptive, and without plain gradient steps."""
     if known.name == "average_direction":
         return bool(options.get("adaptive"))
     plain_steps = options.get("step_size") is not None and options.get("direction", "gradient") == "gradient"
@@ -171,7 +173,7 @@ def _exact(known: Measure, options: dict[str, Any]) -> bool:
 
 
 def _on(obj: Objective, model: nn.Module, dtype: torch.dtype) -> Objective:
-    """The same objective of a copy of another model, in another precision."""
+    """Return the same objective of a copy of another model, in another precision."""
     other = copy(obj)
     other.model, other.dtype = deepcopy(model).to(dtype), dtype
     other.spent = copy(obj.spent)
@@ -187,7 +189,7 @@ def _move(model: nn.Module, to: Mapping[str, Tensor]) -> None:
 
 
 def _function_change(before: Objective, after: Objective) -> float:
-    """Largest relative change of loss and outputs; raises `InputError` where it is more than rounding."""
+    """Return the largest relative change of loss and outputs; raise `InputError` where it is more than rounding."""
     old, new = before.loss(), after.loss()
     change = _relative(old, new)
     if change <= SAME_FUNCTION and before._loss is not None and before.mode == "eval":

@@ -1,9 +1,9 @@
 """Function-preserving rescalings of a network, found by tracing it with torch.fx.
 
-Multiply a channel by α > 0 where it is made and divide by α where it is used: between the two, every layer that
-commutes with positive factors (ReLU, max and average pooling, dropout, flattening, addition of channels scaled alike)
-leaves the function as it was. In front of batch normalisation in eval mode no division is needed: its running
-statistics take the factor up.
+A rescaling multiplies a channel by α > 0 in the layer that makes it and divides by α in the layers that use it. The
+function stays the same if every layer between the two commutes with positive factors: ReLU, max and average pooling,
+dropout, flattening, addition of channels with the same factor. In front of batch normalisation in eval mode no
+division is needed: its running statistics are rescaled instead.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _ADDITIONS = {operator.add, operator.iadd, torch.add}
 
 @dataclass
 class Rescaling:
-    """Channels that can be rescaled together: where they are made and where they are used.
+    """Channels that can be rescaled together.
 
-    ``makers`` are layers whose output channels take the factor, ``users`` those whose input channels take its
-    inverse, ``norms`` normalisations whose running statistics take it up. Names are the model's.
+    ``makers`` are the layers whose output channels are multiplied by the factor, ``users`` those whose input channels
+    are divided by it, ``norms`` the normalisations whose running statistics are rescaled. Names are the model's.
     """
 
     channels: int
@@ -54,10 +54,10 @@ class Rescaling:
 
 
 def find_rescalings(model: nn.Module) -> list[Rescaling]:
-    """Return the function-preserving rescalings of a model; empty where tracing finds none.
+    """Return the function-preserving rescalings of a model; an empty list where tracing finds none.
 
     Channels that reach the output, or a layer that does not commute with positive factors (tanh, softmax,
-    attention, layer normalisation), are left alone; so are layers called twice or holding a shared weight.
+    attention, layer normalisation), are left out; so are layers that are called twice or hold a shared weight.
 
     Raises `InputError` where torch.fx cannot trace the model.
 
@@ -79,7 +79,7 @@ def find_rescalings(model: nn.Module) -> list[Rescaling]:
 
 
 def _used_once(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[str]:
-    """Names of layers called once, whose parameters nobody shares and nothing reparametrises."""
+    """Return the names of layers that are called once and whose parameters are neither shared nor parametrised."""
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     holders: dict[int, int] = {}
     for module in modules.values():
@@ -98,7 +98,7 @@ def _used_once(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[str]:
 
 
 class _Scales:
-    """One unknown factor per tensor's channels; tensors that must share theirs are joined."""
+    """A union-find structure over tensors, each with one unknown factor; tensors with the same factor are joined."""
 
     def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module], free: set[str]) -> None:
         self.graph, self.modules, self.free = graph, modules, free
@@ -137,7 +137,7 @@ class _Scales:
                     self.fixed.add(node.name)
             elif self._commutes(node, layer):
                 self.join([node.name, *inputs])
-            else:  # a placeholder, the output, or a layer that minds: nothing it touches may be rescaled
+            else:  # a placeholder, the output, or a layer that does not commute: its tensors keep their scale
                 self.fixed.update([node.name, *inputs])
         fixed = {self.root(name) for name in self.fixed}
         found: dict[str, Rescaling] = {}
@@ -163,7 +163,7 @@ class _Scales:
         return node.op == "call_method" and node.target in _COMMUTING_METHODS
 
     def _sound(self, group: Rescaling) -> bool:
-        """All makers have the same channels, and every user's inputs are whole blocks of them (flattening)."""
+        """Return whether all makers have the same channels and every user's inputs are whole blocks of them."""
         layers: dict[str, Any] = self.modules
         made = {len(_out_parameters(self.modules[name])[0]) for name in group.makers}
         wide = [layers[name].weight.shape[1] for name in group.users]
@@ -174,8 +174,9 @@ class _Scales:
 def rescale(model: nn.Module, rescalings: list[Rescaling], factors: list[Tensor]) -> nn.Module:
     """Return a copy of a model with each rescaling's channels multiplied by its factors (channels,), all > 0.
 
-    Exact in eval mode up to rounding. Batch normalisation's ε is accounted for: the running variance becomes
-    α² (σ² + ε) − ε. In train mode that ε is not, and the function changes by its share of the variance.
+    The function is preserved exactly in eval mode, up to rounding: the running variance of a batch normalisation
+    becomes α² (σ² + ε) − ε, which accounts for its ε. In train mode ε is not accounted for, and the function changes
+    by ε's share of the variance.
     """
     scaled = deepcopy(model)
     modules = dict(scaled.named_modules())

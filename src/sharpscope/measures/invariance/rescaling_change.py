@@ -1,4 +1,4 @@
-"""How far a measure moves when the network's function does not: one number for a table."""
+"""The largest relative change of a measure under function-preserving rescalings, as a measure itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ from typing import Any
 
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
+from sharpscope.measures.invariance.audit import audit
+from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 
 
+@register(
+    "rescaling_change",
+    title="Change under function-preserving rescalings",
+    symbol="max |Δ| / |value|",
+    definition="The largest relative change of a measure, the adaptive worst case unless stated, when channels are "
+    "rescaled at random without changing the network's function.",
+    source="hammoud2023; Dinh et al. 2017",
+    unit="",
+    rescaling_invariant=True,
+)
 def rescaling_change(
     obj: Objective,
     of: str = "worst_case",
@@ -20,18 +32,18 @@ def rescaling_change(
     step_size: float | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """Return the largest relative change of a measure under random function-preserving rescalings (H0: zero).
+    """Return the largest relative change of a measure under random function-preserving rescalings.
 
-    `sharpscope.audit` of the one measure ``of`` with its ``options``; by default the adaptive worst-case sharpness,
-    whose ball follows every rescaling. ``repetitions`` and ``spread`` are the audit's; ``step_size``, where given,
-    is the measure's own, so that a study can set it to each run's rate. The value has no unit; the measure's own
-    value is in the protocol. For hammoud2023's protocols (``of = "hammoud2023"``) it is not zero: a plain gradient
-    step does not follow the rescaling, even in the adaptive ball.
+    It is `sharpscope.audit` of the one measure ``of`` with its ``options``. The default is the adaptive worst-case
+    sharpness, whose ball follows every rescaling: its change is zero. ``repetitions`` and ``spread`` are the audit's.
+    ``step_size``, where given, is an option of the measure ``of``, so that a study can set it to each run's rate. The
+    value has no unit; the protocol holds the value of ``of``. For hammoud2023's protocols (``of = "hammoud2023"``)
+    the change is not zero: a plain gradient step does not follow the rescaling, even in the adaptive ball.
 
     Raises
     ------
     InputError
-        As `sharpscope.audit`: above all, where nothing can be rescaled; for ``of = "rescaling_change"`` itself.
+        As `sharpscope.audit`, in particular where nothing can be rescaled; and for ``of = "rescaling_change"``.
 
     Examples
     --------
@@ -45,8 +57,6 @@ def rescaling_change(
     True
 
     """
-    from sharpscope.measures.invariance.audit import audit  # it takes measures by name, this one among them
-
     if of == "rescaling_change":
         raise InputError(
             "of must name another measure, received 'rescaling_change'; for example 'worst_case' or 'lambda_max'"

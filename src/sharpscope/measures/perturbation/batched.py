@@ -1,4 +1,8 @@
-"""Losses and gradients at many points: one after the other, or several in one batched pass where that is faster."""
+"""Losses and gradients at many points, and ascents on many batches: one by one, or batched where that is faster.
+
+A batched pass evaluates several parameter vectors at once by ``torch.vmap``. It pays for small networks without
+convolutions only; the values then differ from single evaluations by rounding.
+"""
 
 from __future__ import annotations
 
@@ -10,50 +14,37 @@ import torch
 from torch import Tensor, nn
 
 from sharpscope.autograd.functional import substituted
+from sharpscope.errors import NonFiniteError
+from sharpscope.measures.perturbation.ascent import AscentRun
+from sharpscope.measures.perturbation.lbfgs import Request, Response
 from sharpscope.objective.objective import Objective
 
-GROUP = 32
-"""Most points evaluated in one pass."""
+MOST_POINTS = 32
+"""Largest number of points evaluated in one pass."""
 
-WEIGHTS = 6e6
-"""Most weights of a pass with gradients, over all its points: beyond, it outgrows the caches and wins nothing.
+MOST_WEIGHTS = 6e6
+"""Largest number of weights, over all its points, of a pass with gradients: a larger pass does not fit the caches.
 
-Milliseconds per gradient on batches of 64, alone / 5 / 10 / 25 / 50 together: 10-64-64-1 1.84 / 0.29 / 0.16 / 0.09 /
-0.15; 784-512-256-128-10 9.0 / 5.0 / 4.6 / 7.7 / 8.9; LeNet-5 22 / 36 / 37 / 38 / 61 (one core of a busy machine).
+Milliseconds per gradient on batches of 64, for 1 / 5 / 10 / 25 / 50 points in a pass, on one core of a busy machine:
+10-64-64-1 1.84 / 0.29 / 0.16 / 0.09 / 0.15; 784-512-256-128-10 9.0 / 5.0 / 4.6 / 7.7 / 8.9; LeNet-5 22 / 36 / 37 / 38
+/ 61.
 """
 
-SMALL = 4e7
-"""Parameters times samples of a pass, up to which a batched pass wins.
+MOST_WORK = 4e7
+"""Parameters times samples of a pass, up to which a batched pass is faster.
 
-Measured on one CPU core, milliseconds per point alone / 32 or 8 together: a 10-64-64-1 network on 64 samples
-0.60 / 0.06, on 4096 samples 2.1 / 1.2; 784-512-256-128-10 on 64 samples 1.6 / 1.1, on 1024 samples 13.4 / 15.0;
-LeNet-5, whose convolutions do not batch, 6.4 / 9.3. The rule looks at shapes only, never at the clock: the same
-run takes the same path everywhere.
+Measured on one CPU core, milliseconds per point for 1 and for 32 or 8 points in a pass: a 10-64-64-1 network on 64
+samples 0.60 / 0.06, on 4096 samples 2.1 / 1.2; 784-512-256-128-10 on 64 samples 1.6 / 1.1, on 1024 samples 13.4 /
+15.0; LeNet-5, whose convolutions do not batch, 6.4 / 9.3. The rule depends on shapes only and never on measured
+times: the same run uses the same path on every machine.
 """
-
 
 _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
-"""What a batched pass raises on control flow on values, or on writes in place."""
+"""What ``torch.vmap`` raises where a model branches on values or writes in place."""
 
 
-def losses_at(obj: Objective, points: Iterable[Tensor]) -> Iterator[float]:
-    """Yield L at each flat vector (size,), in order; infinite or NaN where the network overflows there.
-
-    A group of points shares one pass over the data when the network is small and free of convolutions and
-    recurrences; the values then differ from single evaluations in rounding only.
-    """
-    if not fit_together(obj):
-        for point in points:
-            yield obj.loss(point)
-        return
-    points = iter(points)
-    while group := list(islice(points, GROUP)):
-        values = _together(obj, torch.stack(group)) if len(group) > 1 else None
-        yield from values if values is not None else (obj.loss(point) for point in group)
-
-
-def fit_together(obj: Objective) -> bool:
-    """Whether points of this objective are evaluated in groups: see `SMALL`."""
+def can_batch(obj: Objective) -> bool:
+    """Return whether points of this objective are evaluated in batched passes: see `MOST_WORK`."""
     if obj.mode != "eval" or obj._loss is None:
         return False
     if any(
@@ -62,15 +53,92 @@ def fit_together(obj: Objective) -> bool:
     ):
         return False
     pass_size = min(obj.n_samples, obj.chunk_size or obj.n_samples)
-    return obj.size * pass_size <= SMALL
+    return obj.size * pass_size <= MOST_WORK
 
 
-def group_size(obj: Objective) -> int:
-    """How many gradients of this objective are taken in one pass."""
-    return max(1, min(GROUP, int(WEIGHTS / obj.size)))
+def losses_at(obj: Objective, points: Iterable[Tensor]) -> Iterator[float]:
+    """Yield L at each flat vector (size,), in order; infinite or NaN where the network overflows there."""
+    if not can_batch(obj):
+        for point in points:
+            yield obj.loss(point)
+        return
+    points = iter(points)
+    while group := list(islice(points, MOST_POINTS)):
+        values = _batched_losses(obj, torch.stack(group)) if len(group) > 1 else None
+        yield from values if values is not None else (obj.loss(point) for point in group)
 
 
-def gradients_together(parts: list[Objective], points: Tensor) -> list[tuple[float, Tensor]] | None:
+def run_ascents(
+    ascents: Iterable[tuple[Objective, AscentRun]], centre: Tensor
+) -> Iterator[tuple[float, float]]:
+    """Yield (loss at the start, highest loss) of each ascent on its own objective, in order.
+
+    ``centre`` (size,) is what perturbations are added to. Where `can_batch` says so, the ascents' requests are
+    evaluated in batched passes, all ascents of a group at the same step.
+    """
+    ascents = iter(ascents)
+    for first in ascents:
+        obj = first[0]
+        size = max(1, min(MOST_POINTS, int(MOST_WEIGHTS / obj.size))) if can_batch(obj) else 1
+        yield from _run_group([first, *islice(ascents, size - 1)], centre)
+
+
+def _run_group(ascents: list[tuple[Objective, AscentRun]], centre: Tensor) -> list[tuple[float, float]]:
+    results: dict[int, tuple[float, float]] = {}
+    requests = {number: next(run) for number, (_, run) in enumerate(ascents)}
+    while requests:
+        numbers = list(requests)
+        responses = _evaluate([ascents[n][0] for n in numbers], list(requests.values()), centre)
+        requests = {}
+        for number, response in zip(numbers, responses, strict=True):
+            try:
+                requests[number] = ascents[number][1].send(response)
+            except StopIteration as end:
+                results[number] = end.value
+    return [results[number] for number in range(len(ascents))]
+
+
+def _evaluate(parts: list[Objective], requests: list[Request], centre: Tensor) -> list[Response]:
+    if len(parts) > 1:
+        responses = _batched_gradients(parts, torch.stack([centre + delta for delta, _ in requests]))
+        if responses is not None:
+            return responses
+    return [
+        _evaluate_one(part, delta, with_gradient, centre)
+        for part, (delta, with_gradient) in zip(parts, requests, strict=True)
+    ]
+
+
+def _evaluate_one(part: Objective, delta: Tensor, with_gradient: bool, centre: Tensor) -> Response:
+    if not with_gradient:
+        return part.loss(centre + delta), torch.zeros_like(delta)
+    try:
+        return part.loss_and_gradient(centre + delta)
+    except NonFiniteError:
+        return math.inf, torch.zeros_like(delta)
+
+
+def _batched_losses(obj: Objective, points: Tensor) -> list[float] | None:
+    """Return the losses at (k, size) points; None where the model does not allow a batched pass."""
+
+    def one(theta: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=theta.device)
+        weight = 0.0
+        for value, n in obj._chunk_losses(obj.layout.split(theta)):
+            total = total + n * value.double()
+            weight += n
+        return total / weight
+
+    with obj._measuring(), torch.no_grad():
+        try:
+            values: Tensor = torch.vmap(one)(points.to(obj.device, obj.dtype))
+        except _NOT_BATCHED:
+            return None
+    obj.spent.losses += len(points)
+    return [float(value) for value in values]
+
+
+def _batched_gradients(parts: list[Objective], points: Tensor) -> list[Response] | None:
     """Return (loss, gradient (size,)) of the i-th objective at the i-th of (k, size) points, in one pass.
 
     The objectives differ in their data alone, a single batch of one size. A non-finite loss or gradient is reported
@@ -96,28 +164,8 @@ def gradients_together(parts: list[Objective], points: Tensor) -> list[tuple[flo
             return None
     for part in parts:
         part.spent.gradients += 1
-    fine = torch.isfinite(gradients).all(1) & torch.isfinite(values)
+    finite = torch.isfinite(gradients).all(1) & torch.isfinite(values)
     return [
         (float(value) if ok else math.inf, gradient.detach())
-        for value, gradient, ok in zip(values, gradients, fine.tolist(), strict=True)
+        for value, gradient, ok in zip(values, gradients, finite.tolist(), strict=True)
     ]
-
-
-def _together(obj: Objective, points: Tensor) -> list[float] | None:
-    """Losses at (k, size) points; None where the model does not allow a batched pass."""
-
-    def one(theta: Tensor) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=theta.device)
-        weight = 0.0
-        for value, n in obj._chunk_losses(obj.layout.split(theta)):
-            total = total + n * value.double()
-            weight += n
-        return total / weight
-
-    with obj._measuring(), torch.no_grad():
-        try:
-            values: Tensor = torch.vmap(one)(points.to(obj.device, obj.dtype))
-        except _NOT_BATCHED:
-            return None
-    obj.spent.losses += len(points)
-    return [float(value) for value in values]

@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import copy
 
 import torch
 
 from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
-from sharpscope.objective.objective import Objective, Spent
+from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 
 def over_batches(
     measure: str,
     obj: Objective,
-    take: Callable[[Iterable[Objective]], Iterable[float]],
+    values_of: Callable[[Iterable[Objective]], Iterable[float]],
     batch_size: int | None,
     restarts: int,
     seed: int,
     protocol: Mapping[str, object],
 ) -> Estimate:
-    """Return the mean of ``take`` over ``restarts`` batches of m = ``batch_size`` samples, with its standard error.
+    """Return the mean of ``values_of`` over ``restarts`` batches of m = ``batch_size`` samples, with standard error.
 
-    ``take`` gives a value for each objective it is handed, in order. Batches are drawn without replacement, batch i
-    from (seed, i) alone: the same for every measure. With None, or all the samples, it is the one value on all the
-    data. Costs are in passes over the data. Raises `InputError` for a batch size or number of batches out of range.
+    ``values_of`` yields one value for each objective that it is given, in order. Batches are drawn without
+    replacement, batch i from (seed, i) alone: all measures use the same batches. With None, or all the samples, the
+    value is the single one on all the data. Costs are in passes over the data. Raises `InputError` for a batch size
+    or number of batches out of range.
     """
     _check(obj, batch_size, restarts)
-    began, before = time.perf_counter(), copy(obj.spent)
-    spent: list[Spent] = []
+    cost = CostMeter(obj)
+    sampled = batch_size is not None and batch_size != obj.n_samples
 
     def batches() -> Iterator[Objective]:
-        if batch_size is None or batch_size == obj.n_samples:
+        if batch_size is None or not sampled:
             yield obj
             return
         for restart in range(restarts):
             order = torch.randperm(int(obj.n_samples), generator=generator("worst_case", seed, restart))
             part = obj.subset(order[:batch_size])
-            spent.append(part.spent)
+            cost.include(part, batch_size / obj.n_samples)
             yield part
 
-    draws = list(take(batches()))
-    share = (batch_size or 0) / obj.n_samples
-    cost = {**obj.spent.since(before), "seconds": time.perf_counter() - began}
-    cost["losses"] += share * sum(one.losses for one in spent)
-    cost["gradients"] += share * sum(one.gradients for one in spent)
-    said = {**protocol, "batch_size": batch_size, "restarts": len(draws), "seed": seed, **obj.protocol}
-    if spent:
-        return Estimate.of_samples(measure, draws, cost, said, obj.fingerprint)
+    draws = list(values_of(batches()))
+    protocol = {**protocol, "batch_size": batch_size, "restarts": len(draws), "seed": seed, **obj.protocol}
+    if sampled:
+        return Estimate.of_samples(measure, draws, cost.total(), protocol, obj.fingerprint)
     (value,) = draws
     return Estimate(
-        measure, value, converged=math.isfinite(value), cost=cost, protocol=said, fingerprint=obj.fingerprint
+        measure,
+        value,
+        converged=math.isfinite(value),
+        cost=cost.total(),
+        protocol=protocol,
+        fingerprint=obj.fingerprint,
     )
 
 

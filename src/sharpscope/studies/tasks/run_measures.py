@@ -41,7 +41,7 @@ def between_iterates(
     """
     from sharpscope.curvature import between_iterates as along
     from sharpscope.estimate import Estimate
-    from sharpscope.measures.extreme_eigenvalues import lambda_max
+    from sharpscope.measures.hessian_spectrum import lambda_max
 
     obj, before = trained.obj, copy(trained.obj.spent)
     if not any(hasattr(module, "running_mean") for module in obj.model.modules()):
