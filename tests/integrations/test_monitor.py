@@ -161,6 +161,34 @@ def test_between_iterates_where_there_is_batch_normalisation(tmp_path: Path) -> 
     assert len(pd.read_parquet(path)) == 2
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_highest_value_of_a_step_is_kept_wherever_it_lies(backwards: bool) -> None:
+    """One way along the segment λ_max rises, the other way it falls: the row holds the maximum both times."""
+    model = network(norm=True).double().eval()
+    x, y = probe()
+    obj = Objective(model, cross_entropy, (x.double(), y))
+    here, values = obj.flat(), []
+    there = here + 0.5 * torch.randn(obj.size, generator=torch.Generator().manual_seed(2), dtype=here.dtype)
+    ends = (there, here) if backwards else (here, there)
+    for alpha in (0, 1 / 3, 2 / 3, 1):
+        set_parameters(model, obj, torch.lerp(*ends, alpha))
+        values.append(highest_eigenvalue(obj))
+    monitor = SharpnessMonitor(obj, every=2, between=4, tol=1e-4)
+    set_parameters(model, obj, ends[0])
+    monitor.measure()
+    set_parameters(model, obj, ends[1])
+    monitor.after_step()
+    assert monitor.rows[0]["between_iterates"] == pytest.approx(max(values), rel=1e-3)
+    assert max(values) > 1.01 * values[-1] or not backwards
+
+
+def set_parameters(model: nn.Module, obj: Objective, point: torch.Tensor) -> None:
+    parts = obj.layout.split(point)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(parts[name])
+
+
 def test_the_share_of_time_is_kept_to() -> None:
     """By a clock of our own: steps of one second, measurements of five; a tenth of the time is asked for."""
     now = [0.0]

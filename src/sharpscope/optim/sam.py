@@ -9,17 +9,16 @@ by entry, so that rescalings which leave the network's function unchanged leave 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 
 from sharpscope.errors import InputError
+from sharpscope.optim.running_statistics import RunningStatistics
 
 Closure = Callable[[], Any]
 Rescale = Literal["none", "all", "matrices", "weights"]
@@ -133,7 +132,7 @@ class SAM(Optimizer):
         self._away: list[tuple[Tensor, Tensor]] = []  # (parameter, its θ) while at θ + ε
         self._between = False
         self._copies: dict[Tensor, Tensor] = {}  # memory for θ, kept from step to step
-        self._statistics = _RunningStatistics(model)
+        self._statistics = RunningStatistics(model)
         mine = {"rho": rho, "rescale": rescale, "eta": eta, "decay_in_ascent": decay_in_ascent}
         self.base.defaults.update({f"sam_{key}": value for key, value in mine.items()})
         for group in self.base.param_groups:
@@ -369,45 +368,6 @@ class ASAM(SAM):
         **choices: Any,
     ) -> None:
         super().__init__(params, base, rho, rescale=rescale, **choices)
-
-
-class _RunningStatistics:
-    """Holds running statistics as the first evaluation left them, whatever the second does to them."""
-
-    def __init__(self, model: nn.Module | None) -> None:
-        self._model = model
-        self._held: dict[nn.Module, dict[str, Tensor]] = {}
-        self._hook: Any = None
-
-    def hold(self) -> None:
-        if self._model is None:
-            me = weakref.ref(self)  # the hook is everyone's and must not keep this alive
-
-            def keep(module: nn.Module, _: Any) -> None:
-                if (statistics := me()) is not None:
-                    statistics._keep(module)
-
-            self._hook = register_module_forward_pre_hook(keep)
-        else:
-            for module in self._model.modules():
-                self._keep(module)
-
-    def release(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-        for module, buffers in self._held.items():
-            for name, kept in buffers.items():
-                module.get_buffer(name).copy_(kept)
-        self._held, self._hook = {}, None
-
-    def __del__(self) -> None:
-        if getattr(self, "_hook", None) is not None:  # dropped between its two steps
-            self._hook.remove()
-
-    def _keep(self, module: nn.Module) -> None:
-        if module.training and hasattr(module, "running_mean") and module not in self._held:
-            buffers = dict(module.named_buffers(recurse=False))
-            self._held[module] = {name: buffer.detach().clone() for name, buffer in buffers.items()}
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
