@@ -10,7 +10,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 class RunningStatistics:
-    """Holds running statistics as the first evaluation left them, whatever the second does to them."""
+    """Takes copies of running statistics after the first evaluation and writes them back after the second.
+
+    With a model its modules are copied at once. Without one a hook on all modules copies each module's buffers
+    just before its forward pass in the second evaluation.
+    """
 
     def __init__(self, model: nn.Module | None) -> None:
         self._model = model
@@ -18,6 +22,7 @@ class RunningStatistics:
         self._hook: Any = None
 
     def hold(self) -> None:
+        """Copy the statistics as they are, or each module's when it is about to be evaluated."""
         if self._model is None:
             me = weakref.ref(self)  # the hook is everyone's and must not keep this alive
 
@@ -31,6 +36,7 @@ class RunningStatistics:
                 self._keep(module)
 
     def release(self) -> None:
+        """Write the copies back and forget them."""
         if self._hook is not None:
             self._hook.remove()
         for module, buffers in self._held.items():
