@@ -13,7 +13,8 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from sharpscope.errors import InputError
 from sharpscope.seeding import generator
-from sharpscope.training import RunConfig, evaluate, explain, train, train_together
+from sharpscope.serialization import explain
+from sharpscope.training import RunConfig, evaluate, train, train_together
 from training.small_runs import bits, classification, config, noisy_network, perceptron, timeless
 from training.test_resume import after, in_pieces
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from sharpscope.training import RunConfig, explain, weight_seed
+from sharpscope.serialization import explain
+from sharpscope.training import RunConfig, weight_seed
 from training.small_runs import config
 
 BASE = {

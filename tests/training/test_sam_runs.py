@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sharpscope.training import explain, train
+from sharpscope.serialization import explain
+from sharpscope.training import train
 from training.small_runs import bits, classification, config, noisy_network, perceptron
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
 )
+
+from sharpscope.serialization import Setting
 
 NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora")
 IMAGES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10")
@@ -23,10 +23,10 @@ TABLE = "table"
 _LATER: tuple[str, ...] = ("neighbours", "digest", "target", "columns", "task")
 """Keys that came later: left out of a run's identity while unset, so that earlier runs keep theirs."""
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
-class DataConfig(BaseModel):
+class DataConfig(Setting):
     """Which data, how much of it, and how its inputs are scaled.
 
     One seeded permutation of the training part serves every size: the training samples are its first
@@ -55,22 +55,20 @@ class DataConfig(BaseModel):
     'standardised'
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
     train_samples: Count | None = None
     validation_samples: Count | None = None
     test_samples: Count | None = None
-    subset_seed: int = Field(default=0, strict=True, ge=0)
+    subset_seed: int = Field(default=0, ge=0)
     pixels: Literal["standardised", "unit"] = "standardised"
     rows: Literal["raw", "normalised"] = "raw"
     targets: Literal["raw", "standardised"] = "raw"
     first_row: Literal["kept", "lost"] = "kept"
-    neighbours: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
+    neighbours: Annotated[int, Field(ge=1, le=100)] | None = None
     path: str | None = Field(default=None, exclude=True)
     digest: str | None = None
     target: str | None = None
-    columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    columns: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     task: Literal["classification", "regression"] | None = None
 
     @field_validator("name")

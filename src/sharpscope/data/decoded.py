@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sharpscope.data.folders import cache_folder
+from sharpscope.serialization import sync_tree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,13 +69,9 @@ def write_cache(entry: Path, decoded: DecodedImages) -> None:
             folder = Path(temp) / "entry"
             folder.mkdir()
             for name, array in (("images.npy", decoded.images), ("labels.npy", decoded.labels)):
-                with (folder / name).open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
-                    file.flush()
-                    os.fsync(
-                        file.fileno()
-                    )  # a crash of the machine must not leave a header over empty blocks
+                np.save(folder / name, array, allow_pickle=False)
             (folder / "about.json").write_text(json.dumps({"jpeg": decoded.jpeg}))
+            sync_tree(folder)  # a crash of the machine must not leave a header over empty blocks
             if read_cache(entry) is None:  # another process may have published meanwhile
                 shutil.rmtree(entry, ignore_errors=True)
                 folder.rename(entry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from sharpscope.data.folders import cache_folder, find, search_path
 from sharpscope.errors import DataError
+from sharpscope.serialization import replacing
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,7 +59,8 @@ def obtain(name: str, origin: Origin, access: Access) -> Path:
             received = (
                 _from_hub(origin, folder) if origin.hub else _from_address(origin, folder, access.progress)
             )
-            os.replace(received, target)  # atomic: the cache never holds half a file
+            with replacing(target, scratch=Path(received)):
+                pass  # the cache never holds half a file
     except DataError:
         raise
     except ImportError as error:

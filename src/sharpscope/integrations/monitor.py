@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ from sharpscope.integrations.pace import Pace
 from sharpscope.integrations.trackers import Tracker
 from sharpscope.measures import average_direction_sharpness
 from sharpscope.objective.objective import Objective
+from sharpscope.serialization import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,9 +277,8 @@ class SharpnessMonitor:
         began = time.perf_counter()
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
-            self.table().to_parquet(partial, index=False)
-            os.replace(partial, self.path)
+            with replacing(self.path) as partial:
+                self.table().to_parquet(partial, index=False)
         numbers = {name: float(row[name]) for name in _NUMBERS if row[name] is not None}
         for tracker in self.trackers:
             tracker.log(numbers, row["step"])

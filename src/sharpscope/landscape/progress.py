@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sharpscope.errors import InputError
+from sharpscope.serialization import write_whole
 
 Progress = Callable[[int, int], None]
 Values = tuple[float, float | None]
@@ -60,7 +59,5 @@ class Ledger:
         """Write the file whole or not at all."""
         if self.path is None:
             return
-        partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
-        partial.write_text(json.dumps({"request": self.request, "done": self.done}), encoding="utf-8")
-        os.replace(partial, self.path)
+        write_whole(self.path, json.dumps({"request": self.request, "done": self.done}))
         self.saved = time.monotonic()

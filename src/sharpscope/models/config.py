@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -15,9 +13,10 @@ from pydantic import (
 )
 
 from sharpscope.models.registry import ARCHITECTURES, NAMES, SETTINGS, options_of
+from sharpscope.serialization import Setting
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Setting):
     """Which model, with which options and initial weights.
 
     ``name`` is one of `NAMES`, or ``package.module:factory`` for a model of your own. ``options`` overrides
@@ -27,8 +26,6 @@ class ModelConfig(BaseModel):
     >>> ModelConfig(name="mlp", options={"hidden": [32]}).initialisation is None
     True
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     options: dict[str, JsonValue] = Field(default_factory=dict)

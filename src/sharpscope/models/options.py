@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from sharpscope.serialization import Setting
 
 Activation = Literal["relu", "gelu", "tanh", "elu"]
-Width = Annotated[int, Field(strict=True, ge=1)]
-Multiplier = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Width = Annotated[int, Field(ge=1)]
+Multiplier = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Options(BaseModel):
-    """Root of all options: unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Options(Setting):
+    """Root of all options: unknown names are refused, and so is a value of another type."""
 
 
 class MLPOptions(Options):
@@ -29,7 +29,7 @@ class MLPOptions(Options):
     released code does.
     """
 
-    hidden: tuple[Width, ...] = (512, 256, 128)
+    hidden: Annotated[tuple[Width, ...], Field(strict=False)] = (512, 256, 128)  # a list in a study file
     activation: Activation = "relu"
     batch_norm: Literal["none", "hidden", "output"] = "none"
     dropout: Probability = 0.0
@@ -40,7 +40,7 @@ class LeNet5Options(Options):
     """Options of `sharpscope.models.lenet5.LeNet5`: dropout, and padding of both convolutions."""
 
     dropout: Probability = 0.5
-    padding: Annotated[int, Field(strict=True, ge=0, le=2)] = 0
+    padding: Annotated[int, Field(ge=0, le=2)] = 0
 
 
 class VGG11Options(Options):
@@ -54,7 +54,7 @@ class VGG11Options(Options):
 class ResNetOptions(Options):
     """Options of `sharpscope.models.resnet.ResNet`; depth 6n + 2, ``width`` multiplies 16-32-64."""
 
-    depth: Annotated[int, Field(strict=True, ge=8, multiple_of=2)] = 56
+    depth: Annotated[int, Field(ge=8, multiple_of=2)] = 56
     width: Multiplier = 1.0
 
 
@@ -68,7 +68,7 @@ class ResNet18Options(Options):
 class FixupResNetOptions(Options):
     """Options of `sharpscope.models.fixup_resnet.FixupResNet`, as those of `ResNetOptions`."""
 
-    depth: Annotated[int, Field(strict=True, ge=8, multiple_of=2)] = 32
+    depth: Annotated[int, Field(ge=8, multiple_of=2)] = 32
     width: Multiplier = 1.0
 
 
@@ -80,6 +80,6 @@ class GATOptions(Options):
 
     hidden: Width = 8
     heads: Width = 1
-    layers: Annotated[int, Field(strict=True, ge=1)] = 2
+    layers: Annotated[int, Field(ge=1)] = 2
     dropout: Probability = 0.6
     activation: Activation = "elu"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sharpscope.errors import InputError
+from sharpscope.serialization import write_whole
 
 FORMATS = ("csv", "parquet")
 """The formats a table can be saved in."""
@@ -62,14 +62,6 @@ def parquet_bytes(table: pd.DataFrame) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(plain), sink, compression="zstd")
     return sink.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file under another name and rename it, so that it is never seen half written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
-    return path
 
 
 def _one_kind(values: list[Any]) -> list[Any]:

@@ -11,9 +11,9 @@ import pandas as pd
 from sharpscope.errors import InputError
 from sharpscope.report.chart import Chart, RunColumns
 from sharpscope.report.charts import MeasureInfo, chart_study
-from sharpscope.report.export import write_whole
 from sharpscope.report.paper_figures import PaperFigure, charts_of, draw_figures
 from sharpscope.report.theme import config
+from sharpscope.serialization import write_whole
 
 FORMATS = ("svg", "png")
 """The formats a figure can be saved in."""

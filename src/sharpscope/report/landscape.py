@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from sharpscope.report.export import write_whole
 from sharpscope.report.figures import FORMATS
 from sharpscope.report.theme import config
+from sharpscope.serialization import write_whole
 
 Spec = dict[str, Any]
 

@@ -14,7 +14,6 @@ from sharpscope.sweep.scheduling.coordinator import Summary
 from sharpscope.sweep.scheduling.plan import GridBlock, Task, expand
 from sharpscope.sweep.scheduling.progress import Progress, Snapshot
 from sharpscope.sweep.scheduling.run import run_tasks
-from sharpscope.sweep.store.canonical import canonical_json, content_hash
 from sharpscope.sweep.store.damage import find_damage, made_from
 from sharpscope.sweep.store.manifest import read_published
 from sharpscope.sweep.store.store import Failure, Store
@@ -35,8 +34,6 @@ __all__ = [
     "TaskContext",
     "activity",
     "at_work",
-    "canonical_json",
-    "content_hash",
     "expand",
     "find_damage",
     "made_from",

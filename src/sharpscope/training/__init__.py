@@ -15,7 +15,6 @@ from sharpscope.training.config import (
     RunConfig,
     ScheduleConfig,
     StopConfig,
-    explain,
     weight_seed,
 )
 
@@ -36,7 +35,6 @@ __all__ = [
     "StopConfig",
     "TrainingOutcome",
     "evaluate",
-    "explain",
     "group_key",
     "group_size",
     "load_checkpoint",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +16,7 @@ import torch
 
 from sharpscope.data.folders import cache_folder
 from sharpscope.models.registry import SETTINGS
+from sharpscope.serialization import readable_json, write_whole
 from sharpscope.training.compatible import group_key
 from sharpscope.training.engines import direct, engine_for
 from sharpscope.training.member import Member
@@ -144,6 +143,4 @@ def _write(file: Path, content: dict[str, int]) -> None:
     """Remember, if the disk allows: a measurement that is forgotten is taken again."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, file)
+        write_whole(file, readable_json(content))

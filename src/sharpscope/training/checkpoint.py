@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sharpscope.errors import CheckpointError
+from sharpscope.serialization import replacing
 from sharpscope.training.state_tree import decode, encode
 
 _VERSION = "1"
@@ -65,14 +64,10 @@ def save_checkpoint(
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"a checkpoint's metadata must be JSON: {error}.") from error
     header = {"sharpscope_checkpoint": _VERSION, "body": text, "sha256": _checksum(text, stored)}
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        save_file(stored, partial, metadata=header)
-        _flush(partial)
-        os.replace(partial, path)
-        _flush(path.parent)
+        with replacing(path) as partial:
+            save_file(stored, partial, metadata=header)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(f"the checkpoint {path} cannot be written: {error}.") from error
 
 
@@ -138,17 +133,6 @@ def _checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
         content: Any = tensor.reshape(-1).view(torch.uint8).numpy()
         digest.update(content)
     return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk now."""
-    if os.name == "nt" and path.is_dir():
-        return  # folders cannot be opened there
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:

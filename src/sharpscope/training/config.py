@@ -6,8 +6,6 @@ threads there are and when it happens are no part of it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -23,9 +21,9 @@ from pydantic import (
 from sharpscope.data import DataConfig
 from sharpscope.models import ModelConfig
 from sharpscope.seeding import seed_of
+from sharpscope.serialization import Setting, canonical_json, content_hash
 from sharpscope.training.optimizers import OptimizerConfig
 from sharpscope.training.schedules import ScheduleConfig
-from sharpscope.training.settings import Setting, explain
 from sharpscope.training.stopping import PlateauConfig, StopConfig
 
 __all__ = [
@@ -33,9 +31,7 @@ __all__ = [
     "PlateauConfig",
     "RunConfig",
     "ScheduleConfig",
-    "Setting",
     "StopConfig",
-    "explain",
     "weight_seed",
 ]
 
@@ -116,11 +112,11 @@ class RunConfig(Setting):
 
     def canonical_json(self) -> str:
         """Return the whole configuration, defaults included, as JSON with sorted keys and no white space."""
-        return _canonical(self.model_dump(mode="json"))
+        return canonical_json(self.model_dump(mode="json"), by_value=False)
 
     def run_id(self) -> str:
         """Return the run's identifier: the first 16 hexadecimal digits of the SHA-256 of `canonical_json`."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+        return content_hash(self.model_dump(mode="json"), by_value=False)
 
 
 def weight_seed(config: RunConfig) -> int:
@@ -130,13 +126,9 @@ def weight_seed(config: RunConfig) -> int:
     and the seed alone where ``initial_weights`` is ``shared`` (kaur2022).
     """
     if config.initial_weights == "shared":
-        model = _canonical(config.model.model_dump(mode="json"))
+        model = canonical_json(config.model.model_dump(mode="json"), by_value=False)
         return seed_of("weights", config.data.name, model, config.seed)
     return seed_of("weights", config.run_id())
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, JsonValue, PositiveFloat, ValidationInfo, field_validator
 
 from sharpscope.errors import InputError
-from sharpscope.training.settings import Setting
+from sharpscope.serialization import Setting
 
 if TYPE_CHECKING:
     import torch

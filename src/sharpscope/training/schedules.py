@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from sharpscope.training.settings import Setting
+from sharpscope.serialization import Setting
 
 _KEYS = {
     "constant": (),

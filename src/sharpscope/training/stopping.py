@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from sharpscope.training.settings import Setting
+from sharpscope.serialization import Setting
 
 
 class PlateauConfig(Setting):

@@ -1,50 +1,11 @@
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 
 from sharpscope.errors import InputError
-from sharpscope.sweep import GridBlock, Task, canonical_json, content_hash, expand
-
-
-def test_canonical_json_is_one_text_per_value():
-    assert canonical_json({"b": (1, 2), "a": {"z": 0.10, "y": None}}) == '{"a":{"y":null,"z":0.1},"b":[1,2]}'
-    assert content_hash({"a": 1, "b": [0.1]}) == content_hash({"b": (1e-1,), "a": 1.0})
-    assert content_hash({"a": 1}) != content_hash({"a": True})
-    assert content_hash({"a": 1}) != content_hash({"a": "1"})
-    assert content_hash({"a": None}) != content_hash({})
-    assert canonical_json("λ") == '"\\u03bb"'
-
-
-@pytest.mark.parametrize(
-    "value", [0.1, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, 2.0**53, 2**70, 1e22, -3]
-)
-def test_canonical_numbers_read_back_equal(value):
-    assert json.loads(canonical_json(value)) == value
-
-
-def test_a_numpy_float_is_a_number():
-    numpy = pytest.importorskip("numpy")
-    assert canonical_json(numpy.float64(0.1)) == "0.1"
-
-
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        (
-            {"optimizer": {"lr": math.nan}},
-            "optimizer.lr is nan, which JSON cannot hold; make it finite",
-        ),
-        ({"a": [1, math.inf]}, r"a\[1\] is inf"),
-        ({1: 2}, "the table has the key 1, and keys are text"),
-        ({"a": {2, 3}}, "a is of type set, which JSON cannot hold"),
-    ],
-)
-def test_canonical_json_refuses_by_place(value, sentence):
-    with pytest.raises(InputError, match=sentence):
-        canonical_json(value)
+from sharpscope.sweep import GridBlock, Task, expand
 
 
 def test_axes_multiply_in_order_and_leave_the_base_alone():

@@ -169,15 +169,15 @@ def test_a_store_of_format_1_is_read_as_it_is_and_migrated_when_written_to(tmp_p
 
 def test_a_migration_that_is_cut_off_is_taken_up_again(tmp_path, monkeypatch):
     shutil.copytree(FORMAT_1, tmp_path / "store")
-    real, left = store_module.migrate.__globals__["replace_text"], [2]
+    real, left = store_module.migrate.__globals__["write_whole"], [2]
 
-    def cut_off(*args):
+    def cut_off(*args, **options):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        real(*args)
+        real(*args, **options)
 
-    monkeypatch.setitem(store_module.migrate.__globals__, "replace_text", cut_off)
+    monkeypatch.setitem(store_module.migrate.__globals__, "write_whole", cut_off)
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path / "store").prepare()
     half = Store(tmp_path / "store")

@@ -13,7 +13,7 @@ from sharpscope.errors import StoreError
 from sharpscope.sweep import Failure, Store
 from sharpscope.sweep.store import owner, workspaces
 from sharpscope.sweep.store import store as store_module
-from sharpscope.sweep.store.durable import disk_failure
+from sharpscope.sweep.store.disk_errors import disk_failure
 from sharpscope.sweep.store.owner import may_live, own_tag
 
 

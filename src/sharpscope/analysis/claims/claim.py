@@ -11,7 +11,7 @@ from sharpscope.analysis.claims.conditions import Conditions, check_bounds
 from sharpscope.analysis.claims.evidence import Evidence, Source
 from sharpscope.analysis.claims.finding import Finding
 from sharpscope.errors import InputError
-from sharpscope.training.settings import Setting
+from sharpscope.serialization import Setting
 
 Side = Literal["greater", "less"]
 Direction = Literal["rising", "falling"]

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from sharpscope.errors import InputError
+from sharpscope.serialization import explain
 from sharpscope.studies.file.layers import overlay, substitute
 from sharpscope.studies.file.schema import SCALES, StudyConfig
 from sharpscope.studies.file.source import Source, leading
-from sharpscope.training import explain
 
 OWN = "own"
 """The scale of a study that declares none."""

@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from sharpscope.errors import InputError
+from sharpscope.serialization import Setting
 from sharpscope.sweep import GridBlock
-from sharpscope.training.settings import Setting
 
 SCALES = ("smoke", "laptop", "paper")
 """The scales a study may declare, smallest first; ``paper`` is the file as it stands."""

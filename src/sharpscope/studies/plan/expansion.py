@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sharpscope.errors import InputError
+from sharpscope.serialization import content_hash, explain
 from sharpscope.studies.file.library import Study
 from sharpscope.studies.file.source import leading, path_of, quoted_in
 from sharpscope.studies.plan import selection
@@ -16,8 +17,8 @@ from sharpscope.studies.plan.column_check import check_columns
 from sharpscope.studies.plan.plan import Plan, PlannedMeasure, PlannedRun, PlannedTrack
 from sharpscope.studies.plan.views import plan_views
 from sharpscope.studies.tasks.run_measures import checked, refuse_state
-from sharpscope.sweep import content_hash, expand
-from sharpscope.training import RunConfig, explain
+from sharpscope.sweep import expand
+from sharpscope.training import RunConfig
 
 COLUMNS = {
     "data.name": "data",

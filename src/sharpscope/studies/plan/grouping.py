@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharpscope.serialization import content_hash
 from sharpscope.studies.tasks.runs import forget_data, publish_run, untrained
-from sharpscope.sweep import Interrupted, Task, TaskContext, content_hash
+from sharpscope.sweep import Interrupted, Task, TaskContext
 from sharpscope.training import RunConfig, group_key
 
 ALONE = "sharpscope.studies.tasks.runs:train_run"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sharpscope.serialization import content_hash
 from sharpscope.studies.file.library import OWN, Study
 from sharpscope.studies.plan.expansion import make_plan
 from sharpscope.studies.plan.plan import Plan, PlannedMeasure, PlannedRun, PlannedTrack
-from sharpscope.sweep import Task, content_hash
+from sharpscope.sweep import Task
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpscope import __version__
+from sharpscope.serialization import content_hash
 from sharpscope.studies.file.library import Study
 from sharpscope.studies.plan import selection
 from sharpscope.studies.plan.views import PlannedView
 from sharpscope.studies.tasks.run_measures import checked
-from sharpscope.sweep import content_hash
 from sharpscope.training import RunConfig
 
 

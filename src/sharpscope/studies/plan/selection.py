@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sharpscope.errors import InputError
-from sharpscope.sweep.store.canonical import canonical_json
+from sharpscope.serialization import canonical_json
 
 
 def columns(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

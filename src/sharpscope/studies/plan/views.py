@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sharpscope.errors import InputError
+from sharpscope.serialization import content_hash
 from sharpscope.studies.plan import selection
-from sharpscope.sweep import content_hash
 
 if TYPE_CHECKING:
     from sharpscope.studies.file.library import Study

@@ -33,7 +33,7 @@ def write_reports(tables: Mapping[str, Tables], folder: Path, *, figures: bool =
 
     from sharpscope.analysis.claims.verdict import verdicts_table
     from sharpscope.report import build_index, save_tables
-    from sharpscope.report.export import write_whole
+    from sharpscope.serialization import write_whole
 
     judged, listed = [], []
     for name, one in tables.items():
@@ -57,7 +57,7 @@ def write_report(tables: Tables, folder: Path, *, figures: bool = False) -> Path
     The same store gives the same bytes. Raises `StoreError` where the folder cannot be written.
     """
     from sharpscope.report import build_page, save_figures, save_tables
-    from sharpscope.report.export import write_whole
+    from sharpscope.serialization import write_whole
 
     study = tables.study
     info: dict[str, Any] = study["measure_info"]

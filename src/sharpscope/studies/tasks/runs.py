@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import NonFiniteError
 from sharpscope.seeding import generator
+from sharpscope.serialization import json_ready, readable_json
 from sharpscope.studies.file.schema import ObjectiveConfig
 from sharpscope.studies.tasks.run_measures import TrainedRun
 from sharpscope.sweep import Interrupted, TaskContext
@@ -144,7 +145,7 @@ def take_measure(payload: Mapping[str, Any], context: TaskContext) -> None:
         except NonFiniteError as error:
             found = _without_value(str(error))
     seconds = found.pop("seconds", 0.0)
-    write_json(context.output / "measure.json", {**finite(found), "run_id": run_folder.name})
+    write_json(context.output / "measure.json", {**json_ready(found), "run_id": run_folder.name})
     write_json(context.output / "timing.json", {"seconds": seconds})
 
 
@@ -219,19 +220,6 @@ def forget_data() -> None:
     _loaded.cache_clear()
 
 
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row that JSON can hold: NaN becomes null, ±infinity a string that pandas reads back."""
-    from math import isinf, isnan
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, float) and isnan(value):
-            return None
-        return str(value) if isinstance(value, float) and isinf(value) else value
-
-    return {key: plain(value) for key, value in row.items()}
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a table of keys as JSON, the same bytes for the same content."""
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(readable_json(content), encoding="utf-8")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import NonFiniteError
+from sharpscope.serialization import json_ready, write_whole
 from sharpscope.studies.file.schema import ObjectiveConfig
 from sharpscope.studies.tasks.run_measures import TrainedRun, take
-from sharpscope.studies.tasks.runs import build_objective, finite, publish_run, train_here, untrained
+from sharpscope.studies.tasks.runs import build_objective, publish_run, train_here, untrained
 from sharpscope.sweep import TaskContext
 from sharpscope.training import RunConfig
 
@@ -112,10 +112,8 @@ class _Kept:
         return str(epoch) in self._rows.get(track, {})
 
     def add(self, track: str, epoch: int, row: dict[str, Any]) -> None:
-        self._rows.setdefault(track, {})[str(epoch)] = finite(row)
-        partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(self._rows), encoding="utf-8")
-        partial.replace(self._path)
+        self._rows.setdefault(track, {})[str(epoch)] = json_ready(row)
+        write_whole(self._path, json.dumps(self._rows))
 
     def rows(self, track: str, epochs: int) -> list[dict[str, Any]]:
         """Return a track's rows by epoch, up to the last epoch of the run."""

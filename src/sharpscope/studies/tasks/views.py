@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpscope.studies.tasks.runs import CHECKPOINT, finite, objective_of, write_json
+from sharpscope.serialization import json_ready
+from sharpscope.studies.tasks.runs import CHECKPOINT, objective_of, write_json
 from sharpscope.sweep import TaskContext
 from sharpscope.training import RunConfig
 
@@ -37,7 +38,7 @@ def make_view(payload: Mapping[str, Any], context: TaskContext) -> None:
         make = {"landscapes": _line, "surfaces": _surface, "audits": _audit, "histograms": _histogram}
         table, summary = make[payload["kind"]](obj, checkpoints, payload["request"], context)
     table.to_parquet(context.output / "table.parquet", index=False)
-    write_json(context.output / "summary.json", finite(summary))
+    write_json(context.output / "summary.json", json_ready(summary))
 
 
 def _line(

@@ -15,7 +15,7 @@ from sharpscope.sweep.executors.context import Interrupted, TaskContext
 from sharpscope.sweep.executors.interface import Message
 from sharpscope.sweep.scheduling.plan import Task
 from sharpscope.sweep.store import manifest
-from sharpscope.sweep.store.durable import disk_failure, disk_sentence
+from sharpscope.sweep.store.disk_errors import disk_failure, disk_sentence
 from sharpscope.sweep.store.owner import own_tag
 from sharpscope.sweep.store.store import Store
 

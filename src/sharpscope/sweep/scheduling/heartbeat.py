@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sharpscope.sweep.store.durable import disk_sentence
+from sharpscope.serialization import write_whole
+from sharpscope.sweep.store.disk_errors import disk_sentence
 from sharpscope.sweep.store.owner import may_live, of_this_machine, own_tag
 
 SILENCE = 60.0
@@ -94,10 +94,7 @@ class Heart:
         self._beat += 1
         text = json.dumps({**self.state, "beat": self._beat}, default=str)
         try:
-            self._scratch.write_text(
-                text, encoding="utf-8"
-            )  # not forced to the disk: a crash makes it void anyway
-            os.replace(self._scratch, self._path)
+            write_whole(self._path, text, scratch=self._scratch, durable=False)
         except OSError as error:
             self._trouble = error
         else:

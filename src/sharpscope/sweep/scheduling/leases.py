@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sharpscope.sweep.scheduling.heartbeat import Watch
-from sharpscope.sweep.store.durable import told_as_store_error
+from sharpscope.sweep.store.disk_errors import told_as_store_error
 from sharpscope.sweep.store.journal import note
 
 FOLDER = "leases"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sharpscope.errors import InputError
-from sharpscope.sweep.store.canonical import canonical_json
+from sharpscope.serialization import canonical_json
 
 WORKING_FOLDERS = ("coordinators", "failures", "leases", "tmp", "work")
 """The folders that a store keeps beside its results."""

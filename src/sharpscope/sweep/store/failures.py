@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharpscope.serialization import readable_json
+
 FOLDER = "failures"
 
 
@@ -27,7 +29,7 @@ class Failure:
 
     def text(self) -> str:
         """Return what its file holds."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return readable_json(dataclasses.asdict(self))
 
 
 def failure_path(root: Path, result: str) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sharpscope.serialization import write_whole
 from sharpscope.sweep.store import manifest
-from sharpscope.sweep.store.durable import replace_text
 from sharpscope.sweep.store.owner import own_tag
 from sharpscope.sweep.store.version import VERSION, write_version
 
@@ -22,5 +22,5 @@ def migrate(root: Path, results: list[Path], version: int) -> None:
             if not (folder / manifest.NAME).exists():
                 text = manifest.describe(folder, folder.name).text()
                 scratch = root / "tmp" / f"{manifest.NAME}-{folder.name}@{own_tag()}"
-                replace_text(folder / manifest.NAME, text, scratch)
+                write_whole(folder / manifest.NAME, text, scratch=scratch)
         write_version(root)

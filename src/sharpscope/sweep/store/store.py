@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import StoreError
+from sharpscope.serialization import sync_folder, sync_tree, write_whole
 from sharpscope.sweep.scheduling.plan import RESERVED_KINDS, WORKING_FOLDERS
 from sharpscope.sweep.scheduling.sharing import alone
 from sharpscope.sweep.store import manifest
-from sharpscope.sweep.store.durable import replace_text, sync_folder, sync_tree, told_as_store_error
+from sharpscope.sweep.store.disk_errors import told_as_store_error
 from sharpscope.sweep.store.failures import Failure, failure_mark, failure_path, failure_paths, read_failure
 from sharpscope.sweep.store.journal import note
 from sharpscope.sweep.store.litter import litter, owner, remove
@@ -208,9 +209,8 @@ class Store:
         with told_as_store_error(f"write to the store {self.root}"):
             self._make_folders()
             probe = self._owned("tmp", "probe")
-            replace_text(
-                probe, "written and removed to see whether it can be\n", self._owned("tmp", "probe-new")
-            )
+            text = "written and removed to see whether it can be\n"
+            write_whole(probe, text, scratch=self._owned("tmp", "probe-new"))
             probe.unlink()
         self.sweep_litter()
         if self.version < VERSION:
@@ -305,7 +305,7 @@ class Store:
     def _write(self, path: Path, text: str) -> None:
         (self.root / "tmp").mkdir(exist_ok=True)
         path.parent.mkdir(exist_ok=True)
-        replace_text(path, text, self._owned("tmp", path.name))
+        write_whole(path, text, scratch=self._owned("tmp", path.name))
 
 
 def _is_kind(name: str) -> bool:

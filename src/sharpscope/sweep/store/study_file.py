@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import StoreError
+from sharpscope.serialization import readable_json
 
 
 def study_text(study: Mapping[str, Any]) -> str:
     """Return what the file holds of a study: the same text for the same study."""
-    return json.dumps(study, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return readable_json(study)
 
 
 def read_study(path: Path) -> dict[str, Any] | None:

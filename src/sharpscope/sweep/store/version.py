@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sharpscope.errors import StoreError
-from sharpscope.sweep.store.durable import replace_text
+from sharpscope.serialization import write_whole
 from sharpscope.sweep.store.owner import own_tag
 
 FORMAT = "sharpscope-store"
@@ -18,7 +18,7 @@ MARKER = "sharpscope.json"
 def write_version(root: Path) -> None:
     """Say that a folder is a store of the present version."""
     marker = json.dumps({"format": FORMAT, "version": VERSION}) + "\n"
-    replace_text(root / MARKER, marker, root / f"{MARKER}@{own_tag()}")
+    write_whole(root / MARKER, marker, scratch=root / f"{MARKER}@{own_tag()}")
 
 
 def read_version(root: Path) -> int:

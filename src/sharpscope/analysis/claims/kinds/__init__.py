@@ -26,7 +26,7 @@ from sharpscope.analysis.claims.kinds.paired import Paired
 from sharpscope.analysis.claims.kinds.trend import Trend
 from sharpscope.analysis.claims.kinds.variance_ratio import VarianceRatio
 from sharpscope.errors import InputError
-from sharpscope.training.settings import explain
+from sharpscope.serialization import explain
 
 Single = (
     Trend

@@ -29,7 +29,7 @@ from sharpscope.sweep.executors.slurm.session import Session, clear_dead_session
 from sharpscope.sweep.executors.worker_slots import Seat, SeatedExecutor
 from sharpscope.sweep.scheduling.heartbeat import Heart
 from sharpscope.sweep.scheduling.plan import Task
-from sharpscope.sweep.store.durable import told_as_store_error
+from sharpscope.sweep.store.disk_errors import told_as_store_error
 
 WORKERS = 32
 """Jobs at a time unless told otherwise."""

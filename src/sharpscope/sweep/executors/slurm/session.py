@@ -16,7 +16,7 @@ from typing import Any
 
 from sharpscope.sweep.scheduling.heartbeat import FOLDER as HEARTBEATS
 from sharpscope.sweep.scheduling.heartbeat import new_coordinator, tag_of
-from sharpscope.sweep.store.durable import told_as_store_error
+from sharpscope.sweep.store.disk_errors import told_as_store_error
 from sharpscope.sweep.store.owner import may_live
 
 FOLDER = ".slurm"

@@ -1,4 +1,4 @@
-"""The strict base of a run's configuration, and its refusals in plain words."""
+"""The strict base of every configuration class, and its refusals in plain words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Setting(BaseModel):
-    """A part of a run's configuration: frozen, no unknown key, no silent conversion, no NaN or infinity.
+    """A configuration, or a part of one: frozen, no unknown key, no silent conversion, no NaN or infinity.
 
     ``"0.1"`` is not a rate and ``true`` is not a number here; an integer is accepted where a real number is
     asked for, and stored as one, so that ``lr = 1`` and ``lr = 1.0`` are the same run.
@@ -24,9 +24,10 @@ def explain(error: ValidationError) -> str:
 
     One error is told, with the number of the others; an unknown key first.
 
-    >>> from sharpscope.training.schedules import ScheduleConfig
+    >>> class Decay(Setting):
+    ...     min_lr: float
     >>> try:
-    ...     ScheduleConfig.model_validate({"kind": "cosine", "min_lr": float("nan")})
+    ...     Decay.model_validate({"min_lr": float("nan")})
     ... except ValidationError as error:
     ...     print(explain(error))
     min_lr must be a finite number; received nan.

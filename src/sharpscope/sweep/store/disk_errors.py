@@ -1,4 +1,4 @@
-"""Writing that survives a crash, and what the disk refuses told in one sentence."""
+"""What the disk refuses, told in one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sharpscope.errors import StoreError
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _BROKEN = {errno.EIO}
-_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 
 
 @contextlib.contextmanager
@@ -60,49 +59,3 @@ def disk_failure(error: BaseException, root: Path) -> OSError | None:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         current = current.__cause__ or current.__context__
     return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's list of names to the disk, where the platform has such a thing."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:  # some network and container file systems refuse
-            raise
-    finally:
-        os.close(handle)
-
-
-def sync_tree(folder: Path) -> None:
-    """Force every file and folder under `folder`, and itself, to the disk, the innermost first."""
-    for parent, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            path = os.path.join(parent, name)
-            if not os.path.islink(path):
-                handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
-        sync_folder(Path(parent))
-
-
-def replace_text(path: Path, text: str, scratch: Path) -> None:
-    """Put `text` at `path` so that a reader, or a crash, finds the old file or the new one whole.
-
-    It is first written to `scratch`, a path on the same disk that no other process uses.
-    """
-    try:
-        with open(scratch, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
