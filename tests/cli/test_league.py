@@ -2,13 +2,11 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sharpscope.cli import main
 from sharpscope.studies.results import pool as module
 from sharpscope.sweep import Store
 
@@ -25,23 +23,10 @@ def pool(stores):
 
 
 @pytest.fixture
-def league(monkeypatch, capsys, tmp_path):
+def league(cli, monkeypatch, tmp_path):
     Store(tmp_path / "store")
-
-    def call(*arguments):
-        monkeypatch.setattr(module, "pool_stores", pool)
-        monkeypatch.setattr(
-            sys, "argv", ["sharpscope", "league", str(tmp_path / "store"), *map(str, arguments)]
-        )
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    monkeypatch.setattr(module, "pool_stores", pool)
+    return lambda *arguments: cli("league", tmp_path / "store", *arguments)
 
 
 def test_text_json_and_file_agree(league, tmp_path):

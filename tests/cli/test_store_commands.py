@@ -13,29 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sharpscope.cli import main
 from sharpscope.sweep import Failure, Store
 from sharpscope.sweep.store import owner
 
 STORES = Path(__file__).parents[1] / "sweep" / "stores"
 RUN, ITS_MEASURE = "c827d90949bfe61e", "39c48b450c410cc1"
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process; return (exit status, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sharpscope", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from sharpscope.cli import main
 from sharpscope.sweep import Store
 from sharpscope.sweep.scheduling.heartbeat import SILENCE
 
@@ -18,22 +16,14 @@ TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "store.md").read_text(encoding="utf-8")
 
 
-def exit_status() -> int:
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_every_command_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli) -> None:
     shutil.copytree(TESTS / "sweep" / "stores" / "format1", tmp_path / "results" / "two")
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^\$ sharpscope (.*)$", PAGE, re.MULTILINE)
     assert len(commands) == 8
     for command in commands:
-        monkeypatch.setattr(sys, "argv", ["sharpscope", *shlex.split(command)])
-        assert exit_status() == 0, f"{command}: {capsys.readouterr().err}"
+        code, _, errors = cli(*shlex.split(command))
+        assert code == 0, f"{command}: {errors}"
     for name in re.findall(r"^  (\S+)", PAGE.split("```")[1], re.MULTILINE):
         if "<" not in name and name not in ("journal.jsonl", "failures/"):
             assert (tmp_path / "results" / "two" / name).exists(), name

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from docs.sweeps_page import commands, of_ours, write_study
 from sharpscope.cli.app import app
-from sharpscope.cli.placement import Placement
+from sharpscope.cli.executor_options import ExecutorOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,12 +48,12 @@ def test_a_gpu_s_commands_run(tmp_path: Path) -> None:
 def test_the_command_line_takes_the_others(section: str) -> None:
     given = of_ours(section)
     assert len(given) >= 2
-    names = Placement.__dataclass_fields__
+    names = ExecutorOptions.__dataclass_fields__
     for words in given:
         command = get_command(app).commands[words[0]]  # type: ignore[attr-defined]
         options = command.make_context("run", words[1:]).params
-        placement = {name: value for name, value in options.items() if name in names}
-        Placement(**{**placement, "slurm": tuple(placement["slurm"] or ())})
+        chosen = {name: value for name, value in options.items() if name in names}
+        ExecutorOptions(**{**chosen, "slurm": tuple(chosen["slurm"] or ())})
 
 
 def test_what_is_not_ours_exists() -> None:

@@ -9,23 +9,16 @@ from typing import Annotated
 import typer
 
 from sharpscope import __version__
-from sharpscope.cli import (
-    audit,
-    data,
-    demo,
-    export,
-    gc,
-    interpolate,
-    league,
-    measure,
-    models,
-    report,
-    retry,
-    run,
-    status,
-    studies,
-    surface,
-)
+from sharpscope.cli.audit import audit
+from sharpscope.cli.catalogue import data, models, studies
+from sharpscope.cli.interpolate import interpolate
+from sharpscope.cli.league import league
+from sharpscope.cli.maintenance import gc, retry
+from sharpscope.cli.measure import measure
+from sharpscope.cli.report import export, report
+from sharpscope.cli.run import demo, run
+from sharpscope.cli.status import status
+from sharpscope.cli.surface import surface
 from sharpscope.errors import SharpscopeError
 
 app = typer.Typer(
@@ -40,11 +33,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (
+for command in (
     *(demo, data, models, studies, run, status, report, league, export, retry, gc),
     *(measure, audit, interpolate, surface),
 ):
-    app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

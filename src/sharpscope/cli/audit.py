@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import DataDir, Device, Json
-from sharpscope.cli.subject_options import Checkpoint, Data, Factory, ModelOption, Samples, Settings
+from sharpscope.cli.options import (
+    Checkpoint,
+    Data,
+    DataDir,
+    Device,
+    Factory,
+    Json,
+    ModelOption,
+    Samples,
+    Settings,
+)
 
 
 def audit(
@@ -46,16 +55,16 @@ def audit(
       sharpscope audit lenet5 --data fashion_mnist --measures lambda_max,worst_case --set worst_case.radius=0.01
     """
     from sharpscope.cli.printing import number, print_json, print_table
-    from sharpscope.cli.subject import load_subject, show_progress, specs_of
+    from sharpscope.cli.target import load_target, show_progress, specs_of
     from sharpscope.measures.invariance.audit import USUAL
     from sharpscope.measures.invariance.audit import audit as take_audit
 
     specs = specs_of(measures, set_ or [], USUAL)
-    subject = load_subject(
+    target = load_target(
         factory, checkpoint, data, option or [], data_dir, device, samples=samples, seed=seed
     )
     found = take_audit(
-        subject.obj,
+        target.obj,
         specs,
         repetitions=repetitions,
         spread=spread,
@@ -70,10 +79,10 @@ def audit(
                 "spread": spread,
                 "repetitions": repetitions,
                 "seed": seed,
-                "fingerprint": subject.obj.fingerprint,
-                "data": subject.dataset.name,
-                "samples": subject.obj.n_samples,
-                "notes": list(subject.dataset.notes),
+                "fingerprint": target.obj.fingerprint,
+                "data": target.dataset.name,
+                "samples": target.obj.n_samples,
+                "notes": list(target.dataset.notes),
                 "measures": found.table.to_dict("records"),
             }
         )
@@ -83,7 +92,7 @@ def audit(
         f"{1 / spread:g} to {spread:g}, {repetitions} draws; "
         f"outputs changed by {found.function_change:.1e} (rounding)"
     )
-    for note in subject.dataset.notes:
+    for note in target.dataset.notes:
         print(f"note: {note}")
     print()
     print_table(

@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import DataDir, Device, Json
-from sharpscope.cli.subject_options import Data, Frozen, Model, ModelOption, Output, Part, Samples
+from sharpscope.cli.options import (
+    Data,
+    DataDir,
+    Device,
+    Frozen,
+    Json,
+    Model,
+    ModelOption,
+    Output,
+    Part,
+    Samples,
+)
 
 
 def interpolate(
@@ -42,13 +52,13 @@ def interpolate(
     import numpy as np
 
     from sharpscope.cli.printing import number, print_json
-    from sharpscope.cli.subject import load_subject, show_progress
+    from sharpscope.cli.target import load_target, show_progress
     from sharpscope.landscape import interpolate as take
     from sharpscope.report.landscape import draw_line, save_specification
     from sharpscope.training import load_checkpoint
 
-    subject = load_subject(model, first, data, option or [], data_dir, device, samples=samples, part=part)
-    obj = subject.obj
+    target = load_target(model, first, data, option or [], data_dir, device, samples=samples, part=part)
+    obj = target.obj
     other = deepcopy(obj.model)
     load_checkpoint(second, other)
     output.mkdir(parents=True, exist_ok=True)
@@ -64,7 +74,7 @@ def interpolate(
     widths = {"a": line.basin_width("a", rise), "b": line.basin_width("b", rise)}
     line.table().to_csv(output / "interpolation.csv", index=False)
     shown = {f"{end.upper()} (rise {rise:g})": w.interval for end, w in widths.items()}
-    title = f"Loss between two models: {subject.dataset.name}, batch norm {line.protocol['batch_norm']}"
+    title = f"Loss between two models: {target.dataset.name}, batch norm {line.protocol['batch_norm']}"
     figures = save_specification(draw_line(line.table(), shown, title), output / "interpolation")
     (output / "interpolation.partial.json").unlink(missing_ok=True)
     if json:
@@ -77,14 +87,14 @@ def interpolate(
                 "basin_width": {end: {**vars(w)} for end, w in widths.items()},
                 "points": line.table().to_dict("records"),
                 "figures": [str(f) for f in figures],
-                "notes": list(subject.dataset.notes),
+                "notes": list(target.dataset.notes),
             }
         )
         return
     print(
         f"distance {number(line.distance)} between the models; own losses {', '.join(map(number, line.own_losses))}"
     )
-    for note in subject.dataset.notes:
+    for note in target.dataset.notes:
         print(f"note: {note}")
     for end, width in widths.items():
         least = "" if width.complete else "at least "

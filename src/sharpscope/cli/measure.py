@@ -6,8 +6,18 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import DataDir, Device, Json
-from sharpscope.cli.subject_options import Checkpoint, Data, Factory, ModelOption, Part, Samples, Settings
+from sharpscope.cli.options import (
+    Checkpoint,
+    Data,
+    DataDir,
+    Device,
+    Factory,
+    Json,
+    ModelOption,
+    Part,
+    Samples,
+    Settings,
+)
 
 COSTS = ("losses", "gradients", "products")
 
@@ -43,15 +53,15 @@ def measure(
       sharpscope measure mynet:build --checkpoint w.safetensors --data cifar10 --set average_direction.radius=1.0
     """
     from sharpscope.cli.printing import number, print_json, print_table
-    from sharpscope.cli.subject import load_subject, specs_of
+    from sharpscope.cli.target import load_target, specs_of
     from sharpscope.measures import measure as take_all
 
     specs = specs_of(measures, set_ or [])
-    subject = load_subject(
+    target = load_target(
         factory, checkpoint, data, option or [], data_dir, device,
         samples=samples, part=part, mode=mode, seed=seed,
     )  # fmt: skip
-    obj, dataset = subject.obj, subject.dataset
+    obj, dataset = target.obj, target.dataset
     table = take_all(obj, specs, seed=seed, strict=measures != "all")
     if json:
         print_json(

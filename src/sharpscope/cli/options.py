@@ -1,4 +1,4 @@
-"""Options that several commands share, and what completes them in a shell."""
+"""The options that several commands share, each declared once, and their completion in a shell."""
 
 from __future__ import annotations
 
@@ -112,6 +112,47 @@ StudyName = Annotated[
     ),
 ]
 StoreFolder = Annotated[Path, typer.Argument(metavar="STORE", help="The folder that a study was run into.")]
-complete_data = _data_names
+Factory = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="A model's name, or package.module:factory for your own. Not needed for sharpscope's checkpoints, "
+        "which know theirs.",
+        autocompletion=_model_names,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A model's name, or package.module:factory. Not needed for sharpscope's checkpoints.",
+        autocompletion=_model_names,
+    ),
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of MODEL, as TOML; repeatable."),
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", metavar="FILE", help="Weights, as safetensors.")
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="NAME", help="The data set.", autocompletion=_data_names)
+]
+Samples = Annotated[
+    int | None, typer.Option("--samples", min=1, help="Measure on a seeded subset of this size.")
+]
+Part = Annotated[str, typer.Option("--part", metavar="train|test", help="Split to measure on.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="MEASURE.KEY=VALUE", help="An option of a measure, as TOML; repeatable."),
+]
+Frozen = Annotated[
+    bool,
+    typer.Option("--frozen", help="Keep batch normalisation's statistics, interpolated, not recompute them."),
+]
+Output = Annotated[
+    Path, typer.Option("--output", metavar="FOLDER", help="Where table, figure and progress go.")
+]
 complete_study = _study_names
-complete_model = _model_names

@@ -1,9 +1,9 @@
-"""``sharpscope report``."""
+"""``sharpscope report`` and ``sharpscope export``: a store as a page and as tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,3 +33,27 @@ def report(
         print_json({"report": str(page), "folder": str(page.parent)})
     else:
         print(f"report: {page}")
+
+
+def export(
+    store: StoreFolder,
+    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Where to write the tables.")],
+    form: Annotated[
+        Literal["csv", "parquet"], typer.Option("--format", help="As what to write them.")
+    ] = "csv",
+    json: Json = False,
+) -> None:
+    """Write the tables of a store, whatever part of it is done: results, measures, history and what else there is.
+
+    Of a store of several studies each has a folder of its own. The same store gives the same bytes.
+    """
+    from sharpscope.cli.printing import print_json
+    from sharpscope.studies import collect_all, write_tables
+    from sharpscope.sweep import Store
+
+    files = write_tables(collect_all(Store(store, create=False)), output, form)
+    if json:
+        print_json({"files": [str(file) for file in files]})
+    else:
+        for file in files:
+            print(file)

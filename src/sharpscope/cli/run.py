@@ -1,4 +1,4 @@
-"""``sharpscope run``."""
+"""``sharpscope run`` and ``sharpscope demo``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sharpscope.cli.executor_options import ExecutorOptions
 from sharpscope.cli.options import (
     DataDir,
     Device,
@@ -25,7 +26,6 @@ from sharpscope.cli.options import (
     Time,
     Workers,
 )
-from sharpscope.cli.placement import Placement
 
 _FEW = 10  # claims that are printed one by one
 
@@ -57,7 +57,7 @@ def run(
     from there. What the store already holds is not done again, so adding seeds, rates or measures to the
     study costs only what is new.
     """
-    placement = Placement(
+    options = ExecutorOptions(
         executor,
         workers,
         threads,
@@ -69,19 +69,28 @@ def run(
         partition,
         tuple(slurm or ()),
     )
-    carry_out(study, store, data_dir, placement, report, json, scale)
+    _run_and_print(study, store, data_dir, options, report, json, scale)
 
 
-def carry_out(
+def demo(store: Store = None, workers: Workers = None, json: Json = False) -> None:
+    """Run the quickstart study on embedded data (a few minutes) and write its report.
+
+    54 small networks on scikit-learn's handwritten digits, seven measures of each; needs no download. The
+    same as 'sharpscope run quickstart'.
+    """
+    _run_and_print("quickstart", store, None, ExecutorOptions(workers=workers), True, json)
+
+
+def _run_and_print(
     name: str,
     store: Path | None,
     data_dir: str | None,
-    placement: Placement,
+    options: ExecutorOptions,
     report: bool,
     json: bool,
     scale: str | None = None,
 ) -> None:
-    """Run a study and print what came of it; shared with ``sharpscope demo``."""
+    """Run a study and print its summary and verdicts."""
     from sharpscope.cli.live import Live
     from sharpscope.cli.printing import duration, print_json
     from sharpscope.studies import (
@@ -97,10 +106,10 @@ def carry_out(
     plan = make_joint_plan(load_studies(name, scale))
     target = Store(store or Path("results") / plan.folder)
     validate_plan(plan, data_dir)
-    executor = placement.make(target.root)
+    executor = options.make(target.root)
     with Live() as live:
         summary = run_plan(
-            plan, target, data_dir=data_dir, device=placement.device, executor=executor, on_event=live
+            plan, target, data_dir=data_dir, device=options.device, executor=executor, on_event=live
         )
     page, verdicts = None, []
     if report and not summary.interrupted:

@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import DataDir, Device, Json
-from sharpscope.cli.subject_options import Data, Frozen, Model, ModelOption, Output, Part, Samples
+from sharpscope.cli.options import (
+    Data,
+    DataDir,
+    Device,
+    Frozen,
+    Json,
+    Model,
+    ModelOption,
+    Output,
+    Part,
+    Samples,
+)
 
 
 def surface(
@@ -49,15 +59,13 @@ def surface(
     from copy import deepcopy
 
     from sharpscope.cli.printing import number, print_json
-    from sharpscope.cli.subject import load_subject, show_progress
+    from sharpscope.cli.target import load_target, show_progress
     from sharpscope.landscape import surface as take
     from sharpscope.report.landscape import draw_surface, save_specification
     from sharpscope.training import load_checkpoint
 
-    subject = load_subject(
-        model, checkpoint, data, option or [], data_dir, device, samples=samples, part=part
-    )
-    obj, path = subject.obj, []
+    target = load_target(model, checkpoint, data, option or [], data_dir, device, samples=samples, part=part)
+    obj, path = target.obj, []
     for earlier in trajectory or []:
         other = deepcopy(obj.model)
         load_checkpoint(earlier, other)
@@ -77,7 +85,7 @@ def surface(
     )
     found.table().to_csv(output / "surface.csv", index=False)
     places = None if found.trajectory is None else [(float(x), float(y)) for x, y in found.trajectory]
-    title = f"Loss around a model: {subject.dataset.name}, batch norm {found.protocol['batch_norm']}"
+    title = f"Loss around a model: {target.dataset.name}, batch norm {found.protocol['batch_norm']}"
     figures = save_specification(draw_surface(found.table(), places, title), output / "surface")
     (output / "surface.partial.json").unlink(missing_ok=True)
     centre = float(found.losses[points // 2, points // 2])
@@ -93,12 +101,12 @@ def surface(
                 "trajectory": places,
                 "points": found.table().to_dict("records"),
                 "figures": [str(f) for f in figures],
-                "notes": list(subject.dataset.notes),
+                "notes": list(target.dataset.notes),
             }
         )
         return
     print(f"loss {number(centre)} at the model, {number(float(found.losses.max()))} at most in the plane")
-    for note in subject.dataset.notes:
+    for note in target.dataset.notes:
         print(f"note: {note}")
     if found.explained is not None:
         print(f"the plane holds {100 * found.explained:.1f} % of the trajectory's squared distance")

@@ -82,19 +82,11 @@ def test_a_calibration_times_each_network_once(tmp_path: Path, monkeypatch: pyte
     assert len(timed) == 1
 
 
-def test_the_command_lists_papers_experiments_and_claims(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import sys
-
-    from sharpscope.cli import main
-
+def test_the_command_lists_papers_experiments_and_claims(cli) -> None:
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["sharpscope", "studies", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-        return capsys.readouterr().out
+        code, out, _ = cli("studies", *arguments)
+        assert code == 0
+        return out
 
     listed = {one["name"]: one for one in json.loads(run("--no-cost", "--json"))}
     assert len(listed["kaur2022"]["experiments"]) == 11

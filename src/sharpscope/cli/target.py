@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """An objective and the data set it came from."""
 
     obj: Objective
     dataset: Dataset
 
 
-def load_subject(
+def load_target(
     factory: str | None,
     checkpoint: Path | None,
     data: str | None,
@@ -34,8 +34,8 @@ def load_subject(
     part: str = "train",
     mode: str = "eval",
     seed: int = 0,
-) -> Subject:
-    """Build what the options in `sharpscope.cli.subject_options` name; raise `InputError` in one sentence."""
+) -> Target:
+    """Build what the options in `sharpscope.cli.options` name; raise `InputError` in one sentence."""
     import torch
 
     from sharpscope.data import load
@@ -66,7 +66,7 @@ def load_subject(
     chosen = ObjectiveConfig(part=part, mode=mode, samples=samples)  # type: ignore[arg-type]
     loss = config.loss if config is not None else None
     obj = build_objective(model.to(device), dataset.to(device, dtype), loss, chosen)
-    return Subject(obj, dataset)
+    return Target(obj, dataset)
 
 
 def specs_of(

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpscope.cli import main
-from sharpscope.cli.placement import Placement
+from sharpscope.cli.executor_options import ExecutorOptions
 from sharpscope.errors import InputError
 from sharpscope.sweep import LocalExecutor
 from sharpscope.sweep.executors.resources import Resources
@@ -34,7 +33,7 @@ from sharpscope.sweep.executors.resources import Resources
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError) as error:
-        Placement(**options)
+        ExecutorOptions(**options)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -46,7 +45,7 @@ def test_the_gpus_of_a_machine_are_dealt_out(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("sharpscope.sweep.usable_cores", lambda: 8)
 
     def made(**options: object) -> tuple[int, tuple[str, ...]]:
-        executor = Placement(device=str(options.pop("device", "cuda")), **options).make(tmp_path)
+        executor = ExecutorOptions(device=str(options.pop("device", "cuda")), **options).make(tmp_path)
         assert isinstance(executor, LocalExecutor)
         return executor.workers, tuple(executor._devices)
 
@@ -77,7 +76,7 @@ def test_resources_that_are_none_are_refused() -> None:
 
 @pytest.mark.parametrize("engine", ["ray", "slurm"])
 def test_an_engine_that_is_not_there_is_named(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli
 ) -> None:
     study = '[run]\ndata = { name = "digits" }\nmodel = { name = "mlp" }\nstop = { epochs = 1 }\nbatch_size = 50\n'
     (tmp_path / "tiny.toml").write_text(
@@ -87,10 +86,7 @@ def test_an_engine_that_is_not_there_is_named(
     monkeypatch.setenv("PATH", "")
     if importlib.util.find_spec(engine) is not None:
         monkeypatch.setitem(sys.modules, engine, None)
-    monkeypatch.setattr(sys, "argv", ["sharpscope", "run", "tiny.toml", "--executor", engine])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    errors = capsys.readouterr().err
+    code, _, errors = cli("run", "tiny.toml", "--executor", engine)
+    assert code == 2
     assert errors.startswith(f"error: --executor {engine} needs ")
     assert errors.count("\n") == 1

@@ -16,7 +16,7 @@ EXECUTORS = ("local", "ray", "slurm")
 
 
 @dataclass(frozen=True)
-class Placement:
+class ExecutorOptions:
     """The engine, how many runs at a time and what each of them gets; see the options of the same names.
 
     Raises `InputError` for an unknown executor or device, and for an option that the executor has no use for.
