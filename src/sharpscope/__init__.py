@@ -36,6 +36,9 @@ _HOME = {
     # the landscape
     "interpolate": "landscape",
     "surface": "landscape",
+    # a first look at a minimum, with a page
+    "Examination": "examination",
+    "examine": "examination",
     # any of them, as a table
     "measure": "measures",
     "Estimate": "estimate",
@@ -74,6 +77,8 @@ if TYPE_CHECKING:
     from sharpscope.errors import SharpscopeError as SharpscopeError
     from sharpscope.errors import StoreError as StoreError
     from sharpscope.estimate import Estimate as Estimate
+    from sharpscope.examination import Examination as Examination
+    from sharpscope.examination import examine as examine
     from sharpscope.integrations import SharpnessMonitor as SharpnessMonitor
     from sharpscope.landscape import interpolate as interpolate
     from sharpscope.landscape import surface as surface

@@ -1,0 +1,233 @@
+"""The figures of an examination, as Vega-Lite specifications."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpscope.curvature import SpectralDensity
+from sharpscope.curvature.by_layer import LayerTraces
+from sharpscope.estimate import Estimate
+from sharpscope.landscape.surface import Surface
+
+Spec = dict[str, Any]
+
+MOST_LAYERS = 40
+"""Layers that the figure shows; beyond these, the ones with the largest traces."""
+
+LEVELS = 12
+"""Contour lines of a surface, evenly spaced in the logarithm of the loss where it spans a factor of 20."""
+
+
+def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -> Spec:
+    """Return the density on a logarithmic axis with a band of ± 2 standard errors; ``ends`` are drawn as ticks."""
+    grid, mean, stderr = density.on_grid()
+    floor = float(mean.max()) * 1e-6
+    rows = [
+        {
+            "x": float(x),
+            "y": float(y),
+            "low": float(max(y - 2 * s, floor)),
+            "high": float(max(y + 2 * s, floor)),
+        }
+        for x, y, s in zip(grid, mean, stderr, strict=True)
+        if y > floor
+    ]
+    x = {"field": "x", "type": "quantitative", "title": "eigenvalue λ", "scale": {"nice": False}}
+    log = {"type": "log", "domainMin": floor, "nice": False}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "area", "opacity": 0.25},
+            "encoding": {
+                "x": x,
+                "y": {"field": "low", "type": "quantitative", "scale": log, "title": "density"},
+                "y2": {"field": "high"},
+            },
+        },
+        {
+            "mark": {"type": "line", "strokeWidth": 1.8},
+            "encoding": {"x": x, "y": {"field": "y", "type": "quantitative", "scale": log}},
+        },
+    ]
+    if ends is not None:
+        layers.append(
+            {
+                "data": {"values": [{"x": float(v)} for v in ends]},
+                "mark": {"type": "tick", "thickness": 2, "size": 14, "yOffset": -8},
+                "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {"value": "height"}},
+            }
+        )
+    return {"data": {"values": rows}, "width": 420, "height": 220, "layer": layers}
+
+
+def layers_figure(layers: LayerTraces, shares: NDArray[np.float64] | None) -> Spec:
+    """Return a bar for each layer's trace with ± 2 standard errors, and one for its part of the first eigenvector."""
+    chosen = np.sort(np.argsort(-np.abs(layers.values))[:MOST_LAYERS])
+    names = [layers.names[i] for i in chosen]
+    traces = [
+        {
+            "layer": layers.names[i],
+            "value": float(layers.values[i]),
+            "low": float(layers.values[i] - 2 * layers.stderrs[i]),
+            "high": float(layers.values[i] + 2 * layers.stderrs[i]),
+        }
+        for i in chosen
+    ]
+    y = {"field": "layer", "type": "nominal", "sort": names, "title": None, "axis": {"labelLimit": 220}}
+    bars: Spec = {
+        "width": 240,
+        "height": {"step": 18},
+        "data": {"values": traces},
+        "layer": [
+            {
+                "mark": {"type": "bar", "height": {"band": 0.7}},
+                "encoding": {
+                    "y": y,
+                    "x": {"field": "value", "type": "quantitative", "title": "trace of the layer's block"},
+                },
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.5},
+                "encoding": {"y": y, "x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
+            },
+        ],
+    }  # fmt: skip
+    if shares is None:
+        return bars
+    parts = [{"layer": layers.names[i], "share": float(shares[i])} for i in chosen]
+    beside: Spec = {
+        "width": 150,
+        "height": {"step": 18},
+        "data": {"values": parts},
+        "mark": {"type": "point", "filled": True, "size": 50, "shape": "diamond"},
+        "encoding": {
+            "y": {**y, "axis": {"labels": False, "ticks": False}},
+            "x": {
+                "field": "share",
+                "type": "quantitative",
+                "title": "share of eigenvector 1",
+                "axis": {"format": "%", "tickCount": 3},
+                "scale": {"domain": [0, 1]},
+            },
+        },
+    }
+    return {"hconcat": [bars, beside], "spacing": 12}
+
+
+def rises_figure(estimates: tuple[Estimate, ...], radius: str) -> Spec:
+    """Return the rise of the loss against the radius, both on logarithmic axes where every rise is positive."""
+    rows = []
+    for estimate in estimates:
+        low, high = estimate.interval()
+        rows.append(
+            {
+                "radius": float(str(estimate.protocol["radius"])),
+                "rise": estimate.value if math.isfinite(estimate.value) else None,
+                "low": low if math.isfinite(low) else None,
+                "high": high if math.isfinite(high) else None,
+            }
+        )
+    positive = all(row["low"] is not None and row["low"] > 0 for row in rows)
+    scale = {"type": "log"} if positive else {"zero": True}
+    radii = [row["radius"] for row in rows]
+    x = {
+        "field": "radius",
+        "type": "quantitative",
+        "title": radius,
+        "scale": {"type": "log", "nice": False, "padding": 12},
+        "axis": {"values": radii, "format": ".3~g"},
+    }
+    y = {"type": "quantitative", "title": "rise of the loss", "scale": scale, "axis": {"tickCount": 5}}
+    return {
+        "data": {"values": rows},
+        "width": 260,
+        "height": 200,
+        "layer": [
+            {"mark": {"type": "line"}, "encoding": {"x": x, "y": {**y, "field": "rise"}}},
+            {"mark": {"type": "rule"}, "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 55},
+                "encoding": {"x": x, "y": {**y, "field": "rise"}},
+            },
+        ],
+    }  # fmt: skip
+
+
+def surface_figure(surface: Surface) -> Spec:
+    """Return the loss over the plane as cells with contour lines; a cross marks the model."""
+    finite = surface.losses[np.isfinite(surface.losses)]
+    low, high = float(finite.min()), float(finite.max())
+    logarithmic = low > 0 and high / low > 20
+    levels = (
+        np.geomspace(low, high, LEVELS + 2)[1:-1] if logarithmic else np.linspace(low, high, LEVELS + 2)[1:-1]
+    )
+    half = [float(axis[1] - axis[0]) / 2 for axis in (surface.x, surface.y)]
+    cells = [
+        {
+            "x0": float(x) - half[0],
+            "x1": float(x) + half[0],
+            "y0": float(y) - half[1],
+            "y1": float(y) + half[1],
+            "loss": float(surface.losses[j, i]) if math.isfinite(surface.losses[j, i]) else None,
+        }
+        for j, y in enumerate(surface.y)
+        for i, x in enumerate(surface.x)
+    ]
+    scale: Spec = {"scheme": "viridis", "reverse": True, **({"type": "log"} if logarithmic else {})}
+    x = {"type": "quantitative", "title": "first direction", "scale": {"nice": False}}
+    y = {"type": "quantitative", "title": "second direction", "scale": {"nice": False}}
+    return {
+        "width": 340,
+        "height": 340,
+        "layer": [
+            {
+                "data": {"values": cells},
+                "mark": "rect",
+                "encoding": {
+                    "x": {**x, "field": "x0"},
+                    "x2": {"field": "x1"},
+                    "y": {**y, "field": "y0"},
+                    "y2": {"field": "y1"},
+                    "color": {
+                        "field": "loss",
+                        "type": "quantitative",
+                        "scale": scale,
+                        "legend": {"title": "loss", "orient": "right", "direction": "vertical", "tickCount": 5},
+                    },
+                },
+            },
+            {
+                "data": {"values": _contours(surface, levels)},
+                "mark": {"type": "line", "strokeWidth": 0.8, "color": "white", "opacity": 0.8},
+                "encoding": {
+                    "x": {**x, "field": "x"},
+                    "y": {**y, "field": "y"},
+                    "detail": {"field": "line"},
+                    "order": {"field": "order"},
+                },
+            },
+            {
+                "data": {"values": [{"x": 0, "y": 0}]},
+                "mark": {"type": "point", "shape": "cross", "size": 90, "color": "#fff", "stroke": "#111"},
+                "encoding": {"x": {**x, "field": "x"}, "y": {**y, "field": "y"}},
+            },
+        ],
+    }  # fmt: skip
+
+
+def _contours(surface: Surface, levels: NDArray[np.float64]) -> list[dict[str, object]]:
+    from contourpy import contour_generator
+
+    losses = np.where(np.isfinite(surface.losses), surface.losses, np.nan)
+    lines = contour_generator(surface.x, surface.y, np.ma.masked_invalid(losses))
+    rows: list[dict[str, object]] = []
+    for i, level in enumerate(levels):
+        for j, line in enumerate(lines.lines(float(level))):
+            rows += [
+                {"line": f"{i}-{j}", "order": n, "x": float(x), "y": float(y)}
+                for n, (x, y) in enumerate(np.asarray(line))
+            ]
+    return rows

@@ -1,0 +1,145 @@
+"""What an examination found, in sentences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sharpscope.estimate import Estimate
+from sharpscope.report.numbers import counted, listed, number
+
+if TYPE_CHECKING:
+    from sharpscope.examination.examination import Examination
+
+BULK = 0.98
+"""Share of the eigenvalues that the bulk of the density holds."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A headline, and sentences that each say one thing."""
+
+    headline: str
+    lines: tuple[str, ...]
+
+
+def sentences_of(found: Examination) -> Sentences:
+    """Return what a reader should know first, from the most to the least often asked."""
+    lines: list[str] = []
+    pairs = found.eigenvalues
+    if pairs is None:
+        headline = f"loss {number(found.loss)} on {counted(found.samples, 'sample')}"
+    else:
+        state = "converged" if bool(pairs.converged[0]) else "not converged"
+        headline = f"λ_max = {with_error(pairs.value, float(pairs.error_estimates[0]))}, {state}"
+        lines += _about_ends(found)
+    lines.append(
+        f"The loss is {number(found.loss)} and its gradient's norm {number(found.gradient_norm)}, over "
+        f"{counted(found.samples, 'sample')} and {counted(found.size, 'parameter')}."
+    )
+    if found.gradient_norm > 0.1 * max(found.loss, 1e-12) and pairs is not None:
+        lines.append(
+            "The gradient is not small against the loss: the model has not reached a minimum, and curvature along "
+            "the way down differs from curvature at its end."
+        )
+    lines += _about_bulk(found)
+    lines += _about_layers(found)
+    lines += _about_perturbations(found)
+    lines += _about_audit(found)
+    return Sentences(headline, tuple(lines))
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a value with its error, both to the digits that the error leaves.
+
+    >>> with_error(3.7556, 0.0012), with_error(120.4, 0.6), with_error(0.0, 0.0), with_error(2.5, float("nan"))
+    ('3.756 ± 0.001', '120.4 ± 0.6', '0 ± 0', '2.5 ± –')
+    """
+    if not (math.isfinite(error) and error > 0 and math.isfinite(value)):
+        return f"{number(value)} ± {'0' if error == 0 else number(error)}"
+    digits = -math.floor(math.log10(error))
+    if digits > 8 or digits < -6:
+        return f"{number(value, 4)} ± {number(error, 1)}"
+    places = max(digits, 0)
+    return f"{round(value, digits):.{places}f} ± {round(error, digits):.{places}f}".replace("-", "−")
+
+
+def _about_ends(found: Examination) -> list[str]:
+    pairs = found.eigenvalues
+    assert pairs is not None
+    half = len(pairs.values) // 2
+    top, bottom = float(pairs.values[0]), float(pairs.values[half])
+    lines = [f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}."]
+    if bottom < -1e-3 * abs(top):
+        lines[0] = (
+            f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}: "
+            "the loss bends downwards in some direction, so this point is a saddle or lies on a slope."
+        )
+    if half > 1:
+        values = ", ".join(number(float(v)) for v in pairs.values[:half])
+        lines.append(f"The {half} largest eigenvalues are {values}.")
+    return lines
+
+
+def _about_bulk(found: Examination) -> list[str]:
+    if found.density is None:
+        return []
+    nodes, weights = found.density.nodes.ravel(), found.density.weights.ravel() / len(found.density.nodes)
+    order = np.argsort(nodes)
+    share = np.cumsum(weights[order])
+    ends = np.searchsorted(share, [(1 - BULK) / 2, (1 + BULK) / 2]).clip(max=len(share) - 1)
+    low, high = (float(node) for node in nodes[order][ends])
+    text = f"{BULK:.0%} of the eigenvalues lie between {number(low)} and {number(high)}"
+    if found.eigenvalues is not None and high > 0:
+        text += f"; λ_max is {number(found.eigenvalues.value / high, 2)} times the upper end of this bulk"
+    return [f"{text}."]
+
+
+def _about_layers(found: Examination) -> list[str]:
+    layers = found.by_layer
+    if layers is None or len(layers.names) < 2:
+        return []
+    first = int(np.argmax(layers.values))
+    total = float(layers.values.sum())
+    text = f"Layer {layers.names[first]} has the largest trace"
+    if total > 0 and layers.values[first] > 0:
+        text += f", {layers.values[first] / total:.0%} of the whole"
+    if found.eigenvector_shares is not None:
+        heavy = int(np.argmax(found.eigenvector_shares))
+        share = f"{found.eigenvector_shares[heavy]:.0%}"
+        also = "the same layer" if heavy == first else f"layer {layers.names[heavy]}"
+        text += f"; {share} of the first eigenvector lies in {also}"
+    return [f"{text}."]
+
+
+def _about_perturbations(found: Examination) -> list[str]:
+    lines = []
+    if found.average_direction:
+        lines.append(_rises("In a random direction the loss rises by", found.average_direction))
+    if found.worst_case:
+        lines.append(
+            _rises("If each weight may change by a share of itself, the loss can rise by", found.worst_case)
+        )
+    return lines
+
+
+def _rises(start: str, estimates: tuple[Estimate, ...]) -> str:
+    parts = [f"{number(e.value)} at radius {number(float(str(e.protocol['radius'])))}" for e in estimates]
+    return f"{start} {listed(parts)}."
+
+
+def _about_audit(found: Examination) -> list[str]:
+    if found.audit is None:
+        return []
+    table = found.audit.table
+    safe = [str(name) for name in table["measure"][table["invariant"]]]
+    moved = [str(name) for name in table["measure"][~table["invariant"]]]
+    lines = []
+    if safe:
+        lines.append(f"Comparable with models that are scaled differently: {listed(safe)}.")
+    if moved:
+        lines.append(f"Not comparable across rescalings: {listed(moved)}.")
+    return lines
