@@ -132,7 +132,7 @@ class Examination:
 
         page = build_page(self)
         if path is not None:
-            from sharpscope.report.export import write_whole
+            from sharpscope.serialization import write_whole
 
             write_whole(Path(path), page.encode("utf-8"))
         return page
