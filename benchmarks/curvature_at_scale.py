@@ -47,7 +47,7 @@ def kept_in(folder: Path) -> Callable[[CurvatureProducts, Tensor], Tensor]:
         key = hashlib.sha256(self.obj.fingerprint.encode() + block.numpy().tobytes()).hexdigest()[:16]
         file = folder / f"{key}.safetensors"
         if file.exists():
-            self.obj.spent.products += 1 if block.ndim == 1 else len(block)
+            self.obj.cost.products += 1 if block.ndim == 1 else len(block)
             return load_file(file)["image"]
         began = time.perf_counter()
         image = multiply(self, block)

@@ -101,7 +101,7 @@ class Estimate:
 class Counted(Protocol):
     """What counts its own evaluations, as `sharpscope.Objective` does."""
 
-    spent: Any
+    cost: Any
     """Counts with a method ``since(before) -> dict``."""
 
 
@@ -118,12 +118,12 @@ class CostMeter:
     def __init__(self, counted: Counted | None = None) -> None:
         self._began = time.perf_counter()
         self._counted = counted
-        self._before = None if counted is None else copy(counted.spent)
+        self._before = None if counted is None else copy(counted.cost)
         self._parts: list[tuple[Any, Any, float]] = []
 
     def include(self, part: Counted, share: float) -> None:
         """Count what ``part`` spends from now on as ``share`` of full evaluations."""
-        self._parts.append((part.spent, copy(part.spent), share))
+        self._parts.append((part.cost, copy(part.cost), share))
 
     @property
     def seconds(self) -> float:
@@ -132,9 +132,9 @@ class CostMeter:
 
     def total(self) -> dict[str, float]:
         """Return losses, gradients and products in full evaluations (where an objective counts), and seconds."""
-        counts: dict[str, float] = {} if self._counted is None else self._counted.spent.since(self._before)
+        counts: dict[str, float] = {} if self._counted is None else self._counted.cost.since(self._before)
         for share in dict.fromkeys(share for *_, share in self._parts):
-            parts = [spent.since(before) for spent, before, of_part in self._parts if of_part == share]
+            parts = [cost.since(before) for cost, before, of_part in self._parts if of_part == share]
             for name in parts[0]:
                 counts[name] = counts.get(name, 0) + share * sum(part[name] for part in parts)
         return {**counts, "seconds": self.seconds}

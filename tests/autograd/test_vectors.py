@@ -3,17 +3,17 @@ from __future__ import annotations
 import torch
 
 from sharpscope import Objective, top_eigenvalues
-from sharpscope.autograd.vectors import inner, length
+from sharpscope.autograd.vectors import dot, norm
 
 
 def test_sums_over_ten_million_entries_are_right_in_float32() -> None:
     g = torch.Generator().manual_seed(0)
     a = torch.randn(10_000_000, generator=g)
-    assert abs(length(a) / float(a.double().norm()) - 1) < 1e-12
-    assert abs(float(inner(a, a)) / float(a.double() @ a.double()) - 1) < 1e-12
+    assert abs(norm(a) / float(a.double().norm()) - 1) < 1e-12
+    assert abs(float(dot(a, a)) / float(a.double() @ a.double()) - 1) < 1e-12
     small = torch.randn(3, 7, generator=g)
-    torch.testing.assert_close(inner(small, small[0]).float(), small @ small[0])
-    torch.testing.assert_close(inner(small, small[:2]).float(), small @ small[:2].T)
+    torch.testing.assert_close(dot(small, small[0]).float(), small @ small[0])
+    torch.testing.assert_close(dot(small, small[:2]).float(), small @ small[:2].T)
 
 
 def test_vectors_of_a_large_float32_model_are_of_length_one() -> None:

@@ -32,7 +32,7 @@ def test_every_point_agrees_with_the_dense_hessian_there() -> None:
 
 def test_a_moved_objective_is_the_objective_there() -> None:
     obj = PROBLEMS[2].objective()
-    there = obj.moved(obj.flat() + 0.1)
+    there = obj.at(obj.flat() + 0.1)
     assert there.loss() == obj.loss(obj.flat() + 0.1) != obj.loss()
     torch.testing.assert_close(there.gradient(), obj.gradient(obj.flat() + 0.1))
     assert there.fingerprint != obj.fingerprint

@@ -117,10 +117,10 @@ def test_where_few_samples_make_the_curvature_errors_hold_however_subsets_are_dr
 ) -> None:
     rng = np.random.default_rng(k)
     if drawn == "uniform":
-        monkeypatch.setattr("sharpscope.curvature.eigenvalues.influences", lambda obj: None)
+        monkeypatch.setattr("sharpscope.curvature.eigenvalues.importance_scores", lambda obj: None)
     elif drawn == "by misleading influence":
         monkeypatch.setattr(
-            "sharpscope.curvature.eigenvalues.influences",
+            "sharpscope.curvature.eigenvalues.importance_scores",
             lambda obj: torch.as_tensor(rng.pareto(1.0, int(obj.n_samples))),
         )
     inside = flagged = products = unguided = 0

@@ -115,9 +115,9 @@ def test_more_samples_continue_the_same_draws() -> None:
 def test_batched_losses_are_those_of_single_points(problem) -> None:
     obj = problem.objective()
     points = obj.flat() + 0.3 * torch.randn(5, obj.size, generator=torch.Generator().manual_seed(1)).double()
-    before = obj.spent.losses
+    before = obj.cost.losses
     batched = list(losses_at(obj, points))
-    assert obj.spent.losses - before == 5
+    assert obj.cost.losses - before == 5
     assert batched == pytest.approx([obj.loss(p) for p in points], rel=1e-12)
 
 

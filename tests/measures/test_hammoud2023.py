@@ -208,7 +208,7 @@ def test_repeats_to_the_bit(model: Any, protocol: Any) -> None:
 @pytest.mark.parametrize("protocol", ["as_written", "as_coded"])
 def test_a_moved_objective_is_measured_where_it_was_moved_to(model: Any, protocol: Any) -> None:
     obj = dropping()
-    there = obj.moved(obj.flat() * 1.3)
+    there = obj.at(obj.flat() * 1.3)
     moved = hammoud2023_sharpness(there, model, protocol).value
     assert moved != hammoud2023_sharpness(obj, model, protocol).value
     with torch.no_grad():

@@ -25,7 +25,7 @@ def test_it_is_the_largest_dense_eigenvalue_on_the_way_of_one_step(name: str) ->
             ):
                 parameter.copy_(value)
         found.append(float(torch.linalg.eigvalsh(dense(obj)[2])[-1]))
-    there = obj.moved(theta)
+    there = obj.at(theta)
     e = lambda_max_between_iterates(there, step_size=0.8, batch_size=7, points=3, seed=4)
     assert e.value == pytest.approx(max(found), rel=2e-3)
     assert e.protocol["position"] == (0.0, 0.5, 1.0)[found.index(max(found))]

@@ -182,9 +182,9 @@ def test_all_takes_every_registered_measure_and_says_which_it_could_not() -> Non
 )
 def test_unknown_measures_and_options_are_refused_before_any_work(spec: Any, sentence: str) -> None:
     obj = PROBLEMS[0].objective()
-    spent = obj.spent.losses
+    spent = obj.cost.losses
     with pytest.raises(InputError, match=sentence):
         measure(obj, ["trace", spec])
-    assert obj.spent.losses == spent
+    assert obj.cost.losses == spent
     with pytest.raises(InputError, match=sentence):
         checked(spec)

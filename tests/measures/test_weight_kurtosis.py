@@ -38,7 +38,7 @@ def test_first_is_the_first_weight_matrix_or_kernel() -> None:
 
 def test_it_is_taken_at_the_measured_point() -> None:
     obj = network()
-    moved = obj.moved(obj.flat() ** 3)
+    moved = obj.at(obj.flat() ** 3)
     entries = dict(obj.model.named_parameters())["1.weight"].detach().flatten().numpy() ** 3
     assert weight_kurtosis(moved).value == pytest.approx(kurtosis(entries, fisher=False), rel=1e-12)
 

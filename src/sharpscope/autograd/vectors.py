@@ -14,13 +14,13 @@ _SLICE = 1 << 17
 """Entries at a time, so that their copies in float64 stay in the processor's caches."""
 
 
-def inner(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the inner products of vectors or rows, in float64.
 
     Vectors (n,) give a scalar, a block (m, n) and a vector (m,), two blocks (m, n) and (k, n) a matrix (m, k).
 
     >>> long = torch.full((1 << 24,), 0.1)
-    >>> round(float(inner(long, long)) / (1 << 24), 6)
+    >>> round(float(dot(long, long)) / (1 << 24), 6)
     0.01
     """
     rows, columns = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
@@ -30,21 +30,21 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return sums.reshape((*a.shape[:-1], *b.shape[:-1]))
 
 
-def length(vector: Tensor) -> float:
+def norm(vector: Tensor) -> float:
     """Return ‖v‖ of a vector (n,).
 
-    >>> length(torch.tensor([3.0, 4.0]))
+    >>> norm(torch.tensor([3.0, 4.0]))
     5.0
     """
     return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
 
 
-def off(vectors: Tensor, basis: Tensor, times: int = 2) -> Tensor:
+def project_out(vectors: Tensor, basis: Tensor, times: int = 2) -> Tensor:
     """Project a vector (n,) or a block (b, n) off the rows of an orthonormal basis (m, n), twice for rounding's sake.
 
-    >>> off(torch.tensor([3.0, 4.0]), torch.tensor([[1.0, 0.0]]))
+    >>> project_out(torch.tensor([3.0, 4.0]), torch.tensor([[1.0, 0.0]]))
     tensor([0., 4.])
     """
     for _ in range(times):
-        vectors = vectors - inner(vectors, basis).to(vectors.dtype) @ basis
+        vectors = vectors - dot(vectors, basis).to(vectors.dtype) @ basis
     return vectors

@@ -67,10 +67,10 @@ def between_iterates(
     products = 0
     for i, alpha in enumerate(positions):
         e = top_eigenvalues(
-            obj.moved((1 - alpha) * here + alpha * there), 1, "largest", tol, seed, start=start, memory=memory
+            obj.at((1 - alpha) * here + alpha * there), 1, "largest", tol, seed, start=start, memory=memory
         )
         values[i], errors[i], converged[i] = e.value, e.error_estimates[0], e.converged[0]
         start, products = e, products + e.products
-    obj.spent.products += products
+    obj.cost.products += products
     protocol = {"points": points, "tol": tol, "seed": seed, **obj.protocol}
     return BetweenIterates(positions, values, errors, converged, products, protocol, obj.fingerprint)

@@ -88,7 +88,7 @@ def spectral_density(
     """
     if probes < 2 or steps < 2:
         raise InputError(f"probes and steps must be at least 2, received {probes} and {steps}; raise them")
-    began, before = time.perf_counter(), obj.spent.products
+    began, before = time.perf_counter(), obj.cost.products
     steps = min(steps, obj.size)
     nodes, weights = np.empty((probes, steps)), np.empty((probes, steps))
     with CurvatureProducts(obj, memory, matrix) as product:
@@ -103,7 +103,7 @@ def spectral_density(
     return SpectralDensity(
         nodes,
         weights,
-        products=obj.spent.products - before,
+        products=obj.cost.products - before,
         seconds=time.perf_counter() - began,
         protocol={
             "algorithm": "lanczos quadrature",

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.autograd.vectors import inner
+from sharpscope.autograd.vectors import dot
 from sharpscope.curvature.davidson.secant_update import SecantUpdate
 from sharpscope.curvature.davidson.solver import SMALL, Operator, Pairs, Settings, Subsets, davidson
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.errors import InputError, NotConvergedWarning
-from sharpscope.objective.importance_sampling import draw, influences, part_size
+from sharpscope.objective.importance_sampling import draw, importance_scores, part_size
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
@@ -81,7 +81,7 @@ class Eigenpairs:
     seconds: float
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
-    influences: Tensor | None = field(default=None, repr=False, compare=False)
+    importance_scores: Tensor | None = field(default=None, repr=False, compare=False)
     secant_updates: Mapping[float, SecantUpdate] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -144,7 +144,7 @@ def top_eigenvalues(
     Notes
     -----
     Block Davidson, preconditioned by the Hessian on a random subset of the data (`sharpscope.curvature.davidson`), in
-    which samples of large gradient or curvature are likelier and count for less (`Objective.influences`).
+    which samples of large gradient or curvature are likelier and count for less (`importance_scores`).
     A value is its Ritz value plus what the correction equation says is still missing. A residual proves that *some*
     eigenvalue lies within it of the Ritz value; that no larger one was missed is a statistical statement, which two
     subsets support: one starts the search, the other is searched at the end for directions left out. Where a second
@@ -173,7 +173,7 @@ def top_eigenvalues(
         raise InputError(f"which must be one of {', '.join(get_args(Which))}, received {which!r}; choose one")
     if max_products < k:
         raise InputError(f"max_products must be at least k = {k}, received {max_products}; raise it")
-    began, before = time.perf_counter(), obj.spent.products
+    began, before = time.perf_counter(), obj.cost.products
     draws = generator("eigenvalues", seed)
 
     def gaussian() -> Tensor:
@@ -192,7 +192,7 @@ def top_eigenvalues(
             )
         first = vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
         if isinstance(start, Eigenpairs):
-            earlier, by = start.secant_updates, start.influences
+            earlier, by = start.secant_updates, start.importance_scores
             if by is not None and len(by) != obj.n_samples:
                 by = None
     ends = [1.0, -1.0] if which in ("magnitude", "both") else [sign]
@@ -202,10 +202,10 @@ def top_eigenvalues(
         short = memory is not None and ROOM[0] * room < _graphs_of(obj, SOLVE) < math.inf
         share = SOLVE_REBUILT if short else SOLVE
         if by is None and part_size(obj, share) is not None:
-            by = influences(obj)
+            by = importance_scores(obj)
 
         def part(number: int, share: float) -> Objective | None:
-            return draw(obj, seed_of("part", seed, number), share, influences=by)
+            return draw(obj, seed_of("part", seed, number), share, scores=by)
 
         few, some = part(0, BEGIN * share), part(0, share)
         if few is not None and some is not None and 2 * few.evaluated > some.evaluated:
@@ -230,10 +230,10 @@ def top_eigenvalues(
             signed = {id(op): _signed(op, end) for op in (full, begin, solve, look)}
             of_begin, of_solve, of_look = (signed[id(op)] for op in (begin, solve, look))
             subsets = Subsets(of_begin, of_solve, of_look, none=solve is full)
-            at_start = obj.spent.products
+            at_start = obj.cost.products
 
             def spent_here(at_start: int = at_start) -> int:
-                return obj.spent.products - at_start
+                return obj.cost.products - at_start
 
             found.append(
                 davidson(signed[id(full)], subsets, first, settings, gaussian, spent_here, earlier.get(end))
@@ -244,7 +244,7 @@ def top_eigenvalues(
         np.concatenate([getattr(p, name) for p in found]) for name in ("residuals", "errors")
     )
     if which == "magnitude":  # where the two ends meet, a pair found from both counts once
-        twice = inner(vectors[k:], vectors[:k]).square().sum(1).cpu().numpy() > 0.5
+        twice = dot(vectors[k:], vectors[:k]).square().sum(1).cpu().numpy() > 0.5
         values = np.where(np.concatenate([np.zeros(k, dtype=bool), twice]), 0.0, values)
         order = np.argsort(-np.abs(values), kind="stable")[:k]
     else:
@@ -252,7 +252,7 @@ def top_eigenvalues(
     values, residuals, errors = values[order], residuals[order], errors[order]
     vectors = vectors[torch.as_tensor(order)]
     converged = errors <= tol * np.maximum(np.abs(values), SMALL * max(p.norm for p in found))
-    spent = obj.spent.products - before
+    spent = obj.cost.products - before
     if not converged.all():
         warnings.warn(
             f"{int((~converged).sum())} of {len(values)} eigenvalues did not reach tol={tol:g} in {spent} products "
@@ -280,7 +280,7 @@ def top_eigenvalues(
             **obj.protocol,
         },
         fingerprint=obj.fingerprint,
-        influences=by if all(p.aided for p in found) else None,
+        importance_scores=by if all(p.aided for p in found) else None,
         secant_updates={
             end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None
         },

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sharpscope.autograd.vectors import inner, length
+from sharpscope.autograd.vectors import dot, norm
 from sharpscope.curvature.eigenvalues import top_eigenvalues
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
@@ -121,9 +121,9 @@ def lambda_max_from_sample(
 
 def _in_blocks(obj: Objective, indices: Tensor, direction: Tensor, matrix: Matrix) -> Tensor:
     """Return uᵀ A_b u for the blocks b that the indices are cut into (BLOCKS,)."""
-    unit = direction / length(direction)
+    unit = direction / norm(direction)
     values = []
     for block in indices.tensor_split(BLOCKS):
         with CurvatureProducts(obj.subset(block), 0, matrix) as product:
-            values.append(float(inner(unit, product(unit))))
+            values.append(float(dot(unit, product(unit))))
     return torch.tensor(values, dtype=torch.float64)

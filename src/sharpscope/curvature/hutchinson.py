@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpscope.autograd.vectors import inner, off
+from sharpscope.autograd.vectors import dot, project_out
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
@@ -80,7 +80,7 @@ def trace(
     value, stderr, count, cost, converged, rank = _probe(
         obj,
         lambda u, hu: float((u.double() * hu.double()).sum()),
-        lambda z, hz: float(inner(z, hz)),
+        lambda z, hz: float(dot(z, hz)),
         1.0, rtol, samples, max_samples, deflate, memory, matrix, seed,
     )  # fmt: skip
     return Estimate(
@@ -113,8 +113,8 @@ def frobenius_norm(
     """
     square, stderr, count, cost, converged, rank = _probe(
         obj,
-        lambda u, hu: 2 * float(hu.double().square().sum()) - float(inner(u, hu).square().sum()),
-        lambda z, hz: float(inner(hz, hz)),
+        lambda u, hu: 2 * float(hu.double().square().sum()) - float(dot(u, hu).square().sum()),
+        lambda z, hz: float(dot(hz, hz)),
         0.5, rtol, samples, max_samples, deflate, memory, matrix, seed,
     )  # fmt: skip
     value = math.sqrt(max(square, 0.0))
@@ -151,7 +151,7 @@ def _probe(
     92 % of them held instead of 95 %. So the spread is the largest that was seen after any block.
     """
     _check(rtol, samples, max_samples, deflate)
-    began, before = time.perf_counter(), copy(obj.spent)
+    began, before = time.perf_counter(), copy(obj.cost)
     limit = samples if samples is not None else max_samples
     draws: list[float] = []
     widest, converged = 0.0, False
@@ -165,9 +165,9 @@ def _probe(
             block = torch.stack(
                 [_rademacher(obj, seed, len(draws) + i) for i in range(count)]
             )  # (count, size)
-            block = off(block, u, times=1)
+            block = project_out(block, u, times=1)
             images = product(block)
-            images = off(images, u, times=1)
+            images = project_out(images, u, times=1)
             draws += [of_probe(z, hz) for z, hz in zip(block, images, strict=True)]
             mean, spread = _mean_and_spread(draws)
             widest = max(widest, spread) if samples is None else spread
@@ -181,7 +181,7 @@ def _probe(
             NotConvergedWarning,
             stacklevel=3,
         )
-    cost = {**obj.spent.since(before), "seconds": time.perf_counter() - began}
+    cost = {**obj.cost.since(before), "seconds": time.perf_counter() - began}
     return known + mean, error, len(draws), cost, converged, len(u)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.autograd.vectors import inner, length, off
+from sharpscope.autograd.vectors import dot, norm, project_out
 
 Matvec = Callable[[Tensor], Tensor]
 
@@ -55,23 +55,23 @@ def lanczos(
     n = start.numel()
     steps = min(steps, n)
     basis = start.new_empty((min(steps, 32), n))  # grown by doubling
-    basis[0] = start / length(start)
+    basis[0] = start / norm(start)
     krylov = Krylov(basis[:1], [], [])
     scale = 0.0
     for m in range(1, steps + 1):
         image = matvec(krylov.basis[m - 1])
-        alpha = float(inner(image, krylov.basis[m - 1]))
-        remainder = off(image, krylov.basis)
-        beta = length(remainder)
-        scale = max(scale, abs(alpha), beta, length(image))
+        alpha = float(dot(image, krylov.basis[m - 1]))
+        remainder = project_out(image, krylov.basis)
+        beta = norm(remainder)
+        scale = max(scale, abs(alpha), beta, norm(image))
         closed = beta <= 20 * torch.finfo(start.dtype).eps * scale
         krylov.alphas.append(alpha)
         krylov.betas.append(0.0 if closed else beta)
         if m == steps or stop(krylov):
             break
         if closed:
-            remainder = off(fresh(), krylov.basis)
-            beta = length(remainder)
+            remainder = project_out(fresh(), krylov.basis)
+            beta = norm(remainder)
         if m == len(basis):
             basis = torch.cat([basis, basis.new_empty((min(m, steps - m), n))])
         basis[m] = remainder / beta

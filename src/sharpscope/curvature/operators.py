@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sharpscope.errors import InputError
-from sharpscope.objective.chunking import in_smaller_chunks_if_need_be
+from sharpscope.objective.chunking import retry_with_smaller_chunks
 from sharpscope.objective.graphs import ChunkProduct
 from sharpscope.objective.objective import Objective
 
@@ -34,7 +34,7 @@ class CurvatureProducts:
     """A curvature matrix of an objective at its current parameters, as an operator on blocks of vectors (k, size).
 
     Use it as a context: the kept graphs are released on leaving. Full-data products are counted in
-    ``obj.spent.products``.
+    ``obj.cost.products``.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class CurvatureProducts:
         self._bytes_per_sample = None
         return self.obj.smaller_chunks()
 
-    @in_smaller_chunks_if_need_be
+    @retry_with_smaller_chunks
     def __call__(self, block: Tensor) -> Tensor:
         """Return A V for a vector (size,) or the rows of a block (k, size), in its shape."""
         return self.obj.multiply(self._graphs(), block)

@@ -152,8 +152,8 @@ def _lenet_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[
                 _project_in_place(weights, centre, rho)
             best = max(best, _mean_loss(obj, model, inputs, targets))
         passes = 5 * len(targets) / obj.n_samples
-        obj.spent.gradients += round(passes)
-        obj.spent.losses += 6
+        obj.cost.gradients += round(passes)
+        obj.cost.losses += 6
     return [best - original]
 
 
@@ -198,8 +198,8 @@ def _gat_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[fl
                 _project_in_place(weights, centre, rho)
                 highest = max(highest, summed())
             draws.append(highest - original)
-        obj.spent.losses += passes
-        obj.spent.gradients += 25
+        obj.cost.losses += passes
+        obj.cost.gradients += 25
     return draws
 
 

@@ -69,7 +69,7 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Chunked)
 
 
-def in_smaller_chunks_if_need_be(
+def retry_with_smaller_chunks(
     method: Callable[Concatenate[C, P], T],
 ) -> Callable[Concatenate[C, P], T]:
     """Answer an out-of-memory error of a method by making the chunks smaller and calling it again."""

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from sharpscope.errors import InputError
-from sharpscope.objective.chunking import in_smaller_chunks_if_need_be
+from sharpscope.objective.chunking import retry_with_smaller_chunks
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 UNIFORM = 0.1
-"""Share of the draw that goes by number alone, for samples that matter more than their influence says."""
+"""Share of the draw that goes by number alone, for samples that matter more than their score says."""
 
 SURE = 0.7
 """Inclusion probability above which a sample is taken for certain."""
@@ -35,8 +35,8 @@ LEAST, FEW = 256, 500
 """No part of the data is smaller than the first, nor than the second unless that is more than a quarter."""
 
 
-@in_smaller_chunks_if_need_be
-def influences(obj: Objective) -> Tensor | None:
+@retry_with_smaller_chunks
+def importance_scores(obj: Objective) -> Tensor | None:
     """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
 
     Half goes by a bound for the size of the sample's gradient, √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured
@@ -77,14 +77,12 @@ def part_size(obj: Objective, fraction: float) -> int | None:
     return count if 2 * count <= obj.n_samples else None
 
 
-def draw(
-    obj: Objective, seed: int, fraction: float = 0.05, influences: Tensor | None = None
-) -> Objective | None:
+def draw(obj: Objective, seed: int, fraction: float = 0.05, scores: Tensor | None = None) -> Objective | None:
     """Return the objective over a random part of the data, None where no useful part can be drawn.
 
     Samples are drawn where none depends on another, whole batches otherwise: a fraction of them, and at least a
     quarter or 500, whichever is less; a part of more than half the data is no saving and gives None. With
-    ``influences`` (N,), see `influences`, they are drawn and weighed by these: in expectation the part's loss is
+    ``scores`` (N,), see `importance_scores`, they are drawn and weighed by these: in expectation the part's loss is
     that of all the data either way.
     """
     if obj.weights is not None:
@@ -94,8 +92,8 @@ def draw(
     count = part_size(obj, fraction)
     if count is None:
         return None
-    drawn = strata(influences, int(obj.n_samples), count, seed)
-    if influences is None:
+    drawn = stratified_sample(scores, int(obj.n_samples), count, seed)
+    if scores is None:
         return obj.subset(drawn[0][0])
     weights = torch.cat([torch.full((len(i),), w, dtype=torch.float64) for i, w in drawn])
     return obj.subset(torch.cat([indices for indices, _ in drawn]), weights)
@@ -107,7 +105,7 @@ def _some_batches(obj: Objective, seed: int, fraction: float) -> Objective | Non
     if 2 * count > total:
         return None
     chosen = set(torch.randperm(total, generator=generator("sample", seed))[:count].tolist())
-    return obj.over([batch for index, batch in enumerate(obj.batches) if index in chosen])
+    return obj.with_data([batch for index, batch in enumerate(obj.batches) if index in chosen])
 
 
 @contextmanager
@@ -165,18 +163,18 @@ def slope_and_curvature(loss: Callable[[Tensor], Tensor], outputs: Tensor) -> tu
     return slope.detach(), sizes
 
 
-def strata(influences: Tensor | None, total: int, count: int, seed: int) -> list[tuple[Tensor, float]]:
+def stratified_sample(scores: Tensor | None, total: int, count: int, seed: int) -> list[tuple[Tensor, float]]:
     """Draw about ``count`` of ``total`` samples: [(indices (m,), the number of samples that each stands for)].
 
-    Without influences (total,) uniformly. With them a sample's probability is a mixture of one part proportional to
+    Without scores (total,) uniformly. With them a sample's probability is a mixture of one part proportional to
     them and one uniform part; samples of about the same probability, within a factor of two, form a stratum and count
-    alike in it. Every sample has a random number of its own for a given seed, so that draws by influences that differ
+    alike in it. Every sample has a random number of its own for a given seed, so that draws by scores that differ
     little have most samples in common (permanent random numbers, Ohlsson 1995).
     """
     rank = torch.rand(total, generator=generator("sample", seed), dtype=torch.float64)
-    if influences is None:
+    if scores is None:
         return [(rank.argsort(stable=True)[:count], total / count)]
-    share = UNIFORM / total + (1 - UNIFORM) * influences / influences.sum()  # (total,), sums to one
+    share = UNIFORM / total + (1 - UNIFORM) * scores / scores.sum()  # (total,), sums to one
     sure = torch.zeros(total, dtype=torch.bool)
     while True:
         chance = (count - int(sure.sum())) * share / share[~sure].sum()

@@ -28,7 +28,7 @@ from sharpscope.autograd.functional import substituted
 from sharpscope.autograd.module_state import declared_mode, preserved_random_state
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.objective.batches import FixedBatches, cut, map_tensors, update_with_tensor
-from sharpscope.objective.chunking import chunk_for, counting_held_bytes, in_smaller_chunks_if_need_be
+from sharpscope.objective.chunking import chunk_for, counting_held_bytes, retry_with_smaller_chunks
 from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.objective.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.objective.parameters import Layout, Selection, layout_of, select
@@ -40,14 +40,14 @@ BatchLoss = Callable[[nn.Module, Any], tuple[Tensor, float]]
 
 
 @dataclass
-class Spent:
+class Cost:
     """Full-data evaluations an objective has been asked for: losses, gradients, Hessian-vector products."""
 
     losses: int = 0
     gradients: int = 0
     products: int = 0
 
-    def since(self, before: Spent) -> dict[str, int]:
+    def since(self, before: Cost) -> dict[str, int]:
         """Return what was spent after ``before`` (a copy taken earlier)."""
         return {key: value - getattr(before, key) for key, value in asdict(self).items()}
 
@@ -136,7 +136,7 @@ class Objective:
         with torch.no_grad():
             check_mean_reduction(loss, outputs, y)
         self.held_per_sample = sum(held) / len(y)
-        if not self.coupled and chunk_size is None:
+        if not self.batch_dependent and chunk_size is None:
             self.chunk_size = chunk_for(self.held_per_sample, self.device)
 
     @classmethod
@@ -191,10 +191,10 @@ class Objective:
         self.dtype = dtype or (torch.float64 if doubles else torch.float32)
         self.device = next(iter(chosen.values())).device
         self.batches = FixedBatches(batches, pairs=self._loss is not None)
-        self.coupled = mode == "train" or any(_uses_batch_statistics(m) for m in model.modules())
-        self.chunk_size = None if self.coupled else chunk_size
+        self.batch_dependent = mode == "train" or any(_uses_batch_statistics(m) for m in model.modules())
+        self.chunk_size = None if self.batch_dependent else chunk_size
         self._batch_loss = batch_loss
-        self.spent = Spent()
+        self.cost = Cost()
         self._n_samples: float | None = None
         if self.device.type == "cpu":
             weakref.finalize(self, keep_freed_memory())
@@ -221,7 +221,7 @@ class Objective:
     @property
     def separable(self) -> bool:
         """Whether a loss of outputs and targets is given and no sample's depends on another."""
-        return self._loss is not None and not self.coupled
+        return self._loss is not None and not self.batch_dependent
 
     @property
     def evaluated(self) -> float:
@@ -235,7 +235,7 @@ class Objective:
         parameters = dict(self.model.named_parameters())
         return self.layout.join(parameters[name].detach().to(self.dtype) for name in self.layout.names)
 
-    @in_smaller_chunks_if_need_be
+    @retry_with_smaller_chunks
     def loss(self, at: Tensor | None = None) -> float:
         """Return L(θ), at the model's parameters or at a flat vector ``at`` (size,).
 
@@ -247,7 +247,7 @@ class Objective:
             for value, n in self._chunk_losses(self.leaves(at, grad=False)):
                 total += n * float(value)
                 weight += n
-        self.spent.losses += 1
+        self.cost.losses += 1
         self._n_samples = weight
         if at is None and not math.isfinite(total):
             raise NonFiniteError(_not_finite("the loss", total / weight))
@@ -257,7 +257,7 @@ class Objective:
         """Return ∇L(θ) as a flat vector (size,)."""
         return self.loss_and_gradient(at)[1]
 
-    @in_smaller_chunks_if_need_be
+    @retry_with_smaller_chunks
     def loss_and_gradient(self, at: Tensor | None = None) -> tuple[float, Tensor]:
         """Return L(θ) and ∇L(θ) (size,) from one forward and backward pass."""
         total = weight = 0.0
@@ -269,13 +269,13 @@ class Objective:
                 sums.add_(self.layout.join(parts), alpha=n)
                 total += n * float(value.detach())
                 weight += n
-        self.spent.gradients += 1
+        self.cost.gradients += 1
         gradient = sums / weight
         if not bool(torch.isfinite(gradient).all()):
             raise NonFiniteError(_not_finite("the gradient", total / weight))
         return total / weight, gradient
 
-    @in_smaller_chunks_if_need_be
+    @retry_with_smaller_chunks
     def hvp(self, v: Tensor, at: Tensor | None = None) -> Tensor:
         """Return the Hessian-vector product ∇²L(θ) v, exact, by double backward.
 
@@ -299,7 +299,7 @@ class Objective:
                 for row, vector in zip(out, block, strict=True):
                     row.add_(product(vector), alpha=n)
                 weight += n
-        self.spent.products += len(block)
+        self.cost.products += len(block)
         out /= weight
         if not bool(torch.isfinite(out).all()):
             raise NonFiniteError(_not_finite("a Hessian-vector product", float("nan")))
@@ -318,26 +318,26 @@ class Objective:
         with torch.inference_mode(False):
             inputs, targets = self._all_tensors()
             index = indices.to(inputs.device)
-            part = self.over((inputs[index], targets[index.to(targets.device)]))
+            part = self.with_data((inputs[index], targets[index.to(targets.device)]))
         part.weights = weights
         return part
 
-    def over(self, batches: Any) -> Objective:
+    def with_data(self, batches: Any) -> Objective:
         """Return the same objective over other batches; shares the model."""
         other = copy(self)
         other.batches = FixedBatches(batches, pairs=self._loss is not None)
         other.weights = None
         other._tensors = None
         other._n_samples = None
-        other.spent = Spent()
+        other.cost = Cost()
         return other
 
-    def moved(self, to: Tensor) -> Objective:
+    def at(self, to: Tensor) -> Objective:
         """Return this objective with another point (size,) in place of the model's own parameters."""
         there = copy(self)
         there._centre = to.detach().to(self.device, self.dtype).clone()
         self.layout.split(there._centre)  # refuses a wrong length
-        there.spent = Spent()
+        there.cost = Cost()
         return there
 
     @property

@@ -38,7 +38,7 @@ def test_a_table_row_holds_it() -> None:
 
 def test_the_moved_point_is_what_is_rescaled() -> None:
     obj = MLP.objective()
-    there = obj.moved(obj.flat() * 1.5 + 0.1)
+    there = obj.at(obj.flat() * 1.5 + 0.1)
     with torch.no_grad():
         for parameter, value in zip(
             obj.model.parameters(), there.layout.split(there.flat()).values(), strict=True

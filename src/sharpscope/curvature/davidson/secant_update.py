@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpscope.autograd.vectors import inner, length
+from sharpscope.autograd.vectors import dot, norm
 
 DEPENDENT = 0.3
 """An older direction is dropped where less than this share of it lies outside the newer ones."""
@@ -34,21 +34,21 @@ class SecantUpdate:
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Return E v for a vector (n,) or for each row of a block (b, n): D Vᵀ + V Dᵀ − V (VᵀD) Vᵀ, D the images."""
-        within, across = (inner(vectors, rows).to(vectors.dtype) for rows in (self.basis, self.images))
-        small = inner(self.basis, self.images).to(vectors.dtype)
+        within, across = (dot(vectors, rows).to(vectors.dtype) for rows in (self.basis, self.images))
+        small = dot(self.basis, self.images).to(vectors.dtype)
         return within @ self.images + (across - within @ (0.5 * (small + small.T))) @ self.basis
 
     def reduces_residual(self, basis: Tensor, seen: Tensor) -> bool:
         """Say whether ‖(A − B) V − E V‖ < ‖(A − B) V‖ for rows V (m, n) with images ``seen`` under A − B."""
-        return length((seen - self(basis)).flatten()) < length(seen.flatten())
+        return norm((seen - self(basis)).flatten()) < norm(seen.flatten())
 
 
 def observed(basis: Tensor, images: Tensor, older: SecantUpdate | None, most: int) -> SecantUpdate:
     """Return the update seen on orthonormal rows (m, n), with older directions beside them up to ``most`` rows."""
     for v, d in zip(older.basis, older.images, strict=True) if older is not None else ():
-        inside = inner(basis, v).to(v.dtype)
+        inside = dot(basis, v).to(v.dtype)
         v, d = v - inside @ basis, d - inside @ images
-        size = length(v)
+        size = norm(v)
         if len(basis) < most and size > DEPENDENT:
             basis, images = torch.cat([basis, v[None] / size]), torch.cat([images, d[None] / size])
     return SecantUpdate(basis, images)

@@ -38,7 +38,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.autograd.vectors import inner, length, off
+from sharpscope.autograd.vectors import dot, norm, project_out
 from sharpscope.curvature.davidson.secant_update import SecantUpdate, observed
 from sharpscope.curvature.lanczos import Krylov, lanczos
 
@@ -158,10 +158,10 @@ def davidson(
         kept: list[Tensor] = []
         krylov = _search(lambda v: _kept(full(v), kept), _first(start, fresh()), settings, fresh)
         basis, images = krylov.basis, torch.stack(kept)
-        norm = 0.0
+        largest = 0.0
     else:
         mates = MATES if departure is None else KNOWN_MATES
-        leaders, claimed, norm, crowd = _subset_leaders(
+        leaders, claimed, largest, crowd = _subset_leaders(
             replace(subsets, solve=subset), start, settings, mates, fresh
         )
         unaided = torch.cat([start, crowd[None], leaders[1:]])[:k]
@@ -173,14 +173,14 @@ def davidson(
             more = _orthonormal(_begun(unaided, fresh), basis)
             basis, images = torch.cat([basis, more]), torch.cat([images, full(more)])
         if not aided:
-            norm = 0.0
+            largest = 0.0
         if departure is not None and not departure.reduces_residual(basis, images - plain(basis)):
             subset, departure = plain, None
 
     def opinion(vector: Tensor, residual: Tensor, theta: float, solved: _Solved) -> float:
         """Return the error of what a solve says is missing, by what a second subset says."""
         other = _solve(subsets.look, basis, residual, theta, settings.inner)
-        noise = length(residual - off(plain(vector), basis))
+        noise = norm(residual - project_out(plain(vector), basis))
         share = max(OPINION, noise / min(solved.gap, other.gap))
         return max(share * solved.missing, APART * abs(solved.missing - other.missing))
 
@@ -196,8 +196,8 @@ def davidson(
             keep = _as(basis, s[:, : k + settings.basis // 2].T)
             basis, images = keep @ basis, keep @ images
             theta, s = _rayleigh_ritz(basis, images)
-        norm = max(norm, float(np.abs(theta).max()))
-        rounding = 10 * torch.finfo(basis.dtype).eps * norm
+        largest = max(largest, float(np.abs(theta).max()))
+        rounding = 10 * torch.finfo(basis.dtype).eps * largest
         vectors, remainder = _ritz_vectors(
             basis, images, theta, s[:, : k + 1]
         )  # (k + 1, n): one beyond those wanted
@@ -210,7 +210,7 @@ def davidson(
             worn = np.ones(k) if rounds == 1 else 0.5 * doubt
             doubt = np.maximum(worn, np.clip(ratio, 1.0, 100.0))
         errors, additions, missing = np.empty(k), [], np.empty(k)
-        target = tol * np.maximum(np.abs(values), SMALL * norm)
+        target = tol * np.maximum(np.abs(values), SMALL * largest)
         for j in range(k):
             if aided:
                 solved = _solve(subset, basis, remainder[j], float(values[j]), settings.inner)
@@ -229,14 +229,14 @@ def davidson(
         converged = errors <= target
         if len(basis) == basis.shape[1]:  # the whole space: nothing is left out
             exact = np.full(k, rounding), np.ones(k, dtype=bool)
-            return Pairs(values, vectors[:k], residuals[:k], *exact, norm, aided=aided)
+            return Pairs(values, vectors[:k], residuals[:k], *exact, largest, aided=aided)
         if not aided and additions:
             additions.append(remainder[-1])  # the next one grows as well
         uncorrected = uncorrected and not additions
         if aided and bool(converged.all()) and not additions and looks < LOOKS:
             looks += 1
             last, value = vectors[k - 1], float(values[-1])
-            noise = abs(float(inner(last, subset(last))) - value)
+            noise = abs(float(dot(last, subset(last))) - value)
             least = value - min(max(noise, BLUR * abs(value)), 0.5 * abs(value))
             rival = False  # a runner-up not known well enough to be below
             if len(theta) > k and theta[k] + residuals[k] > theta[k - 1]:
@@ -253,7 +253,9 @@ def davidson(
                 weights = _as(basis, s[:, : k + 1].T)
                 outer = weights @ basis
                 seen = observed(outer, weights @ images - plain(outer), departure, k + 1)
-            return Pairs(values + missing, vectors[:k], residuals[:k], errors, converged, norm, seen, aided)
+            return Pairs(
+                values + missing, vectors[:k], residuals[:k], errors, converged, largest, seen, aided
+            )
         block = _orthonormal(torch.stack(additions), basis)
         if len(block) == 0:
             block = _orthonormal(fresh()[None], basis)
@@ -265,7 +267,7 @@ def _second_look(subset: Operator, basis: Tensor, least: float, fresh: Callable[
     """Search a second subset's curvature off the basis, from a new random vector, for what may exceed ``least``."""
 
     def left(v: Tensor) -> Tensor:
-        return off(subset(off(v, basis)), basis)
+        return project_out(subset(project_out(v, basis)), basis)
 
     def settled(krylov: Krylov) -> bool:
         values, _, residuals = krylov.ritz()
@@ -274,7 +276,7 @@ def _second_look(subset: Operator, basis: Tensor, least: float, fresh: Callable[
         return bool(residuals[-1] < BLUR * abs(values[-1]) or values[-1] + residuals[-1] < least)
 
     steps = min(LOOK, basis.shape[1] - len(basis))  # of the space that is left
-    krylov = lanczos(left, off(fresh(), basis), steps, lambda: off(fresh(), basis), settled)
+    krylov = lanczos(left, project_out(fresh(), basis), steps, lambda: project_out(fresh(), basis), settled)
     values, vectors, _ = krylov.ritz()
     return [_as(basis, vectors[:, i]) @ krylov.basis for i in range(len(values)) if values[i] > least][-MOST:]
 
@@ -298,32 +300,32 @@ def _solve(subset: Operator, basis: Tensor, residual: Tensor, theta: float, step
     What is missing is rᵀ(θ − PBP)⁻¹r = rᵀt + ρᵀ(θ − PBP)⁻¹ρ with ρ the residual left after the last step; the
     second term is at most ‖ρ‖²/μ, μ the smallest eigenvalue, for which the recurrence's own Ritz value stands in.
     """
-    r = off(residual, basis)
+    r = project_out(residual, basis)
     t, p = torch.zeros_like(r), r
-    first = dot = float(inner(r, r))
+    first = square = float(dot(r, r))
     if first == 0:
         return _Solved(r, 0.0)
     diagonal: list[float] = []  # of the Lanczos tridiagonal that conjugate gradients build
     off_diagonal: list[float] = []
     before = (0.0, 1.0)  # the last beta and alpha
     for _ in range(steps):
-        ap = theta * p - off(subset(p), basis)
-        curvature = float(inner(p, ap))
+        ap = theta * p - project_out(subset(p), basis)
+        curvature = float(dot(p, ap))
         if curvature <= 0:
-            return _Solved(t if bool(t.any()) else r, math.inf, p / length(p))
-        alpha = dot / curvature
+            return _Solved(t if bool(t.any()) else r, math.inf, p / norm(p))
+        alpha = square / curvature
         diagonal.append(1 / alpha + before[0] / before[1])
         t, r = t + alpha * p, r - alpha * ap
-        new = float(inner(r, r))
+        new = float(dot(r, r))
         if new <= 3e-3 * first:
             break
-        beta = new / dot
+        beta = new / square
         off_diagonal.append(math.sqrt(beta) / alpha)
-        before, dot = (beta, alpha), new
+        before, square = (beta, alpha), new
         p = r + beta * p
     beside = off_diagonal[: len(diagonal) - 1]
     smallest = float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))[0])
-    missing = float(inner(residual, t)) + (new / smallest if smallest > 0 else math.inf)
+    missing = float(dot(residual, t)) + (new / smallest if smallest > 0 else math.inf)
     return _Solved(t, missing, gap=max(smallest, TINY))
 
 
@@ -340,7 +342,7 @@ def _alike(claimed: float, seen: float) -> bool:
 def _begun(vectors: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
     """Return vectors (b, n), made size one with a random part so as to be orthogonal to nothing, and one more."""
     draws = [fresh() for _ in vectors]
-    stirred = [v / length(v) + STIR * z / length(z) for v, z in zip(vectors, draws, strict=True)]
+    stirred = [v / norm(v) + STIR * z / norm(z) for v, z in zip(vectors, draws, strict=True)]
     return torch.stack([*stirred, fresh()])
 
 
@@ -359,7 +361,7 @@ def _kept(image: Tensor, kept: list[Tensor]) -> Tensor:
 
 def _first(start: Tensor, random: Tensor) -> Tensor:
     """Return a vector to begin from: the sum of given ones with something of a random one, or that alone."""
-    return start.sum(dim=0) + 0.1 * random / length(random) if len(start) else random
+    return start.sum(dim=0) + 0.1 * random / norm(random) if len(start) else random
 
 
 def _search(operator: Operator, first: Tensor, settings: Settings, fresh: Callable[[], Tensor]) -> Krylov:
@@ -408,7 +410,7 @@ def _crowd(krylov: Krylov, k: int) -> Tensor:
 def _known_better(leaders: Tensor, start: Tensor) -> Tensor:
     """Return the leaders (b, n), each replaced by its part in the span of ``start`` (a, n) if that is nearly all."""
     known = _orthonormal(start, start[:0])
-    inside = inner(leaders, known).to(leaders.dtype) @ known
+    inside = dot(leaders, known).to(leaders.dtype) @ known
     alike = inside.double().square().sum(dim=1) > ALIKE
     return torch.where(alike[:, None], inside, leaders)
 
@@ -423,7 +425,7 @@ def _as(like: Tensor, array: NDArray[np.float64]) -> Tensor:
 
 def _rayleigh_ritz(basis: Tensor, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return Ritz values descending (m) and their coefficients as columns (m, m), in float64."""
-    small = inner(basis, images).cpu().numpy()
+    small = dot(basis, images).cpu().numpy()
     values, vectors = np.linalg.eigh((small + small.T) / 2)
     return values[::-1].copy(), vectors[:, ::-1].copy()
 
@@ -441,12 +443,12 @@ def _orthonormal(block: Tensor, basis: Tensor) -> Tensor:
     """Return the rows of a block made orthonormal to each other and to a basis; dependent rows are dropped."""
     kept = basis
     for row in block:
-        size = length(row)
+        size = norm(row)
         if size == 0:
             continue
-        row = off(row / size, kept)
-        left = length(row)
+        row = project_out(row / size, kept)
+        left = norm(row)
         if left > 1e-4:
-            kept = torch.cat([kept, off(row / left, kept)[None]])
-            kept[-1] /= length(kept[-1])
+            kept = torch.cat([kept, project_out(row / left, kept)[None]])
+            kept[-1] /= norm(kept[-1])
     return kept[len(basis) :]

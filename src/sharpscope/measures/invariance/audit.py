@@ -176,7 +176,7 @@ def _on(obj: Objective, model: nn.Module, dtype: torch.dtype) -> Objective:
     """Return the same objective of a copy of another model, in another precision."""
     other = copy(obj)
     other.model, other.dtype = deepcopy(model).to(dtype), dtype
-    other.spent = copy(obj.spent)
+    other.cost = copy(obj.cost)
     other._tensors = None
     return other
 

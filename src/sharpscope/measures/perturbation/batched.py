@@ -134,7 +134,7 @@ def _batched_losses(obj: Objective, points: Tensor) -> list[float] | None:
             values: Tensor = torch.vmap(one)(points.to(obj.device, obj.dtype))
         except _NOT_BATCHED:
             return None
-    obj.spent.losses += len(points)
+    obj.cost.losses += len(points)
     return [float(value) for value in values]
 
 
@@ -163,7 +163,7 @@ def _batched_gradients(parts: list[Objective], points: Tensor) -> list[Response]
         except _NOT_BATCHED:
             return None
     for part in parts:
-        part.spent.gradients += 1
+        part.cost.gradients += 1
     finite = torch.isfinite(gradients).all(1) & torch.isfinite(values)
     return [
         (float(value) if ok else math.inf, gradient.detach())

@@ -43,7 +43,7 @@ def between_iterates(
     from sharpscope.estimate import Estimate
     from sharpscope.measures.hessian_spectrum import lambda_max
 
-    obj, before = trained.obj, copy(trained.obj.spent)
+    obj, before = trained.obj, copy(trained.obj.cost)
     if not any(hasattr(module, "running_mean") for module in obj.model.modules()):
         e = lambda_max(obj, tol, max_products, seed)
         return Estimate(
@@ -58,7 +58,7 @@ def between_iterates(
         found.value,
         error=float(found.errors[top]),
         converged=bool(found.converged.all()),
-        cost={**obj.spent.since(before), "seconds": time.perf_counter() - began},
+        cost={**obj.cost.since(before), "seconds": time.perf_counter() - began},
         protocol={**found.protocol, "position": float(found.positions[top])},
         fingerprint=found.fingerprint,
     )
