@@ -1,4 +1,4 @@
-"""The application: its commands, and how errors leave it."""
+"""The application: its commands, and the message and exit status of each error."""
 
 from __future__ import annotations
 

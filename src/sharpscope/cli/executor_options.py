@@ -1,4 +1,4 @@
-"""Where a study's runs are carried out, from the options of ``sharpscope run``."""
+"""The options of ``sharpscope run`` that say where runs are executed, checked together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One view of a sweep in progress: a live line in a terminal, plain lines elsewhere."""
+"""Show a sweep in progress: one updated line in a terminal, a plain line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN_EVERY = 15.0  # seconds between plain lines, for logs
 
 
 class Live:
-    """Prints what `run_tasks` tells: call it with every event, inside a ``with`` block.
+    """Prints the events of `run_tasks`: call it with every event, inside a ``with`` block.
 
     Everything goes to stderr, so that stdout holds results only.
     """

@@ -1,4 +1,4 @@
-"""What a command measures: a model with its weights on a part of a data set."""
+"""The target of a command: a model with its weights, on a part of a data set."""
 
 from __future__ import annotations
 

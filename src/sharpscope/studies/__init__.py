@@ -1,6 +1,6 @@
-"""Studies: a declared grid of runs and measures, carried out into a store, tabulated, reported.
+"""A study declares a grid of runs, measures of them and claims; this package runs, tabulates and reports it.
 
-Only this package composes data, models, training, measures, the sweep engine, statistics and reports.
+No other package but the command line uses data, models, training, measures, sweeps, statistics and reports together.
 """
 
 from sharpscope.studies.file.library import Study, load_studies, load_study, open_study, papers, shipped

@@ -1,4 +1,4 @@
-"""Taking things out of a store: results, so that the next run makes them anew, and what nobody needs."""
+"""Remove results from a store so that the next run redoes them, and remove files that no process uses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sharpscope.sweep import Store, at_work, find_damage, made_from
 class Retried:
     """What `retry` did.
 
-    ``removed`` are the results it took out and why: what is damaged in them, or which words made it so;
-    ``forgotten`` the failures it forgot, by id.
+    ``removed`` maps the id of each removed result to the reason; ``forgotten`` lists the ids of failures that were
+    deleted.
     """
 
     removed: dict[str, str]
@@ -23,15 +23,13 @@ class Retried:
 
 
 def retry(store: Store, ids: Sequence[str] = (), *, failed: bool = False, damaged: bool = False) -> Retried:
-    """Forget failures and remove results, with all that was made from them, so that the next run redoes just that.
+    """Remove results, with all that was made from them, and delete failures; the next run redoes just these.
 
-    Arguments are these:
-        ids: results to make anew, be they published or failed.
-        failed: also every failed one; it starts afresh instead of going on from what it had saved.
-        damaged: also every result of which a file is not as it was published.
+    ``ids`` are results, published or failed. ``failed`` adds every failed one; it starts from the beginning and not
+    from what it had saved. ``damaged`` adds every result with a file that differs from the published one.
 
     Raises `InputError` for an id that is neither published nor failed, `StoreError` where results would be removed
-    that a sweep which is running takes for done.
+    that a running sweep counts as done.
     """
     records = read_records(store)
     failures = {failure.id for failure in store.failures()}
@@ -50,11 +48,11 @@ def retry(store: Store, ids: Sequence[str] = (), *, failed: bool = False, damage
         removed[one] = "made from one of these"
     if removed and (busy := at_work(store.root)):
         raise StoreError(
-            f"the store {store.root} is worked on by process {busy[0].pid} of {busy[0].host}, which takes "
-            f"{len(removed)} of the results to be removed for done; stop it first"
+            f"the store {store.root} is worked on by process {busy[0].pid} of {busy[0].host}, which counts "
+            f"{len(removed)} of the results to be removed as done; stop it first"
         )
     store.prepare()
-    # What is derived goes first: if this is cut off, the damaged result is still there to be found again.
+    # Derived results are removed first: if this is interrupted, the damaged result is still there to be found again.
     for one in sorted(removed, key=lambda result: removed[result] != "made from one of these"):
         store.remove(one)
     forgotten = sorted(failures if failed else failures.intersection(ids))

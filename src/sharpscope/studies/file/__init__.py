@@ -1,1 +1,1 @@
-"""A study file: its schema, its text with line numbers, its layers, and where studies are found."""
+"""Reading a study file: its schema, the line of each key, its layers, and where studies are found."""

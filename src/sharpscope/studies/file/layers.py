@@ -1,4 +1,4 @@
-"""How a study file's layers lie on one another: shared keys, an experiment's, a scale's; and named values."""
+"""Merging a study file's layers (shared keys, an experiment's, a scale's) and putting in named values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _LABELLED = ("measures", "tracks", "landscapes", "surfaces", "audits", "histogra
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any], *, shared: bool = False) -> dict[str, Any]:
     """Return ``base`` with ``over`` on top of it.
 
-    Tables are merged key by key, everything else is replaced whole. Two exceptions: in place of a list of measures,
-    claims and the like, a table of label = changes alters the entries of those labels; and a table that gives its
-    ``name`` or ``kind`` (another model, another schedule) replaces the one below it, whose options were for that.
-    ``shared``: the layer is for several experiments, and a label that this one has not is passed over.
+    Tables are merged key by key; any other value replaces the one below it. There are two exceptions. Over a list of
+    measures, claims and the like, a table of label = changes alters the entries with those labels. A table that gives
+    its ``name`` or ``kind`` (another model, another schedule) replaces the table below it, because that one's options
+    belong to the other name. ``shared`` means that the layer is for several experiments: a label that this experiment
+    does not have is ignored.
 
     >>> overlay({"run": {"model": "mlp", "seed": 0}}, {"run": {"model": {"options": {"hidden": [8]}}}})
     {'run': {'model': {'name': 'mlp', 'options': {'hidden': [8]}}, 'seed': 0}}

@@ -23,7 +23,7 @@ OWN = "own"
 
 _LAYERED = ("experiments", "scales", "values")
 _OF_THE_FILE = ("title", "description")
-"""What a file says of itself and its experiments do not inherit."""
+"""Keys that describe the file as a whole; its experiments do not inherit them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A study file's text, and where in it a key stands: so that every refusal names file, line and key."""
+"""The text of a study file and the line of each key, so that every refusal names file, line and key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sharpscope.studies.file.toml_lines import Path, key_lines
 class Source:
     """The text of a study file and the layers of it that one study is made of, the topmost first.
 
-    ``origin`` is how the user names the file, ``folder`` where it lies (None for a shipped one), ``layers`` are the
-    paths of the tables that lie on one another.
+    ``origin`` is the name that the user gave, ``folder`` the file's folder (None for a shipped one), ``layers`` the
+    paths of the tables that are merged.
     """
 
     text: str
@@ -38,11 +38,11 @@ class Source:
         return lines
 
     def has(self, path: Sequence[str | int]) -> bool:
-        """Say whether one of the layers has a key, whole."""
+        """Return whether one of the layers has this very key."""
         return any((*_apart(layer), *_apart(path)) in self._lines for layer in self.layers)
 
     def line(self, path: Sequence[str | int]) -> int | None:
-        """Return the line of a study's key: in the topmost layer that has the most of it."""
+        """Return the line of a key, or of the longest beginning of its path that a layer has, or None."""
         best: tuple[int, int | None] = (0, None)
         wanted = _apart(path)
         for layer in self.layers:

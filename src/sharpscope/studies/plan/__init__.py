@@ -1,1 +1,1 @@
-"""From a study file to its runs and tasks, checked and priced before anything runs."""
+"""From a study file to its runs and tasks: expansion of the grid, checks, and an estimate of the cost."""

@@ -1,4 +1,4 @@
-"""What there is to run: papers, experiments, claims, and the extent of each at every scale."""
+"""List what can be run: papers, experiments, claims, and the number of runs of each at every scale."""
 
 from __future__ import annotations
 

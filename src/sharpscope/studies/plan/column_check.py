@@ -1,4 +1,4 @@
-"""The columns that a study's claims and figures speak of, checked against those its tables will have."""
+"""Check that every column which a claim or a figure names will be in the study's tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 METRICS = tuple(f"{part}_{what}" for part in ("train", "validation", "test") for what in ("loss", "accuracy"))
 OUTCOMES = (*METRICS, "constant_loss")
-"""What is known of a run at its end, in numbers: its losses and accuracies, and the best constant answer's loss."""
+"""Numbers known of every finished run: losses, accuracies, and the loss of the best constant answer."""
 
 _ALWAYS = (
     *("run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "gap", *OUTCOMES),
@@ -35,9 +35,9 @@ Place = tuple[str | int, ...]
 
 
 def check_columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `InputError`, naming file, line and column, where a claim or figure speaks of a column there will not be.
+    """Raise `InputError`, naming file and line, where a claim or figure names a column that no table will have.
 
-    ``rows`` are the runs as selections see them.
+    ``rows`` are the runs' rows, as `PlannedRun.row` gives them.
     """
     from sharpscope.analysis.claims.expression import columns_of
 

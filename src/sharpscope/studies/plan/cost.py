@@ -1,4 +1,4 @@
-"""What a study will cost on this machine: a step of each of its networks timed, times how many there will be."""
+"""Estimate what a study costs on this machine: the time of one step of each network, times the number of steps."""
 
 from __future__ import annotations
 

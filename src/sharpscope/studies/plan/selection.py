@@ -1,4 +1,4 @@
-"""Which runs of a study are meant: by the values in the columns of its table."""
+"""Select runs of a study by the values in the columns of its table."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Pool:
 
 
 def pool_stores(stores: Sequence[Store]) -> Pool:
-    """Return the runs of all studies in the stores, a run that several hold once, as the first of them has it.
+    """Return the runs of all studies in the stores; a run that several stores hold is taken from the first of them.
 
     Raises `InputError` where there is no run, `StoreError` as `collect_all`.
     """

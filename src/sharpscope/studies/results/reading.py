@@ -1,4 +1,4 @@
-"""The files of a store's results, read; a damaged one named with what mends it."""
+"""Read the files of a store's results; a damaged file is named with the command that repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a store to tables: runs, measures, history. Needs neither torch nor the study file."""
+"""Read a store into tables of runs, measures and history. This needs neither torch nor the study file."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ MEASURE_COLUMNS = {
 
 @dataclass(frozen=True)
 class Tables:
-    """A study's results, whatever part of it is done.
+    """The results of a study as far as it is done.
 
     ``runs`` has one row per published run, ``measures`` one per run and measure, ``history`` one per run and
     epoch, ``tracks`` one per run, measure and epoch at which it was taken; ``views`` holds what else the study
     asked for: ``landscapes`` (one row per pair of runs and point), ``surfaces``, ``audits``, ``histograms``.
-    ``configs`` are the runs' whole configurations. Rows follow the study's plan, so that the
-    order in which workers finished does not show.
+    ``configs`` are the runs' whole configurations. Rows are in the order of the
+    study's plan, so they do not depend on the order in which workers finished.
     """
 
     study: Record

@@ -1,4 +1,4 @@
-"""From a store to the tables of views: landscapes, surfaces, audits, histograms."""
+"""Read the tables of views from a store: landscapes, surfaces, audits, histograms."""
 
 from __future__ import annotations
 

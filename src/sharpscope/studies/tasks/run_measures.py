@@ -1,4 +1,4 @@
-"""Measures that need more of a run than its loss: its next step."""
+"""Measures that need a run's optimizer and data: λ_max between its last iterate and its next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does: train one run, take one measure of a trained run."""
+"""The tasks of a run: train it, and take one measure of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a run and measuring it on the way, without training being any the wiser."""
+"""Train a run and measure it at the ends of epochs; the measuring changes no bit of the training."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ KEPT = "tracks.json"
 def train_and_track(payload: Mapping[str, Any], context: TaskContext) -> None:
     """Train a run with measures taken at the ends of epochs; publish the run, and each track that is missing.
 
-    Measuring leaves weights, buffers, gradients and generators as they are, so the run has the bits it would have
-    had without. What has been measured is kept beside the training's own progress: a call that resumes does not
-    measure an epoch again. Where the run is published already, it is trained once more for its tracks.
+    Measuring leaves weights, buffers, gradients and generators unchanged, so the run has the same bits as without it.
+    The rows measured so far are kept beside the training's own progress; a call that resumes does not measure an
+    epoch again. Where the run is already published and a track is missing, the run is trained once more.
     """
     import pandas as pd
     import torch
@@ -100,7 +100,7 @@ class _Track:
 
 
 class _Kept:
-    """What has been measured so far, in a file beside the training's own progress."""
+    """The rows measured so far, kept in a file beside the training's own progress."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What a worker does for a view: take it of trained runs, publish it as a table and a summary."""
+"""The task of a view: compute it from trained runs and publish it as a table and a summary."""
 
 from __future__ import annotations
 
