@@ -32,6 +32,7 @@ from sharpscope.objective.chunking import chunk_for, counting_held_bytes, retry_
 from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.objective.loss_checks import check_mean_reduction, checked_batch_loss, describe_callable
 from sharpscope.objective.parameters import Layout, Selection, layout_of, select
+from sharpscope.objective.transformers import CHUNK_TOKENS, HeadLoss, TokenBatches, TransformersLoss, loss_for
 from sharpscope.objective.weighted_mean import WeightedMean
 from sharpscope.seeding import seed_of
 
@@ -161,6 +162,39 @@ class Objective:
         self._loss = None
         self._setup(model, batch_loss, batches, mode, dropout, dropout_seed, params, dtype, None)
         return self
+
+    @classmethod
+    def from_transformers(
+        cls,
+        model: nn.Module,
+        batches: Any,
+        *,
+        loss: HeadLoss | None = None,
+        chunk_tokens: int | None = CHUNK_TOKENS,
+        **options: Any,
+    ) -> Objective:
+        """Build an objective of a model of Hugging Face's transformers, with the loss that its head trains with.
+
+        Parameters
+        ----------
+        batches
+            A dictionary of tensors, or an iterable of them that can be read more than once: ``input_ids``,
+            ``attention_mask``, ``labels``, ``pixel_values``, …, as tokenizers and collators return them. A causal
+            language model without ``labels`` predicts its own inputs; padding does not count. The label −100 is
+            ignored.
+        loss
+            ``loss(outputs, batch) -> (mean, number of labels)`` in place of the head's own, see
+            `sharpscope.objective.transformers.loss_for`. It changes nothing about which tokens count.
+        chunk_tokens
+            Batches are cut by rows so that no part holds more tokens; None leaves them whole. What a Hessian product
+            holds in memory grows with it.
+        options
+            As in `from_batch_loss`: mode, dropout, params, dtype.
+
+        """
+        head = loss_for(model) if loss is None else TransformersLoss(loss)
+        cut = chunk_tokens if head.cuts else None
+        return cls.from_batch_loss(model, TokenBatches(batches, cut, head.causal), head, **options)
 
     def _setup(
         self,
