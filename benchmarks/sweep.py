@@ -1,6 +1,6 @@
 """Models per minute: sharpscope's training against the papers' style of loop and a clean tensor loop.
 
-    python benchmarks/sweep.py [lenet5] [mlp32] [mlp128] [--rounds N] [--quick] [--batched] [--device cuda]
+    python benchmarks/sweep.py [lenet5] [mlp32] [mlp128] [--rounds N] [--quick] [--device cuda]
 
 Problems: hammoud2023's LeNet-5 on 60 000 Fashion-MNIST images, batch 64, and patriarca2024's MLP on 50 000 CIFAR-10
 images, batches of 32 and 128; random pixels, which cost what others cost. A model is one epoch of training.
@@ -8,13 +8,12 @@ images, batches of 32 and 128; random pixels, which cost what others cost. A mod
 - papers' loop: a `DataLoader` over PIL images with a transform and a normalisation per sample, ``loss.item()`` every
   step, all cores.
 - tensor loop: data as tensors, batches by a permutation, nothing else; all cores, and one thread.
-- sharpscope: `train_together`, one process of one thread, and as many as there are cores at the same time.
+- sharpscope: `sharpscope.training.train`, one process of one thread, and as many as there are cores at the same time.
 
 Every contestant is a process of its own that waits while others run. All take their turns in every round, in an order
 drawn anew, so that a busy machine slows all alike; medians over rounds are compared. The loops evaluate nothing, and
 neither does sharpscope here; what its evaluation of both sets after an epoch costs is given besides. ``--quick``
-trains on a twentieth of the data and multiplies. ``--batched`` compares six seeds at seven rates, 42 models, trained
-together and one by one.
+trains on a twentieth of the data and multiplies.
 """
 
 from __future__ import annotations
@@ -40,17 +39,13 @@ class Problem:
     samples: int
     batch: int
     rate: float
-    hidden: tuple[int, ...] | None = None
 
 
 PROBLEMS = {
     "lenet5": Problem("fashion_mnist", "lenet5", (1, 28, 28), 60_000, 64, 0.05),
     "mlp32": Problem("cifar10", "mlp_patriarca2024", (3, 32, 32), 50_000, 32, 0.01),
     "mlp128": Problem("cifar10", "mlp_patriarca2024", (3, 32, 32), 50_000, 128, 0.01),
-    "small": Problem("digits", "mlp", (1, 8, 8), 1_500, 32, 0.05, (64, 64)),
 }
-ASKED = ("lenet5", "mlp32", "mlp128")
-RATES = (0.1, 0.05, 0.01, 0.005, 0.001, 0.0005, 0.0001)  # patriarca2024's
 
 
 # What the contestants do, each in its process
@@ -69,7 +64,7 @@ def contestant(name: str, problem: Problem, samples: int, device: str) -> Callab
     labels = labels.to(device)
     if name.startswith("tensors"):
         return tensor_loop(problem, inputs, labels, device)
-    return ours(problem, inputs, labels, device, int(name.partition(":")[2] or 1), "evaluated" in name)
+    return ours(problem, inputs, labels, device, "evaluated" in name)
 
 
 def papers_loop(problem: Problem, pixels: Any, labels: Any) -> Callable[[], float]:
@@ -138,17 +133,15 @@ def tensor_loop(problem: Problem, inputs: Any, labels: Any, device: str) -> Call
     return epoch
 
 
-def ours(
-    problem: Problem, inputs: Any, labels: Any, device: str, together: int, evaluated: bool
-) -> Callable[[], float]:
+def ours(problem: Problem, inputs: Any, labels: Any, device: str, evaluated: bool) -> Callable[[], float]:
     import torch
 
     from sharpscope.data import Dataset, Split
     from sharpscope.models import build
-    from sharpscope.training import RunConfig, member, train_together, weight_seed
+    from sharpscope.training import RunConfig, run_state, train, weight_seed
 
     if not evaluated:  # the loops do not either
-        member.evaluation = lambda *given: {"train_loss": 0.0}
+        run_state.evaluate_splits = lambda *given: {"train_loss": 0.0}
     test = Split(inputs[: len(inputs) // 6], labels[: len(labels) // 6])
     data = Dataset(
         problem.data, "classification", 10, problem.shape, Split(inputs, labels), None, test, "none"
@@ -156,36 +149,25 @@ def ours(
     drawn = iter(range(10**9))
 
     def epoch() -> float:
-        runs = [
-            RunConfig.model_validate(
-                {
-                    "data": problem.data,
-                    "model": model_of(problem),
-                    "optimizer": {
-                        "name": "sgd",
-                        "lr": RATES[i % len(RATES)] if together > 1 else problem.rate,
-                    },
-                    "batch_size": problem.batch,
-                    "stop": {"epochs": 1},
-                    "seed": next(drawn),
-                }
-            )
-            for i in range(together)
-        ]
-        models = [build(run.model, data, weight_seed(run)) for run in runs]
+        run = RunConfig.model_validate(
+            {
+                "data": problem.data,
+                "model": problem.model,
+                "optimizer": {"name": "sgd", "lr": problem.rate},
+                "batch_size": problem.batch,
+                "stop": {"epochs": 1},
+                "seed": next(drawn),
+            }
+        )
+        model = build(run.model, data, weight_seed(run))
         began = time.perf_counter()
-        outcomes = train_together(runs, data, models, device=device)
+        outcome = train(run, data, model, device=device)
         if device != "cpu":
             torch.cuda.synchronize()
-        spent = time.perf_counter() - began
-        assert all(outcome.status == "finished" for outcome in outcomes)
-        return spent
+        assert outcome.status == "finished"
+        return time.perf_counter() - began
 
     return epoch
-
-
-def model_of(problem: Problem) -> dict[str, Any]:
-    return {"name": problem.model, "options": {"hidden": list(problem.hidden)} if problem.hidden else {}}
 
 
 def built(problem: Problem, device: str) -> Any:
@@ -196,7 +178,7 @@ def built(problem: Problem, device: str) -> Any:
 
     empty = Split(torch.zeros(1, *problem.shape), torch.zeros(1, dtype=torch.int64))
     data = Dataset(problem.data, "classification", 10, problem.shape, empty, None, empty, "none")
-    return build(ModelConfig(**model_of(problem)), data, 0).to(device)
+    return build(ModelConfig(name=problem.model), data, 0).to(device)
 
 
 def serve(name: str, problem: str, samples: int, threads: int, device: str) -> None:
@@ -305,47 +287,16 @@ def compare(name: str, rounds: int, quick: bool, device: str) -> None:
         )
 
 
-def compare_batched(name: str, rounds: int, quick: bool, device: str) -> None:
-    """Six seeds at seven rates: together, and one by one."""
-    problem, count = PROBLEMS[name], 6 * len(RATES)
-    part = 20 if quick else 1
-    samples = problem.samples // part
-    entries = {
-        "tensor loop, one by one": [Process("tensors", name, samples, 1, device)],
-        "sharpscope, one by one": [Process("ours", name, samples, 1, device)],
-        f"sharpscope, {count} together": [Process(f"ours:{count}", name, samples, 1, device)],
-    }
-    found = list(rounds_of(entries, rounds))
-    for processes in entries.values():
-        for process in processes:
-            process.end()
-    print(
-        f"\n{name}: {count} models, batch {problem.batch}, medians of {rounds} rounds, one thread, {device}"
-    )
-    pace = {}
-    for label in entries:
-        models = count if "together" in label else 1
-        pace[label] = 60 * models / (part * statistics.median(round_[label] for round_ in found))
-        print(f"{label:<34}{pace[label]:>12.2f} models per minute")
-    together = pace[f"sharpscope, {count} together"]
-    print(f"together against one by one: {together / pace['sharpscope, one by one']:.2f} x")
-    print(f"together against the tensor loop: {together / pace['tensor loop, one by one']:.2f} x", flush=True)
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         which, of, size, threads_given, where = sys.argv[2:]
         serve(which, of, int(size), int(threads_given), where)
         raise SystemExit
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "problems", nargs="*", help=f"of {', '.join(PROBLEMS)}; by default {', '.join(ASKED)}"
-    )
+    parser.add_argument("problems", nargs="*", help=f"of {', '.join(PROBLEMS)}; by default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--batched", action="store_true")
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
-    for problem_name in chosen.problems or ASKED:
-        run = compare_batched if chosen.batched else compare
-        run(problem_name, chosen.rounds, chosen.quick, chosen.device)
+    for problem_name in chosen.problems or PROBLEMS:
+        compare(problem_name, chosen.rounds, chosen.quick, chosen.device)

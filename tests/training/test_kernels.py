@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,14 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from sharpscope.data import Dataset, Split
-from sharpscope.models import build
 from sharpscope.seeding import generator
-from sharpscope.training import evaluate, train, train_together
+from sharpscope.training import evaluate, train
 from sharpscope.training.cpu.kernels import FastKernels
-from sharpscope.training.engines import direct
-from training.small_runs import bits, config, timeless
+from training.small_runs import bits, classification, config, perceptron, timeless
 
-CPU = torch.device("cpu")
+
+def fast(*layers: nn.Module) -> FastKernels:
+    """The faster ways of a run whose model has these layers."""
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    run: Any = SimpleNamespace(model=model, device=torch.device("cpu"), config=config(), optimizer=optimizer)
+    return FastKernels(run)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_pooling_agrees_with_torch_s_in_values_and_gradients(
         images = (2 * images).round().relu()  # whole windows of zeros
     layer, ours, theirs = nn.MaxPool2d(**window), images.clone(), images.clone()
     expected = layer(theirs.requires_grad_())
-    with FastKernels([layer], CPU):
+    with fast(layer):
         found = layer(ours.requires_grad_())
     assert (type(found.grad_fn).__name__ == "_MaxPoolBackward") == (shape[1] >= 8)
     gradient = torch.randn(expected.shape, generator=generator("gradient"))
@@ -76,7 +81,7 @@ def test_normalised_pooling_is_normalisation_rectification_and_pooling(window: d
     images = torch.randn(4, 9, 11, 8, generator=generator("maps"), dtype=torch.float64) * 3 + 1
     expected = through(block(**window), images)
     model = block(**window)
-    with FastKernels([model], CPU):
+    with fast(model):
         found = through(model, images)
     assert type(found.pop("path")).__name__ == "_NormalisedPoolingBackward"
     expected.pop("path")
@@ -91,7 +96,7 @@ def test_where_scales_may_be_negative_the_layers_do_their_own_work() -> None:
     images = torch.randn(4, 9, 8, 8, generator=generator("maps"), dtype=torch.float64)
     expected = through(block(scale=-1.0), images)
     model = block(scale=-1.0)
-    with FastKernels([model], CPU):
+    with fast(model):
         found = through(model, images)
     assert type(found.pop("path")).__name__ != "_NormalisedPoolingBackward"
     for name, value in found.items():
@@ -102,7 +107,7 @@ def test_evaluation_is_torch_s_own() -> None:
     images = torch.randn(4, 9, 8, 8, generator=generator("maps"))
     model = block(dtype=torch.float32).eval()
     expected = model(images)
-    with FastKernels([model], CPU):
+    with fast(model):
         assert torch.equal(model(images), expected)
 
 
@@ -113,7 +118,7 @@ def test_layers_that_serve_twice_or_are_watched_are_left_alone() -> None:
     watched = block(dtype=torch.float32)
     seen: list[Tensor] = []
     watched[1].register_forward_hook(lambda module, given, out: seen.append(out))
-    with FastKernels([shared, watched], CPU):
+    with fast(shared, watched):
         for model in (shared, watched):
             assert "NormalisedPooling" not in type(model(images).grad_fn).__name__
     assert seen[0].shape == images.shape
@@ -123,7 +128,7 @@ def test_the_model_is_itself_again_afterwards() -> None:
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.MaxPool2d(1))
 
     def failing() -> None:
-        with FastKernels([model], CPU):
+        with fast(model):
             assert sum("forward" in vars(layer) for layer in model) == 5
             model(torch.zeros(1))
 
@@ -160,11 +165,11 @@ def convolutional(normalised: bool = False) -> nn.Sequential:
 
 
 def test_pooling_changes_no_bit_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast, plain, data = convolutional(), convolutional(), images_of_two_classes()
-    found = train(config(), data, fast)
+    quick, plain, data = convolutional(), convolutional(), images_of_two_classes()
+    found = train(config(), data, quick)
     monkeypatch.setattr("sharpscope.training.cpu.pooling.VECTOR", 10**6)
     expected = train(config(), data, plain)
-    assert bits(fast) == bits(plain)
+    assert bits(quick) == bits(plain)
     assert timeless(found.history) == timeless(expected.history)
 
 
@@ -173,14 +178,13 @@ def test_normalised_pooling_changes_a_run_by_rounding_alone(
     optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = config(optimizer={"name": optimizer, "lr": 0.05}, dtype="float64")
-    monkeypatch.setattr("sharpscope.training.engines.direct.takes", lambda member: False)
-    fast, plain, data = convolutional(True), convolutional(True), images_of_two_classes()
-    found = train(run, data, fast)
-    assert found.final["test_loss"] == evaluate(fast, data.to("cpu", torch.float64).test, "cross_entropy")[0]
+    quick, plain, data = convolutional(True), convolutional(True), images_of_two_classes()
+    found = train(run, data, quick)
+    assert found.final["test_loss"] == evaluate(quick, data.to("cpu", torch.float64).test, "cross_entropy")[0]
     monkeypatch.setattr("sharpscope.training.cpu.kernels.normalised_poolings", lambda models: {})
     train(run, data, plain)
-    assert bits(fast) != bits(plain)
-    assert_close(fast, plain)
+    assert bits(quick) != bits(plain)
+    assert_close(quick, plain)
 
 
 def assert_close(model: nn.Module, twin: nn.Module) -> None:
@@ -196,27 +200,9 @@ def test_scales_that_turn_negative_do_no_harm(monkeypatch: pytest.MonkeyPatch) -
         model[1].weight.data.fill_(0.02)
     train(run, images_of_two_classes(), models[0])
     assert (models[0][1].weight < 0).any()
-    monkeypatch.setattr(direct, "takes", lambda member: False)
     monkeypatch.setattr("sharpscope.training.cpu.kernels.normalised_poolings", lambda models: {})
     train(run, images_of_two_classes(), models[1])
     assert_close(*models)
-
-
-@pytest.mark.parametrize("name", ["convolutional", "lenet5", "vgg11_bn"])
-def test_convolutional_runs_in_company_have_their_own_bits(name: str) -> None:
-    runs = [config(optimizer={"name": "sgd", "lr": lr}) for lr in (0.05, 0.1, 0.02)]
-    data = images_of_two_classes()
-    options: dict[str, Any] = {"lenet5": {"padding": 2}, "vgg11_bn": {"width": 0.15}}.get(name, {})
-
-    def make() -> nn.Module:
-        return convolutional(True) if name == "convolutional" else build(name, data, 0, **options)
-
-    together = [make() for _ in runs]
-    train_together(runs, data, together)
-    for run, model in zip(runs, together, strict=True):
-        alone = make()
-        train(run, data, alone)
-        assert bits(alone) == bits(model)
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
@@ -239,7 +225,7 @@ def test_a_convolution_of_grey_images_has_autograds_gradients(
         return [outputs, *torch.autograd.grad(outputs, list(layer.parameters()), towards)]
 
     expected = gradients()
-    with FastKernels([layer], CPU):
+    with fast(layer):
         found = gradients()
         assert "Narrow" in type(layer(images).grad_fn).__name__
         assert "Narrow" not in type(layer(images.clone().requires_grad_()).grad_fn).__name__
@@ -252,5 +238,30 @@ def test_other_convolutions_are_left_alone() -> None:
     others = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 3, dilation=2), nn.Conv2d(1, 4, 3, padding="same")
     )
-    with FastKernels([others], CPU):
+    with fast(others):
         assert not any("forward" in vars(layer) for layer in others)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_gradient_descent_adds_its_products_to_the_weights(full: bool) -> None:
+    """Without a gradient between: the naive loop's numbers up to rounding, and no gradient is left behind."""
+    run = config(
+        optimizer={"name": "sgd", "lr": 0.1},
+        dtype="float64",
+        schedule={"kind": "every", "n": 1, "gamma": 0.5},
+        batch_size="full" if full else 8,
+    )
+    model, twin = (nn.Sequential(perceptron(), nn.BatchNorm1d(3)) for _ in range(2))
+    model, twin = nn.Sequential(*model[0], model[1]), nn.Sequential(*twin[0], twin[1]).double()
+    train(run, classification(), model)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    data = classification().to("cpu", torch.float64).train
+    for epoch in (1, 2, 3):
+        order = torch.randperm(53, generator=generator("order", run.run_id(), epoch))
+        for chosen in order.split(53 if full else 8):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(twin(data.inputs[chosen]), data.targets[chosen]).backward()
+            optimizer.step()
+        optimizer.param_groups[0]["lr"] *= 0.5
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert_close(model, twin)

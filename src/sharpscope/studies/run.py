@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import InputError
 from sharpscope.studies.file.library import Study
-from sharpscope.studies.plan.grouping import ALONE, grouped, measured_size
 from sharpscope.studies.plan.joint import JointPlan
 from sharpscope.studies.plan.plan import Plan
 from sharpscope.studies.results.records import keep_records
 from sharpscope.sweep import Executor, LocalExecutor, Store, Summary, run_tasks
-from sharpscope.training import RunConfig, weight_seed
+from sharpscope.training import weight_seed
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
@@ -33,7 +32,7 @@ def validate_plan(plan: Plan | JointPlan, data_dir: str | None = None, progress:
 def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
     from sharpscope.data import load
     from sharpscope.models import build
-    from sharpscope.training.preconditions import check
+    from sharpscope.training.validation import validate
 
     study = plan.study
     datasets: dict[str, Any] = {}
@@ -53,7 +52,7 @@ def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
             with _with_place(study, ("run", "model")):
                 models = {model: build(run.config.model, datasets[data], weight_seed(run.config))}
         with _with_place(study, ("run",)):
-            check(run.config, datasets[data], models[model])
+            validate(run.config, datasets[data], models[model])
 
 
 def _check_samples(study: Study, dataset: Dataset) -> None:
@@ -106,31 +105,18 @@ def run_plan(
     threads: int = 1,
     on_event: OnEvent | None = None,
     executor: Executor | None = None,
-    together: int | None = None,
 ) -> Summary:
     """Run one plan or several into a store; a second call does only what is missing.
 
     See `sharpscope.sweep.run_tasks`. The store keeps the records of the studies it has been given, each under its
     key and scale.
-
-    On this machine, runs that differ in nothing but numbers train several at a time where a short measurement finds
-    that faster (`sharpscope.training.group_size`), and at most `together` where that is given, 1 for never. Each has
-    the bits it has alone, so no result depends on it.
     """
     joint = _joint(plan)
     tasks = joint.tasks(data_dir, device)
     if executor is None:
         executor = LocalExecutor(store.root, workers, threads)
-    if isinstance(executor, LocalExecutor) and together != 1:
-        execution: Mapping[str, Any] = next((t.payload["execution"] for t in tasks if t.entry == ALONE), {})
-        size_of = measured_size(execution, executor.threads) if together is None else _always(together)
-        tasks = grouped(tasks, size_of, executor.workers, store.has)
     keep_records(store, joint.records(tasks))
     return run_tasks(store, tasks, workers=workers, threads=threads, on_event=on_event, executor=executor)
-
-
-def _always(size: int) -> Callable[[RunConfig], int]:
-    return lambda run: size
 
 
 def _joint(plan: Plan | JointPlan) -> JointPlan:

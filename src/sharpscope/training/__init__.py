@@ -8,7 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sharpscope.training.compatible import group_key
 from sharpscope.training.config import (
     OptimizerConfig,
     PlateauConfig,
@@ -19,13 +18,11 @@ from sharpscope.training.config import (
 )
 
 if TYPE_CHECKING:
-    from sharpscope.training.calibration import group_size
     from sharpscope.training.checkpoint import load_checkpoint, read_metadata, save_checkpoint
     from sharpscope.training.evaluation import evaluate
+    from sharpscope.training.history import TrainingOutcome
     from sharpscope.training.loop import train
     from sharpscope.training.losses import loss_function
-    from sharpscope.training.outcome import TrainingOutcome
-    from sharpscope.training.together import train_together
 
 __all__ = [
     "OptimizerConfig",
@@ -35,27 +32,22 @@ __all__ = [
     "StopConfig",
     "TrainingOutcome",
     "evaluate",
-    "group_key",
-    "group_size",
     "load_checkpoint",
     "loss_function",
     "read_metadata",
     "save_checkpoint",
     "train",
-    "train_together",
     "weight_seed",
 ]
 
 _HOMES = {
-    "TrainingOutcome": "outcome",
+    "TrainingOutcome": "history",
     "evaluate": "evaluation",
-    "group_size": "calibration",
     "load_checkpoint": "checkpoint",
     "loss_function": "losses",
     "read_metadata": "checkpoint",
     "save_checkpoint": "checkpoint",
     "train": "loop",
-    "train_together": "together",
 }
 
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a model over a whole split, in eval mode."""
+"""Loss and accuracy of a model over a whole split, or over every split of a data set, in eval mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from sharpscope.training.losses import Loss, loss_function
 if TYPE_CHECKING:
     from torch import nn
 
-    from sharpscope.data import Split
+    from sharpscope.data import Dataset, Split
+
+METRICS = tuple(
+    f"{split}_{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy")
+)
+"""The keys of `evaluate_splits`, in order: ``train_loss``, ``train_accuracy``, …, ``test_accuracy``."""
 
 
 def evaluate(
@@ -40,6 +45,16 @@ def evaluate(
             if labelled:
                 correct += (outputs.argmax(1) == targets).sum()
     return total.item() / len(split), correct.item() / len(split) if labelled else None
+
+
+def evaluate_splits(model: nn.Module, dataset: Dataset, loss: Loss) -> dict[str, float | None]:
+    """Return `METRICS` of a model on every split of a data set; None for a split that is missing or empty."""
+    metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    for name, split in splits.items():
+        if split is not None and len(split):
+            metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = evaluate(model, split, loss)
+    return metrics
 
 
 @contextmanager

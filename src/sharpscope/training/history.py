@@ -1,4 +1,4 @@
-"""The record of a run: one row for every epoch, JSON throughout.
+"""The record of a run: one row for every epoch, JSON throughout, and how the run ended.
 
 =====================================  =================================================================
 ``epoch``                              counted from 1
@@ -16,32 +16,31 @@ Accuracies of a regression are None, and so is any loss that is not finite.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
-
-from sharpscope.training.evaluation import evaluate
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from sharpscope.data import Dataset
-    from sharpscope.training.losses import Loss
+from dataclasses import dataclass
+from typing import Any, Literal
 
 Row = dict[str, Any]
 
-METRICS = tuple(
-    f"{split}_{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy")
-)
-"""The keys of an evaluation, in the order of the table."""
 
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How a run ended, and its record.
 
-def evaluation(model: nn.Module, dataset: Dataset, loss: Loss) -> Row:
-    """Return `METRICS` of a model on every split of a data set."""
-    metrics: Row = dict.fromkeys(METRICS)
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    for name, split in splits.items():
-        if split is not None and len(split):
-            metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = evaluate(model, split, loss)
-    return metrics
+    - ``status``: ``finished`` by a stopping rule; ``diverged``: a loss or a weight became NaN or infinite;
+      ``interrupted``: asked to stop, with its state saved where there is a workspace.
+    - ``stop_reason``: the rule (``train_accuracy``, ``train_loss``, ``plateau``, ``relative_change``,
+      ``epochs``), or ``non_finite_loss``, ``non_finite_weights``, ``interrupted``.
+    - ``epochs``: epochs completed, or the epoch in which it diverged.
+    - ``history``: a row for every epoch, the epoch of a divergence included.
+    - ``final``: loss and accuracy on every split at the end, ``train_loss`` … ``test_accuracy``; None for what
+      does not exist (no validation set, a regression's accuracy), and throughout unless ``finished``.
+    """
+
+    status: Literal["finished", "diverged", "interrupted"]
+    stop_reason: str
+    epochs: int
+    history: list[Row]
+    final: dict[str, float | None]
 
 
 def recorded(row: Row) -> Row:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sharpscope.training.history import Row
-from sharpscope.training.outcome import TrainingOutcome
-from sharpscope.training.together import Group
+import torch
+
+from sharpscope.autograd.allocator import freed_memory_kept
+from sharpscope.errors import InputError
+from sharpscope.training.computation import forward_of
+from sharpscope.training.cpu.kernels import FastKernels
+from sharpscope.training.history import Row, TrainingOutcome
+from sharpscope.training.reproducible import reproducible, seed_step
+from sharpscope.training.run_state import RunState
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from sharpscope.data import Dataset
     from sharpscope.training.config import RunConfig
+
+_FINITE_EVERY = 50
+"""Steps between checks that the running loss is finite. A check waits for the device, so not every step has one."""
 
 
 def train(
@@ -34,9 +42,7 @@ def train(
     The model comes with its initial weights (see `weight_seed`); it is moved to the device and to the run's
     dtype. A step is one closure handed to the optimizer: clear the gradients, mean loss of the batch, backward.
     The order of the samples and the dropout of every step follow from the run's identifier, so the same
-    configuration and initial weights give the same bits on the same machine with the same number of threads,
-    alone or in company (`train_together`). Steps are carried out by the fastest way that gives those bits, see
-    `sharpscope.training.engines`.
+    configuration and initial weights give the same bits on the same machine with the same number of threads.
 
     With a `workspace`, progress is saved there every `checkpoint_every_s` seconds and when `should_stop`
     (asked before every step) says so; a later call with the same workspace goes on from there, in the middle of
@@ -47,15 +53,84 @@ def train(
     Raises `InputError` where configuration, data and model do not fit, `CheckpointError` for a workspace that
     holds another run or cannot be read.
     """
-    group = Group([config], dataset, [model], [workspace], device, checkpoint_every_s)
-    tell = on_epoch or _unheard
-    (outcome,) = group.train(lambda number, row: tell(row), should_stop or _never)
-    return outcome
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    model.to(device=device, dtype=dtype)
+    with reproducible(device), freed_memory_kept():
+        run = RunState(config, dataset.to(device, dtype), model, device, workspace, checkpoint_every_s)
+        with FastKernels(run) as kernels:
+            step = Step(run)
+            while run.outcome is None:
+                if not _train_epoch(run, step, should_stop):
+                    run.interrupt()
+                    break
+                row = run.end_epoch()
+                if on_epoch is not None:
+                    with kernels.paused():
+                        on_epoch(dict(row))
+                # a run that diverged keeps its last save, from before that: a later attempt finds the same again
+                if run.save_is_due() and (run.outcome is None or run.outcome.status != "diverged"):
+                    run.save()
+    assert run.outcome is not None
+    return run.outcome
 
 
-def _unheard(row: Row) -> None:
-    """Tell nobody."""
+def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | None) -> bool:
+    """Take the remaining steps of the epoch, fewer once the loss is not finite; return False when asked to stop."""
+    begin, steps = run.begin_epoch(), len(run.batches)
+    for step in range(begin, steps):
+        asked = should_stop is not None and should_stop()
+        if asked or run.save_is_due():
+            run.note(step)
+            run.save()
+        if asked:
+            return False
+        seed_step(run.run_id, run.epoch, step, run.device)
+        take(*run.batches[step])
+        if step % _FINITE_EVERY == 0 and not run.loss_sum.isfinite():
+            break
+    run.note(steps)
+    return True
 
 
-def _never() -> bool:
-    return False
+class Step:
+    """One training step of a run: the optimizer receives a closure; loss and hits join the epoch's sums."""
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self._forward = forward_of(run.config, run.model, run.device)
+        self._labelled = run.dataset.task == "classification"
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> None:
+        """Take the step; loss and hits are those of the weights it starts from.
+
+        The optimizer decides how often the closure runs: most run it once, L-BFGS and SAM several times.
+        """
+        run = self._run
+        start: list[Tensor] = []
+
+        def closure() -> Tensor:
+            run.optimizer.zero_grad()
+            outputs = self._forward(inputs)
+            loss = run.loss(outputs, targets)
+            loss.backward()
+            if not start:
+                start.extend((loss.detach(), outputs.detach()))
+            return loss
+
+        step: Any = run.optimizer.step  # torch types a closure as returning a float
+        try:
+            step(closure)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"batch normalisation cannot normalise a batch of {len(targets)} sample; set drop_last = true or "
+                f"choose a batch_size that leaves no single sample of {len(run.dataset.train)}."
+            ) from error
+        loss, outputs = start
+        run.loss_sum.add_(loss, alpha=len(targets))
+        if self._labelled:
+            run.correct += (outputs.argmax(1) == targets).sum()

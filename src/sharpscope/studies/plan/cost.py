@@ -168,7 +168,7 @@ def _timed(config: RunConfig) -> tuple[float, float]:
 
     from sharpscope.models import build
     from sharpscope.training.losses import loss_function
-    from sharpscope.training.preconditions import resolved_loss
+    from sharpscope.training.validation import resolved_loss
 
     dataset = _stand_in(config.data)
     dtype = torch.float64 if config.dtype == "float64" else torch.float32

@@ -72,9 +72,9 @@ def next_iterate(trained: TrainedRun) -> Any:
 
     from sharpscope.training.losses import loss_function
     from sharpscope.training.optimizers import build_optimizer
-    from sharpscope.training.preconditions import resolved_loss
     from sharpscope.training.reproducible import epoch_order, reproducible, seed_step
     from sharpscope.training.schedules import learning_rate
+    from sharpscope.training.validation import resolved_loss
 
     config, obj = trained.config, trained.obj
     refuse_state(config)

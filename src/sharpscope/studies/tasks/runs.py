@@ -96,7 +96,7 @@ def publish_run(
 
     from sharpscope.training import save_checkpoint
     from sharpscope.training.losses import constant_loss
-    from sharpscope.training.preconditions import resolved_loss
+    from sharpscope.training.validation import resolved_loss
 
     result = {
         "status": outcome.status,

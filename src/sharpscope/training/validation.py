@@ -1,4 +1,4 @@
-"""What must hold between a configuration, its data and its model before the first step."""
+"""Whether a configuration, its data and its model fit together, asked before the first step."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ def resolved_loss(config: RunConfig, dataset: Dataset) -> str:
     return fitting
 
 
-def check(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
-    """Raise `InputError`, in one sentence, where this run cannot be what its configuration says."""
+def validate(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
+    """Raise `InputError`, in one sentence, where this run cannot be what its configuration says.
+
+    The model is run once, in eval mode, on two training samples, to see the shape of its outputs.
+    """
     n = len(dataset.train)
     if dataset.name != config.data.name:
         raise InputError(
