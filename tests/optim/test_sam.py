@@ -247,6 +247,14 @@ def test_groups_and_their_radii() -> None:
     ((a.square() + b.square() + c.square()) / 2).sum().backward()
     optimizer.first_step()
     assert [round(p.item(), 5) for p in (a, b, c)] == [3.3, 4.8, 7.0]  # 0.5 · 3/5 and 1.0 · 4/5
+    with pytest.raises(InputError, match="no gradient at"):
+        optimizer.second_step()
+    assert [round(p.item(), 5) for p in (a, b, c)] == [3.0, 4.0, 7.0]
+    for p, gradient in ((a, 3.0), (b, 4.0), (c, 7.0)):
+        p.grad = torch.tensor([gradient])
+    optimizer.first_step()
+    for p, gradient in ((a, 3.0), (b, 4.0), (c, 7.0)):
+        p.grad = torch.tensor([gradient])
     optimizer.second_step()
     assert [round(p.item(), 5) for p in (a, b, c)] == [2.7, 3.6, 6.3]
     d = nn.Parameter(torch.ones(1))

@@ -1,5 +1,7 @@
-"""Optimizers that look around before they step."""
+"""Optimizers that look around before they step, and what variants of them are made of."""
 
-from sharpscope.optim.sam import ASAM, SAM
+from sharpscope.optim.sam import SAM
+from sharpscope.optim.variants import ASAM, GSAM, FriendlySAM, LookSAM
+from sharpscope.optim.vectors import joint_dot, joint_norm
 
-__all__ = ["ASAM", "SAM"]
+__all__ = ["ASAM", "GSAM", "SAM", "FriendlySAM", "LookSAM", "joint_dot", "joint_norm"]
