@@ -205,7 +205,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match="cannot be written.*No space left"):
         save_checkpoint(saved, noisy_network())
     assert saved.read_bytes() == content
