@@ -101,9 +101,8 @@ class Estimate:
 class Counted(Protocol):
     """What counts its own evaluations, as `sharpscope.Objective` does."""
 
-    @property
-    def cost(self) -> Any:
-        """Counts with a method ``since(before) -> dict``."""
+    cost: Any
+    """Counts with a method ``since(before) -> dict``."""
 
 
 class CostMeter:

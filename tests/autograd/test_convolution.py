@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from oracles.dense import dense
 from sharpscope import Objective
-from sharpscope.autograd.convolution import replace_convolutions
-from sharpscope.autograd.module_state import SavedState, restoring
+from sharpscope.autograd.convolution import convolutions_made_for_second_derivatives
 
 
 class Own(nn.Conv2d):
@@ -75,19 +74,12 @@ def test_only_plain_convolutions_are_changed_and_all_are_as_before_afterwards() 
     )
     before = [dict(vars(layer)) for layer in model]
     inside = []
-
-    def another(saved: SavedState) -> None:
-        replace_convolutions(model)
-
-    def replaced(saved: SavedState) -> None:
-        replace_convolutions(model)
-        inside.extend("_conv_forward" in vars(layer) for layer in model)
-        restoring(model, torch.device("cpu"), another)  # another objective of the same model
+    with contextlib.suppress(KeyError), convolutions_made_for_second_derivatives(model):
+        inside = ["_conv_forward" in vars(layer) for layer in model]
+        with convolutions_made_for_second_derivatives(model):  # another objective of the same model
+            pass
         inside.append("_conv_forward" in vars(model[0]))
         raise KeyError
-
-    with contextlib.suppress(KeyError):
-        restoring(model, torch.device("cpu"), replaced)
     assert inside == [True, False, False, False, True]
     assert [dict(vars(layer)) for layer in model] == before
 
@@ -100,22 +92,23 @@ def test_a_third_derivative_is_torchs() -> None:
     def third(changed: bool) -> Tensor:
         w = layer.weight
         if changed:
-            replace_convolutions(layer)
-        y = layer(x)
+            with convolutions_made_for_second_derivatives(layer):
+                y = layer(x)
+        else:
+            y = layer(x)
         loss = torch.tanh(y).pow(3).sum()
         for _ in range(3):
             (g,) = torch.autograd.grad(loss, w, create_graph=True)
             loss = (g**2).sum()
         return loss.detach()
 
-    expected = third(False)
-    torch.testing.assert_close(third(True), expected)
+    torch.testing.assert_close(third(True), third(False))
 
 
 def test_an_image_alone_and_no_gradients() -> None:
     layer = nn.Conv2d(1, 2, 2)
     x = torch.randn(1, 3, 3)
-    replace_convolutions(layer)
-    torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x[None]), F.conv2d(x[None], layer.weight, layer.bias))
+    with convolutions_made_for_second_derivatives(layer):
+        torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x[None]), F.conv2d(x[None], layer.weight, layer.bias))

@@ -12,7 +12,7 @@ import torch
 from sharpscope.cli.executor_options import ExecutorOptions
 from sharpscope.errors import InputError
 from sharpscope.sweep import LocalExecutor
-from sharpscope.sweep.executors.resources import Resources
+from sharpscope.sweep.executors.interface import Resources
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,14 @@ import pytest
 
 from sharpscope.sweep import Failure, Store
 from sharpscope.sweep.store import owner
-
-STORES = Path(__file__).parents[1] / "sweep" / "stores"
-RUN, ITS_MEASURE = "c827d90949bfe61e", "39c48b450c410cc1"
+from small_store import ITS_MEASURE, OTHER_MEASURE, OTHER_RUN, RUN, small_store
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Return a finished store of two runs and a measure of each, of the present format, the study file beside it."""
-    shutil.copytree(STORES / "format1", tmp_path / "store")
-    shutil.copy(STORES / "two.toml", tmp_path)
+    """Return a finished store of two runs and a measure of each, the study file beside it."""
+    made = small_store(tmp_path)
     monkeypatch.chdir(tmp_path)
-    made = Store(tmp_path / "store")
-    made.prepare()
     (measure,) = [m["id"] for m in made.read_study()["measures"] if m["run"] == RUN]
     assert measure == ITS_MEASURE
     return made
@@ -53,24 +48,10 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_store_of_format_1_runs_on_and_is_brought_up_to_date(cli, tmp_path: Path, monkeypatch) -> None:
-    shutil.copytree(STORES / "format1", tmp_path / "store")
-    shutil.copy(STORES / "two.toml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = cli("status", "store", "--verify")
-    assert code == 0
-    assert re.search(r"runs +2 +0 +0 +0", out)
-    assert "format 1 has no checksums to compare; 'sharpscope gc" in out
-    code, out, _ = cli("run", "two.toml", "--store", "store", "--json", "--no-report")
-    assert (code, json.loads(out)["done"], json.loads(out)["skipped"]) == (0, 0, 4)
-    assert cli("gc", "store")[1] == "there is nothing to clear away\n"
-    assert "every result is as it was published" in cli("status", "store", "--verify")[1]
-
-
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "history.parquet", "outcome.json", "MANIFEST"])
 def test_what_is_damaged_is_named_and_the_printed_command_mends_it(cli, store: Store, name: str) -> None:
     cli("export", store.root, "--output", "before")
-    kept = (store.root / "measures" / "94e548caf1e522c4" / "measure.json").stat().st_mtime_ns
+    kept = (store.root / "measures" / OTHER_MEASURE / "measure.json").stat().st_mtime_ns
     flip(store.path(RUN) / name)
     code, out, _ = cli("status", store.root, "--verify")
     assert code == 1
@@ -86,14 +67,14 @@ def test_what_is_damaged_is_named_and_the_printed_command_mends_it(cli, store: S
     assert code == 0
     assert f"removed: {RUN}: {name}" in out
     assert f"removed: {ITS_MEASURE}: made from one of these" in out
-    assert set(store.published()) == {"900d26bef15ef9dc", "94e548caf1e522c4"}
+    assert set(store.published()) == {OTHER_RUN, OTHER_MEASURE}
     if name != "checkpoint.safetensors":
         return  # one training shows what the next run does
     command = shlex.split(re.search(r"  sharpscope (run .*)", out).group(1))
     code, out, _ = cli(*command, "--json", "--no-report", "--workers", "1")
     assert (code, json.loads(out)["done"], json.loads(out)["skipped"]) == (0, 2, 2)
     assert cli("status", store.root, "--verify")[0] == 0
-    assert (store.root / "measures" / "94e548caf1e522c4" / "measure.json").stat().st_mtime_ns == kept
+    assert (store.root / "measures" / OTHER_MEASURE / "measure.json").stat().st_mtime_ns == kept
     cli("export", store.root, "--output", "after")
     for path in Path("before").iterdir():  # numbers made on another machine may differ in their last bits
         assert ids_in(Path("after") / path.name) == ids_in(path)
@@ -104,16 +85,14 @@ def ids_in(table: Path) -> list[str]:
     return [line.partition(",")[0] for line in table.read_text().splitlines()]
 
 
-def test_damage_to_a_store_without_checksums_has_a_command_too(cli, tmp_path: Path) -> None:
-    shutil.copytree(STORES / "format1", tmp_path / "store")
-    path = tmp_path / "store" / "runs" / RUN / "outcome.json"
-    path.write_bytes(path.read_bytes()[:20])
-    code, _, err = cli("export", tmp_path / "store", "--output", tmp_path / "tables")
+def test_a_lost_manifest_has_a_command_too(cli, store: Store) -> None:
+    (store.path(RUN) / "MANIFEST").unlink()
+    code, _, err = cli("export", store.root, "--output", "tables")
     assert code == 2
-    assert f"'sharpscope retry {tmp_path / 'store'} {RUN}'" in err
-    code, out, _ = cli("retry", tmp_path / "store", RUN)
+    assert f"'sharpscope retry {store.root} {RUN}'" in err
+    code, out, _ = cli("retry", store.root, RUN)
     assert code == 0
-    assert f"removed: {ITS_MEASURE}: made from one of these" in out, "though no manifest says so"
+    assert f"removed: {ITS_MEASURE}: made from one of these" in out
 
 
 def test_retry_forgets_failures_and_what_they_had_saved(cli, store: Store) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from sharpscope.sweep import Store
-from sharpscope.sweep.store.journal import read_journal
+from sharpscope.sweep.store.records import read_journal
 
 STUDY = """
 name = "chaos"
@@ -168,7 +168,7 @@ def main() -> None:
     print(f"finished in {time.monotonic() - begin:.0f} s more: {len(store.published())} results")
     events = collections.Counter(entry["event"] for entry in read_journal(store.root))
     print(f"journal: {dict(events)}; published or made in vain twice: {twice_published(store) or 'none'}")
-    print(f"litter: {left_behind(store) or 'none'}")
+    print(f"garbage: {left_behind(store) or 'none'}")
     damage = subprocess.run(
         [sys.executable, "-m", "sharpscope", "status", str(store.root), "--verify"], capture_output=True
     )

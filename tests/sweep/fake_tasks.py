@@ -74,7 +74,7 @@ def fail_until(payload, context):
 
 def die(payload, context):
     """Kill this worker, the first `times` times; a file outside the store counts."""
-    print("last words", file=sys.stderr, flush=True)
+    print("log tail", file=sys.stderr, flush=True)
     with open(payload["file"], "a") as file:
         file.write("x")
     if os.path.getsize(payload["file"]) <= payload["times"]:

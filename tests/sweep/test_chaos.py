@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from sharpscope.sweep import Store, Task, run_tasks
-from sharpscope.sweep.store.journal import read_journal
+from sharpscope.sweep.store.records import read_journal
 from sweep.chaos import left_behind, twice_published, unleash
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -157,7 +157,7 @@ NO_END_OF_INPUT = "listen = w._Worker.listen; w._Worker.listen = lambda s, o: li
 @pytest.mark.parametrize(
     "without",
     ["", NO_WATCH + NO_END_OF_INPUT, NO_KERNEL + NO_END_OF_INPUT, NO_KERNEL + NO_WATCH],
-    ids=["all", "kernel", "watch", "end-of-input"],
+    ids=["all", "kernel", "liveness", "end-of-input"],
 )
 def test_workers_die_with_a_coordinator_even_in_the_middle_of_a_task(tmp_path, without):
     if without == NO_WATCH + NO_END_OF_INPUT and not sys.platform.startswith("linux"):

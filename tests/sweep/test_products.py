@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sharpscope.errors import InputError, StoreError
-from sharpscope.sweep import Progress, Store, Task, run_tasks
+from sharpscope.sweep import Store, SweepProgress, Task, run_tasks
 
 
 def batch(task_id, *products, needs=(), **payload):
@@ -95,16 +95,16 @@ def test_the_workspace_of_a_batch_goes_when_all_it_was_for_is_there(store):
         workspace.with_name("b@" + workspace.name.rpartition("@")[2].rpartition("-")[0] + "-1")
     )
     for result in ("r1", "r2"):
-        assert store.sweep_litter() == 0
+        assert store.remove_garbage() == 0
         store.publish(result, store.new_output(result), "runs")
     assert left.exists()
-    assert store.sweep_litter() == 1
+    assert store.remove_garbage() == 1
     assert not left.exists()
 
 
 def test_progress_counts_results():
     now = [0.0]
-    progress = Progress(lambda: now[0])
+    progress = SweepProgress(lambda: now[0])
     progress.update({"event": "plan", "total": {"runs": 12}, "workers": 1})
     progress.update({"event": "start", "task": "b", "kind": "runs", "label": "", "results": 4})
     now[0] = 20.0

@@ -10,7 +10,7 @@ from sharpscope.errors import InputError
 
 if TYPE_CHECKING:
     from sharpscope.sweep import Executor
-    from sharpscope.sweep.executors.resources import Resources
+    from sharpscope.sweep.executors.interface import Resources
 
 EXECUTORS = ("local", "ray", "slurm")
 
@@ -78,7 +78,7 @@ class ExecutorOptions:
         return self._local(store)
 
     def _resources(self) -> Resources:
-        from sharpscope.sweep.executors.resources import Resources
+        from sharpscope.sweep.executors.interface import Resources
 
         gpus = 1.0 if self.gpus is None and self.device == "cuda" else self.gpus
         return Resources(self.threads, gpus or 0.0, self.memory)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from sharpscope.cli.printing import duration
-from sharpscope.sweep import Progress
+from sharpscope.sweep import SweepProgress
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines, for logs
 
@@ -21,7 +21,7 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self._progress = Progress()
+        self._progress = SweepProgress()
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._task: Any = None

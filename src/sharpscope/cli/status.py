@@ -10,7 +10,7 @@ import typer
 from sharpscope.cli.options import Json, StoreFolder
 
 if TYPE_CHECKING:
-    from sharpscope.sweep import Coordinator
+    from sharpscope.sweep import CoordinatorState
 
 
 def status(
@@ -27,14 +27,14 @@ def status(
     """
     from sharpscope.cli.printing import print_json, print_table
     from sharpscope.studies.results.records import read_records, results_by_name
-    from sharpscope.sweep import Store, activity, find_damage
+    from sharpscope.sweep import Store, activity
 
     opened = Store(store, create=False)
     records = read_records(opened)
     planned = results_by_name(records)
     published = opened.published()
     known = {result for results in planned.values() for result in results}
-    damage = find_damage(opened, known) if verify else {}
+    damage = opened.find_damage(known) if verify else {}
     coordinators = [one for one in activity(opened.root) if one.alive is not False or one.results]
     running = {result for one in coordinators if one.alive is not False for result in one.results}
     running -= published.keys()
@@ -74,15 +74,13 @@ def status(
             print(f"damaged: {published[result]}/{result}: {what}")
         if damage:
             print(f"'sharpscope retry {opened.root} --damaged', then the study again, redoes just these")
-        elif verify and opened.version == 1:
-            print(f"a store of format 1 has no checksums to compare; 'sharpscope gc {opened.root}' adds them")
         elif verify:
             print("every result is as it was published")
     if damage:
         raise typer.Exit(1)
 
 
-def _lines(one: Coordinator) -> list[str]:
+def _lines(one: CoordinatorState) -> list[str]:
     """Return what there is to say of a coordinator: one line for itself and one for each task it runs."""
     from sharpscope.cli.printing import duration
 

@@ -13,9 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from sharpscope.data.files import digest_of
-from sharpscope.data.subsets import Sizes
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora")
 IMAGES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10")
@@ -28,7 +26,7 @@ _LATER: tuple[str, ...] = ("neighbours", "digest", "target", "columns", "task")
 Count = Annotated[int, Field(ge=1)]
 
 
-class DataConfig(Setting):
+class DataConfig(StrictConfig):
     """Which data, how much of it, and how its inputs are scaled.
 
     One seeded permutation of the training part serves every size: the training samples are its first
@@ -73,11 +71,6 @@ class DataConfig(Setting):
     columns: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     task: Literal["classification", "regression"] | None = None
 
-    @property
-    def sizes(self) -> Sizes:
-        """How many samples of each part are used."""
-        return Sizes(self.train_samples, self.validation_samples, self.test_samples)
-
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -96,10 +89,11 @@ class DataConfig(Setting):
             isinstance(given, dict) and given.get("name") == TABLE and isinstance(given.get("path"), str)
         ):
             return given
+        from sharpscope.data.table import FORMATS, digest_of
+
         path = Path(given["path"])
-        known = path.suffix in (".csv", ".parquet")
-        if not known or not path.is_file():
-            what = "there is no such file" if known else "its name ends in neither"
+        if path.suffix not in FORMATS or not path.is_file():
+            what = "there is no such file" if path.suffix in FORMATS else "its name ends in neither"
             raise ValueError(
                 f"A table's path must name a file in CSV or Parquet (.csv, .parquet), received {given['path']!r}: "
                 f"{what}; correct it."

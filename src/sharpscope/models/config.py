@@ -13,10 +13,10 @@ from pydantic import (
 )
 
 from sharpscope.models.registry import ARCHITECTURES, NAMES, SETTINGS, options_of
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 
-class ModelConfig(Setting):
+class ModelConfig(StrictConfig):
     """Which model, with which options and initial weights.
 
     ``name`` is one of `NAMES`, or ``package.module:factory`` for a model of your own. ``options`` overrides

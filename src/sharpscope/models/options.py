@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 Activation = Literal["relu", "gelu", "tanh", "elu"]
 Width = Annotated[int, Field(ge=1)]
@@ -17,7 +17,7 @@ Multiplier = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Options(Setting):
+class Options(StrictConfig):
     """Root of all options: unknown names are refused, and so is a value of another type."""
 
 

@@ -17,7 +17,7 @@ from sharpscope.models.options import (
 )
 
 if TYPE_CHECKING:
-    from sharpscope.models.building_blocks import Initialisation
+    from sharpscope.models.initial_weights import Initialisation
 
 
 @dataclass(frozen=True)

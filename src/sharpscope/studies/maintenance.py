@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sharpscope.errors import InputError, StoreError
 from sharpscope.studies.results.records import needs_by_result, read_records, results_by_name
-from sharpscope.sweep import Store, at_work, find_damage, made_from
+from sharpscope.sweep import Store, at_work
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def retry(store: Store, ids: Sequence[str] = (), *, failed: bool = False, damage
     removed = {one: "asked for" for one in ids if one in published}
     if damaged:
         known = {result for results in results_by_name(records).values() for result in results}
-        removed = find_damage(store, known) | removed
-    for one in made_from(store, removed, needs_by_result(records)):
+        removed = store.find_damage(known) | removed
+    for one in store.made_from(removed, needs_by_result(records)):
         removed[one] = "made from one of these"
     if removed and (busy := at_work(store.root)):
         raise StoreError(
@@ -66,14 +66,13 @@ def retry(store: Store, ids: Sequence[str] = (), *, failed: bool = False, damage
 def clear_away(
     store: Store, *, dry_run: bool = False, unplanned: bool = False, other_machines: bool = False
 ) -> list[str]:
-    """Remove what dead processes left in a store, and return its paths in there, sorted; see `Store.litter`.
+    """Remove what dead processes left in a store, and return its paths in there, sorted; see `Store.garbage`.
 
-    A store of an older format is brought up to date on the way.
     With `unplanned` the results that no study of the store asks for go too, with `other_machines` what processes of
     other machines left, none of which may be at work. With `dry_run` nothing is removed. Raises `StoreError` where
     `unplanned` is asked for while a sweep runs, which may be about to use them.
     """
-    litter = store.litter(other_machines=other_machines)
+    garbage = store.garbage(other_machines=other_machines)
     extra: dict[str, str] = {}
     if unplanned:
         planned = results_by_name(read_records(store)).values()
@@ -88,6 +87,6 @@ def clear_away(
         store.prepare()
         for one in extra:
             store.remove(one)
-        store.sweep_litter(other_machines=other_machines)
-    paths = [str(path.relative_to(store.root)) for path in litter]
+        store.remove_garbage(other_machines=other_machines)
+    paths = [str(path.relative_to(store.root)) for path in garbage]
     return sorted([*paths, *(f"{kind}/{one}" for one, kind in extra.items())])

@@ -21,7 +21,7 @@ from pydantic import (
 from sharpscope.data import DataConfig
 from sharpscope.models import ModelConfig
 from sharpscope.seeding import seed_of
-from sharpscope.serialization import Setting, canonical_json, content_hash
+from sharpscope.serialization import StrictConfig, canonical_json, content_hash
 from sharpscope.training.optimizers import OptimizerConfig
 from sharpscope.training.schedules import ScheduleConfig
 from sharpscope.training.stopping import PlateauConfig, StopConfig
@@ -40,7 +40,7 @@ _LATER_KEYS: dict[str, object] = {"steps_per_epoch": None, "precision": "full", 
 _ALWAYS = object()
 
 
-class RunConfig(Setting):
+class RunConfig(StrictConfig):
     """One training run, completely: the same configuration gives the same bits.
 
     - ``data``, ``model``: what is trained on what; a bare name stands for ``{"name": ...}``.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, JsonValue, PositiveFloat, ValidationInfo, field_validator
 
 from sharpscope.errors import InputError
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ _AROUND_ANOTHER = frozenset({"sam", "asam"})
 _EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
 
-class OptimizerConfig(Setting):
+class OptimizerConfig(StrictConfig):
     """An optimizer by its name in ``torch.optim`` (any case), its learning rate and its other options.
 
     ``options`` are the class's own keyword arguments, such as ``momentum`` or ``betas``. The name is stored in

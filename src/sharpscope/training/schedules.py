@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 _KEYS = {
     "constant": (),
@@ -21,7 +21,7 @@ _KEYS = {
 }
 
 
-class ScheduleConfig(Setting):
+class ScheduleConfig(StrictConfig):
     """How the learning rate moves from epoch to epoch; e counts from 1, η is the optimizer's ``lr``.
 
     =============  ==========================================================================================

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 
-class PlateauConfig(Setting):
+class PlateauConfig(StrictConfig):
     """Stop when |Δ epoch_loss| < ``threshold`` for ``patience`` consecutive epochs (patriarca2024).
 
     The first epoch has no predecessor, so the earliest stop is after epoch ``patience`` + 1.
@@ -24,7 +24,7 @@ class PlateauConfig(Setting):
     patience: PositiveInt = 5
 
 
-class StopConfig(Setting):
+class StopConfig(StrictConfig):
     """The rules by which a run stops; whichever holds first at the end of an epoch.
 
     - ``epochs``: the most epochs a run may take.

@@ -66,7 +66,7 @@ def tables(store, folder):
     return found
 
 
-def litter(store):
+def garbage(store):
     """Return what a finished sweep must not leave."""
     folders = ("tmp", "work", "failures", "leases", "coordinators", ".slurm")
     return [path for name in folders for path in (store / name).glob("*")]

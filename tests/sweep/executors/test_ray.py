@@ -16,9 +16,9 @@ import pytest
 from docs.sweeps_page import of_ours, write_study
 from sharpscope.errors import InputError, SharpscopeError
 from sharpscope.sweep import LocalExecutor, Store, Task, run_tasks
+from sharpscope.sweep.executors.interface import Resources
 from sharpscope.sweep.executors.ray import RayExecutor
-from sharpscope.sweep.executors.resources import Resources
-from sweep.executors.a_sweep import RUNS, at_work, finish, litter, run, sharpscope, tables
+from sweep.executors.a_sweep import RUNS, at_work, finish, garbage, run, sharpscope, tables
 
 pytest.importorskip("ray", exc_type=ImportError)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="the script is for POSIX")]
@@ -63,7 +63,7 @@ def test_a_node_killed_in_the_middle_of_a_sweep_changes_nothing_in_its_tables(cl
     noise = [line for line in errors.splitlines() if not line.startswith(("[", "6 runs,", "worker lost"))]
     assert noise == []
     assert tables(tmp_path / "ray", tmp_path / "tables") == tables(tmp_path / "local", tmp_path / "plain")
-    assert litter(tmp_path / "ray") == []
+    assert garbage(tmp_path / "ray") == []
 
 
 def test_the_page_s_commands_run(cluster, tmp_path, monkeypatch):
@@ -106,12 +106,12 @@ def test_ctrl_c_saves_and_the_next_call_goes_on_from_there(local, store):
     tasks = [task(f"t{i}", "count", steps=150, factor=i) for i in range(4)]
     events = []
 
-    def watch(event):
+    def liveness(event):
         events.append(event)
         if event["event"] == "progress" and sum(e["event"] == "progress" for e in events) == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    summary = run_tasks(store, tasks, executor=RayExecutor(store.root), on_event=watch)
+    summary = run_tasks(store, tasks, executor=RayExecutor(store.root), on_event=liveness)
     assert summary.interrupted
     assert (summary.done, summary.failed) == (0, 0)
     saved = len(list(store.root.glob("work/*/count.txt")))
@@ -143,25 +143,25 @@ def test_workers_find_what_a_laptop_s_find(local, store, tmp_path, monkeypatch):
     assert trees[0]["x.txt"] == "found, 2"
 
 
-def test_a_worker_that_dies_is_replaced_and_its_last_words_are_kept(local, store, tmp_path):
+def test_a_worker_that_dies_is_replaced_and_its_log_tail_is_kept(local, store, tmp_path):
     tasks = [task("never", "die", file=str(tmp_path / "never"), times=99), task("good", "write", value=1)]
     summary = run_tasks(store, tasks, executor=RayExecutor(store.root))
     assert (summary.done, summary.failed) == (1, 1)
     assert "SIGKILL" in summary.failures[0].reason
-    assert "last words" in summary.failures[0].log
+    assert "log tail" in summary.failures[0].log
 
 
 def test_an_actor_that_is_killed_is_a_lost_worker(local, store):
     executor = RayExecutor(store.root, workers=1)
     events = []
 
-    def watch(event):
+    def liveness(event):
         events.append(event)
         if event["event"] == "start" and len([e for e in events if e["event"] == "start"]) == 1:
             worker = psutil.Process(int(event["where"].rsplit("-", 2)[1]))
             worker.parent().kill()
 
-    summary = run_tasks(store, [task("t", "count", steps=40, factor=3)], executor=executor, on_event=watch)
+    summary = run_tasks(store, [task("t", "count", steps=40, factor=3)], executor=executor, on_event=liveness)
     assert summary.done == 1
     (crash,) = [event for event in events if event["event"] == "crashed"]
     assert "\n" not in crash["reason"]

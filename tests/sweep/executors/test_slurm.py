@@ -13,10 +13,10 @@ import pytest
 
 from docs.sweeps_page import of_ours, write_study
 from sharpscope.sweep import Store, Task, run_tasks
-from sharpscope.sweep.executors.resources import Resources
+from sharpscope.sweep.executors.interface import Resources
 from sharpscope.sweep.executors.slurm.commands import SlurmOptions
 from sharpscope.sweep.executors.slurm.executor import SlurmExecutor
-from sweep.executors.a_sweep import RUNS, at_work, finish, litter, run, sharpscope, tables
+from sweep.executors.a_sweep import RUNS, at_work, finish, garbage, run, sharpscope, tables
 from sweep.executors.test_slurm_jobs import once, starts
 
 if any(shutil.which(name) is None for name in ("slurmctld", "slurmd", "munged")):
@@ -72,7 +72,7 @@ def go(store, tasks, meddle=None, **options):
     """Run tasks on two jobs; `meddle` is called with what tells of a step, and with the job that made it."""
     events, jobs = [], {}
 
-    def watch(event):
+    def liveness(event):
         events.append(event)
         if event["event"] == "start":
             jobs[event["worker"]] = job_of(worker(event))
@@ -80,7 +80,7 @@ def go(store, tasks, meddle=None, **options):
             meddle({**event, "job": jobs[event["worker"]]})
 
     executor = SlurmExecutor(store.root, workers=2, ask_every=1.0, **options)
-    summary = run_tasks(store, tasks, executor=executor, on_event=watch)
+    summary = run_tasks(store, tasks, executor=executor, on_event=liveness)
     assert not (store.root / ".slurm").exists()
     return summary, events
 
@@ -97,7 +97,7 @@ def test_a_job_cancelled_in_the_middle_of_a_sweep_changes_nothing_in_its_tables(
     assert f"its Slurm job {job} was cancelled" in errors
     assert errors.count("worker lost") == 1
     assert tables(tmp_path / "slurm", tmp_path / "tables") == tables(tmp_path / "local", tmp_path / "plain")
-    assert litter(tmp_path / "slurm") == []
+    assert garbage(tmp_path / "slurm") == []
     assert not (tmp_path / "slurm" / ".slurm").exists()
     assert ask("squeue", "--noheader") == ""
 
@@ -147,7 +147,7 @@ def test_what_slurm_refuses_is_told_in_its_words(slurm, tmp_path):
     assert "error: Slurm refused the jobs (sbatch: error: " in errors
     assert "invalid partition" in errors
     assert "Traceback" not in errors
-    assert litter(tmp_path / "store") == []
+    assert garbage(tmp_path / "store") == []
 
 
 def test_the_page_s_commands_run(slurm, tmp_path):

@@ -44,7 +44,7 @@ def task(task_id, function="count", **payload):
     return Task(task_id, "runs", f"sweep.fake_tasks:{function}", payload)
 
 
-def litter(store):
+def garbage(store):
     return [p for name in ("tmp", "work", "leases", ".slurm") for p in (store.root / name).glob("*")]
 
 
@@ -52,18 +52,18 @@ def go(store, cluster, tasks, meddle=None, workers=2):
     """Run tasks; `meddle` is called with every event that a task has made a step. Return summary and events."""
     events = []
 
-    def watch(event):
+    def liveness(event):
         events.append(event)
         if meddle is not None and event["event"] == "progress":
             meddle(event)
 
-    summary = run_tasks(store, tasks, executor=executor(store, cluster, workers), on_event=watch)
+    summary = run_tasks(store, tasks, executor=executor(store, cluster, workers), on_event=liveness)
     all_over(cluster)
     return summary, events
 
 
 def all_over(cluster):
-    """A job's last words come just before its end."""
+    """A job's last events come just before its end."""
     patience = time.monotonic() + 10
     while cluster.running() and time.monotonic() < patience:
         time.sleep(0.02)
@@ -93,7 +93,7 @@ def test_an_array_of_workers_does_the_work_and_leaves_what_a_laptop_leaves(store
     plain = Store(tmp_path / "plain")
     run_tasks(plain, study(), workers=2)
     assert published(store) == published(plain)
-    assert litter(store) == []
+    assert garbage(store) == []
     assert not (store.root / ".slurm").exists()
 
 
@@ -105,7 +105,7 @@ def test_a_cancelled_job_has_lost_its_task_which_another_job_goes_on_with(store,
     assert crash["reason"] == "its Slurm job 101_0 was cancelled"
     assert starts(events) == [False, False, True]
     assert cluster.arrays == [2, 1]
-    assert litter(store) == []
+    assert garbage(store) == []
 
 
 def test_a_job_that_is_cancelled_again_and_again_fails_its_task(store, cluster):
@@ -140,7 +140,7 @@ def test_a_job_that_nears_its_time_limit_saves_and_queues_itself_again(store, cl
     assert [event for event in events if event["event"] in ("crashed", "interrupted")] == []
     assert starts(events) == [False, False, True]
     assert cluster.starts == ["101_0", "101_1", "101_0"]
-    assert litter(store) == []
+    assert garbage(store) == []
 
 
 def test_a_job_that_may_not_be_queued_again_hands_its_task_to_another(store, tmp_path):
@@ -210,13 +210,13 @@ def test_ctrl_c_twice_kills(store, cluster):
 
     events = []
 
-    def watch(event):
+    def liveness(event):
         events.append(event)
         if event["event"] == "start":
             act(event)
 
     summary = run_tasks(
-        store, [task("a", "stubborn", seconds=60)], executor=executor(store, cluster), on_event=watch
+        store, [task("a", "stubborn", seconds=60)], executor=executor(store, cluster), on_event=liveness
     )
     assert summary.interrupted
     assert time.monotonic() - begin < 30

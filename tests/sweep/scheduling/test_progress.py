@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sharpscope.sweep import Progress
+from sharpscope.sweep import SweepProgress
 
 
 class Clock:
@@ -18,7 +18,7 @@ def clock():
 
 
 def begin(clock, workers=1, **total):
-    progress = Progress(clock)
+    progress = SweepProgress(clock)
     progress.update({"event": "plan", "total": total, "workers": workers})
     return progress
 
@@ -35,7 +35,7 @@ def test_nothing_is_promised_before_anything_is_known(clock):
     shot = progress.snapshot()
     assert (shot.total, shot.done, shot.running, shot.rate, shot.eta) == (4, 0, 1, None, None)
     assert shot.finished == 0.0
-    assert Progress(clock).snapshot().eta == 0.0
+    assert SweepProgress(clock).snapshot().eta == 0.0
 
 
 def test_rate_and_time_left_follow_finished_tasks(clock):

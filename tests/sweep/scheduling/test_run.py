@@ -13,7 +13,7 @@ import pytest
 from sharpscope.errors import InputError, SharpscopeError, StoreError
 from sharpscope.sweep import LocalExecutor, Store, Task, run_tasks
 from sharpscope.sweep.executors.local import executor as local
-from sharpscope.sweep.scheduling.sharing import Peers, Sharing
+from sharpscope.sweep.store.sharing import Peers, Sharing
 
 FAKE = "sweep.fake_tasks"
 
@@ -37,7 +37,7 @@ def published(store):
     }
 
 
-def litter(store):
+def garbage(store):
     return [path for name in ("tmp", "work") for path in (store.root / name).iterdir()]
 
 
@@ -64,7 +64,7 @@ def test_one_and_two_workers_publish_the_same_and_a_second_call_does_nothing(tmp
         summary = run_tasks(store, [*chained(), chained()[2]], workers=workers, on_event=events.append)
         assert counts(summary) == (5, 0, 0, 0, False)
         trees.append(published(store))
-        assert litter(store) == []
+        assert garbage(store) == []
         assert events[0] == {"event": "plan", "total": {"measures": 3, "runs": 2}, "workers": workers}
         assert sum(e["event"] == "done" for e in events) == 5
         order = [e["task"] for e in events if e["event"] in ("start", "done")]
@@ -140,7 +140,7 @@ def test_a_failed_task_is_tried_again_by_the_next_call(store, tmp_path):
     flag.touch()
     assert counts(run_tasks(store, tasks, workers=1)) == (2, 0, 0, 0, False)
     assert store.failures() == []
-    assert litter(store) == []
+    assert garbage(store) == []
 
 
 def test_a_crashed_worker_is_replaced_and_its_task_tried_again(store, tmp_path):
@@ -162,7 +162,7 @@ def test_a_crashed_worker_is_replaced_and_its_task_tried_again(store, tmp_path):
         "tried 3 times and its worker process was ended by signal SIGKILL, possibly out of memory"
     )
     assert failures["never"].crashes == 3
-    assert "last words" in failures["never"].log
+    assert "log tail" in failures["never"].log
     assert failures["quits"].reason.endswith("ended in the middle of it with exit status 0")
     assert (tmp_path / "never").read_text() == "xxx"
     assert list((store.root / "tmp").iterdir()) == []
@@ -205,12 +205,14 @@ def test_workers_that_cannot_start_are_reported(store, monkeypatch):
 
 
 def test_an_error_of_the_watcher_ends_the_workers(store):
-    def watch(event):
+    def liveness(event):
         if event["event"] == "start":
             raise RuntimeError("cannot draw")
 
     with pytest.raises(RuntimeError, match="cannot draw"):
-        run_tasks(store, [task("a", "stubborn", seconds=60), task("b", value=1)], workers=2, on_event=watch)
+        run_tasks(
+            store, [task("a", "stubborn", seconds=60), task("b", value=1)], workers=2, on_event=liveness
+        )
     assert not psutil.Process().children()
     assert list((store.root / "tmp").iterdir()) == []
 
@@ -224,13 +226,13 @@ def interrupting(store, tasks, when, gaps, workers=2):
             time.sleep(gap)
             os.kill(os.getpid(), signal.SIGINT)
 
-    def watch(event):
+    def liveness(event):
         events.append(event)
         if when(event) and not any(when(e) for e in events[:-1]):
             threading.Thread(target=press).start()
 
     before = signal.getsignal(signal.SIGINT)
-    summary = run_tasks(store, tasks, workers=workers, on_event=watch)
+    summary = run_tasks(store, tasks, workers=workers, on_event=liveness)
     assert signal.getsignal(signal.SIGINT) is before
     assert not psutil.Process().children()
     return summary, events
@@ -258,7 +260,7 @@ def test_ctrl_c_once_saves_and_the_next_call_goes_on_from_there(store):
         "t3": False,
     }
     assert min(e["step"] for e in events if e["event"] == "progress" and e["task"] == "t0") > 5
-    assert litter(store) == []
+    assert garbage(store) == []
 
 
 def test_ctrl_c_twice_kills_and_publishes_nothing_half(store):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sharpscope.errors import StoreError
-from sharpscope.sweep import Store, Task, find_damage, run_tasks
+from sharpscope.sweep import Store, Task, run_tasks
 from sweep.chaos import left_behind
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts are Linux's here")
@@ -48,7 +48,7 @@ def bulky(count, size, **payload):
 def whole(store, tasks):
     """Say that the store has every result, all as published, and nothing else."""
     assert set(store.published()) == {task.id for task in tasks}
-    assert find_damage(store, known=store.published()) == {}
+    assert store.find_damage(known=store.published()) == {}
     assert left_behind(store) == []
     for task in tasks:
         assert (store.path(task.id) / "bulk").stat().st_size == task.payload["size"]
@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_more_room_lets_it_go_on(small_
     assert not psutil.Process().children()
     done = store.published()
     assert 0 < len(done) < 8
-    assert find_damage(store, known=done) == {}
+    assert store.find_damage(known=done) == {}
     assert store.failures() == [], "the disk's fault is not the tasks'"
     with pytest.raises(StoreError, match="No space left on device"):
         run_tasks(store, tasks, workers=2)
@@ -110,7 +110,7 @@ def test_a_disk_that_turns_read_only_stops_the_sweep_and_can_still_be_looked_at(
     one_sentence(error, "Read-only file system; make the folder writable or choose another one")
     done = Store(store.root, create=False).published()
     assert 0 < len(done) < 8
-    assert find_damage(store, known=done) == {}
+    assert store.find_damage(known=done) == {}
     assert store.failures() == []
     assert run_tasks(store, [task for task in tasks if task.id in done]).skipped == len(done)
     assert mount("-o", "remount,rw", small_disk).returncode == 0
@@ -121,7 +121,7 @@ def test_a_disk_that_turns_read_only_stops_the_sweep_and_can_still_be_looked_at(
 SHUT_OUT = """
 import os, sys
 from sharpscope.errors import StoreError
-from sharpscope.sweep import Store, find_damage, run_tasks
+from sharpscope.sweep import Store, run_tasks
 from sweep.store.test_disk import bulky
 store = Store(sys.argv[1])
 folders = [store.root / name for name in ("runs", "tmp", "work", "leases", "failures", "coordinators")]
@@ -136,7 +136,7 @@ try:
     run_tasks(store, bulky(8, 1000, seconds=0.2), workers=2, on_event=shut)
 except StoreError as error:
     print(error)
-print(len(store.published()), find_damage(store, known=store.published()), store.failures())
+print(len(store.published()), store.find_damage(known=store.published()), store.failures())
 allow(0o755)
 print(run_tasks(store, bulky(8, 1000), workers=2).failed)
 """

@@ -11,8 +11,7 @@ import pytest
 
 from sharpscope.errors import StoreError
 from sharpscope.sweep import Failure, Store
-from sharpscope.sweep.store import owner, workspaces
-from sharpscope.sweep.store import store as store_module
+from sharpscope.sweep.store import identity, owner, workspaces
 from sharpscope.sweep.store.disk_errors import disk_failure
 from sharpscope.sweep.store.owner import may_live, own_tag
 
@@ -88,7 +87,14 @@ def test_an_empty_result_is_a_result(store):
                 p.mkdir(),
                 (p / "sharpscope.json").write_text('{"format": "sharpscope-store", "version": 3}'),
             ),
-            "has format version 3 and this sharpscope reads up to 2; update sharpscope",
+            "has format version 3 and this sharpscope reads version 2; update sharpscope",
+        ),
+        (
+            lambda p: (
+                p.mkdir(),
+                (p / "sharpscope.json").write_text('{"format": "sharpscope-store", "version": 1}'),
+            ),
+            "has format version 1 .* run the study again into a new store",
         ),
         (
             lambda p: (p.mkdir(), (p / "sharpscope.json").write_text('{"form')),
@@ -200,16 +206,16 @@ def check_read_only(store):
                 folder.chmod(0o755)
 
 
-def test_only_the_litter_of_the_dead_is_swept(store, dead_tag):
+def test_only_the_garbage_of_the_dead_is_removed(store, dead_tag):
     assert not may_live(dead_tag)
     assert may_live(own_tag())
     assert may_live("elsewhere-1-1"), "a process of another machine may live"
     assert not may_live(own_tag().rpartition("-")[0] + "-1"), "same number, other process"
     result(store, "mine", "being written")
-    litter = [store.root / "tmp" / f"{name}@{dead_tag}" for name in ("a1", "study.json")]
-    litter[0].mkdir()
-    (litter[0] / "half.txt").write_text("half")
-    litter[1].write_text("{")
+    garbage = [store.root / "tmp" / f"{name}@{dead_tag}" for name in ("a1", "study.json")]
+    garbage[0].mkdir()
+    (garbage[0] / "half.txt").write_text("half")
+    garbage[1].write_text("{")
     foreign = store.root / "tmp" / "a1@elsewhere-1-1"
     foreign.mkdir()
     unfinished, finished = (store.root / "work" / f"{name}@{dead_tag}" for name in ("a1", "b2"))
@@ -219,7 +225,7 @@ def test_only_the_litter_of_the_dead_is_swept(store, dead_tag):
     store.publish("b2", result(store, "b2", "text"), "runs")
     others = store.root / "work" / "b2@elsewhere-1-1"
     others.mkdir()
-    assert store.sweep_litter() == 3
+    assert store.remove_garbage() == 3
     assert sorted(path.name for path in store.root.glob("tmp/*")) == sorted(
         [f"mine@{own_tag()}", foreign.name]
     )
@@ -272,7 +278,7 @@ def test_killed_at_every_touch_of_the_disk_a_store_is_whole(tmp_path):
         assert store.read_study() in (None, {"name": "quick"})
         assert [failure.reason for failure in store.failures()] in ([], ["it died"])
         work_until_killed(root, 0)
-        store.sweep_litter()
+        store.remove_garbage()
         assert (store.path("a1") / "deep" / "value.txt").read_text() == "whole"
         assert store.failures() == []
         assert [p for name in ("tmp", "work", "failures") for p in (root / name).iterdir()] == []
@@ -341,7 +347,7 @@ def test_the_study_is_kept_beside_its_results(store):
     store.write_study({"name": "quick", "lr": [0.1, 1.0]})
     store.write_study({"name": "λ", "lr": [0.1, 1.0]})
     assert Store(store.root).read_study() == {"name": "λ", "lr": [0.1, 1.0]}
-    assert json.loads((store.root / "sharpscope.json").read_text())["version"] == store_module.VERSION
+    assert json.loads((store.root / "sharpscope.json").read_text())["version"] == identity.VERSION
     (store.root / "study.json").write_text("{")
     with pytest.raises(StoreError, match=r"study\.json is damaged") as error:
         store.read_study()

@@ -11,7 +11,7 @@ from sharpscope.analysis.claims.conditions import Conditions, check_bounds
 from sharpscope.analysis.claims.evidence import Evidence, Source
 from sharpscope.analysis.claims.finding import Finding
 from sharpscope.errors import InputError
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 
 Side = Literal["greater", "less"]
 Direction = Literal["rising", "falling"]
@@ -29,7 +29,7 @@ Range = Annotated[dict[str, Any], AfterValidator(_range)]
 """A claimed range of an effect, ``{min, max}``, open on the side that is left out."""
 
 
-class NamedClaim(Setting):
+class NamedClaim(StrictConfig):
     """The keys of every claim, of one part or of several.
 
     - ``id``: its name in reports, ``P1`` or one's own; a part of another claim needs none.

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from sharpscope.errors import InputError
-from sharpscope.serialization import Setting
+from sharpscope.serialization import StrictConfig
 from sharpscope.sweep import GridBlock
 
 SCALES = ("smoke", "laptop", "paper")
@@ -27,7 +27,7 @@ Select = dict[str, JsonValue]
 """Column of the table of runs -> the value wanted, or a list of values; no column wants every run."""
 
 
-class ObjectiveConfig(Setting):
+class ObjectiveConfig(StrictConfig):
     """On what the measures are taken.
 
     - ``part``: the split, ``train`` or ``test``.
@@ -43,14 +43,14 @@ class ObjectiveConfig(Setting):
     batch_size: PositiveInt | None = None
 
 
-class _Named(Setting):
+class _Named(StrictConfig):
     """What stands in a list and is told apart by its name."""
 
     name: str
     title: str = ""
 
 
-class TrackConfig(Setting):
+class TrackConfig(StrictConfig):
     """A measure followed over training: at the first epoch, every ``every`` epochs, and at the last.
 
     ``options`` are the measure's own, ``where`` the runs it is taken of, ``samples`` how many of the objective's
@@ -70,7 +70,7 @@ class TrackConfig(Setting):
         return self.name or self.measure
 
 
-class AlphasConfig(Setting):
+class AlphasConfig(StrictConfig):
     """Evenly spaced points on the line, ``start`` and ``stop`` among them; 0 and 1 are always added."""
 
     start: float = -1.0
@@ -133,7 +133,7 @@ class HistogramConfig(_Named):
     bins: PositiveInt = 50
 
 
-class FigureConfig(Setting):
+class FigureConfig(StrictConfig):
     """A figure in the paper's own axes.
 
     ``table`` names the rows: ``results`` (a point for each run), ``history`` and ``tracks`` (curves over epochs),
@@ -167,7 +167,7 @@ class FigureConfig(Setting):
         return names
 
 
-class StudyConfig(Setting):
+class StudyConfig(StrictConfig):
     """A study: what is trained, what varies, what is measured, drawn and claimed.
 
     - ``run``: the base configuration, as `sharpscope.training.RunConfig`.

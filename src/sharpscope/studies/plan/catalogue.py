@@ -63,7 +63,7 @@ def _of_study(study: Study, file: StudyFile, timing: Calibration | None) -> dict
 
 
 def _extent(studies: list[Study], timing: Calibration | None) -> dict[str, Any]:
-    from sharpscope.sweep.executors.cores import usable_cores
+    from sharpscope.sweep.executors.worker_environment import usable_cores
 
     plan = make_joint_plan(studies)
     extent: dict[str, Any] = {"runs": len(plan.runs), "measures": len(plan.measures)}

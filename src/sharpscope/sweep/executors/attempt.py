@@ -1,4 +1,4 @@
-"""One attempt at a task, wherever it runs: its world is laid out, its function called, its results published."""
+"""One attempt at a task: prepare its folders, call its function, publish its results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import InputError, SharpscopeError, StoreError
-from sharpscope.sweep.executors.context import Interrupted, TaskContext
 from sharpscope.sweep.executors.interface import Message
-from sharpscope.sweep.scheduling.plan import Task
 from sharpscope.sweep.store import manifest
 from sharpscope.sweep.store.disk_errors import disk_failure, disk_sentence
 from sharpscope.sweep.store.owner import own_tag
 from sharpscope.sweep.store.store import Store
+from sharpscope.sweep.task import Interrupted, Task, TaskContext
 
 _REPORT_EVERY = 0.05  # seconds
 
@@ -86,7 +85,7 @@ def attempt(
 
 
 def _results(task: Task, missing: tuple[str, ...], output: Path) -> dict[str, Path]:
-    """Return the folder of every result, refusing what the task should have made and what it should not."""
+    """Return the folder of every result; `InputError` for a result that is missing and for a file out of place."""
     folders = {product: output / product for product in missing} if task.produces else {task.id: output}
     for folder in folders.values():
         if (folder / manifest.NAME).exists():

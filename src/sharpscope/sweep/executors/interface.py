@@ -1,13 +1,15 @@
-"""What the coordinator asks of a place where tasks run, and what it hears back."""
+"""What the coordinator asks of a place where tasks run, what it hears back, and what a worker may take."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from sharpscope.sweep.scheduling.plan import Task
+from sharpscope.errors import InputError
+from sharpscope.sweep.task import Task
 
 Message: TypeAlias = dict[str, Any]
-"""What became of a task, by the key ``event``; every message has the key ``task``, its id.
+"""A table about a task: ``event`` says what happened, ``task`` is the task's id.
 
 ``start`` (``worker``, ``resumed``, ``where``: the tag ``host-pid-start`` of its process), ``progress`` (what the task
 reported) and ``log`` (``text``, a line it printed) come while it runs. One of these ends it: ``done`` (``published``:
@@ -18,7 +20,7 @@ worker died, and another attempt may do).
 
 
 class Executor(Protocol):
-    """A place where tasks run: what needs knowing to start them, hear of them and end them.
+    """A place where tasks run: it starts them, returns their messages and ends them.
 
     An executor publishes results into the store itself and decides nothing: order, dependencies, new attempts
     and failures are the coordinator's.
@@ -34,13 +36,53 @@ class Executor(Protocol):
         """Start a task; only when there is `room`."""
 
     def wait(self, timeout: float) -> list[Message]:
-        """Return what has been heard, as soon as there is something, or nothing after `timeout` seconds."""
+        """Return the messages that have come, as soon as there is one; none after `timeout` seconds."""
 
     def ask_to_stop(self) -> None:
-        """Ask every running task to save and stop; their last messages still come."""
+        """Ask every running task to save and stop; `wait` still returns their last messages."""
 
     def kill(self) -> None:
-        """End everything now; no message need come of it."""
+        """End everything now; no message follows."""
 
     def close(self) -> None:
-        """Release what is held; nothing that this executor started is left running."""
+        """End whatever this executor has started."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What is set aside for each worker, which runs one task at a time.
+
+    Fields:
+        threads: threads of its computations, and processor cores.
+        gpus: share of a GPU, from 0 to 1: at ``0.25`` four workers share one.
+        memory: main memory in GB (10⁹ bytes); None leaves it to the engine's default.
+
+    Raises `InputError` for fewer than one thread, a share outside [0, 1] and memory that is not positive.
+    """
+
+    threads: int = 1
+    gpus: float = 0.0
+    memory: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InputError(
+                f"threads is {self.threads} and a worker needs at least 1; give a positive number"
+            )
+        if not 0.0 <= self.gpus <= 1.0:
+            raise InputError(
+                f"gpus is {self.gpus:g} and a run uses at most one GPU; give a share from 0 to 1"
+            )
+        if self.memory is not None and not self.memory > 0.0:
+            raise InputError(f"memory is {self.memory:g} GB and must be positive; give a number of GB")
+
+    def on_gpus(self, gpus: float) -> int:
+        """Return how many workers so many GPUs hold: none is spread over two of them.
+
+        >>> Resources(gpus=0.3).on_gpus(2)
+        6
+        >>> Resources(gpus=1).on_gpus(0.5)
+        0
+        """
+        whole = int(gpus)
+        return whole * int(1.0 / self.gpus + 1e-9) + int((gpus - whole) / self.gpus + 1e-9)

@@ -21,17 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import InputError, SharpscopeError
-from sharpscope.sweep.executors.cores import usable_cores
-from sharpscope.sweep.executors.interface import Message
+from sharpscope.sweep.executors.interface import Message, Resources
 from sharpscope.sweep.executors.local.executor import LocalExecutor
 from sharpscope.sweep.executors.node import node_setup, open_node
-from sharpscope.sweep.executors.resources import Resources
-from sharpscope.sweep.executors.worker_slots import ENDS, Seat, SeatedExecutor
-from sharpscope.sweep.scheduling.plan import Task
+from sharpscope.sweep.executors.worker_environment import usable_cores
+from sharpscope.sweep.executors.worker_slots import ENDS, SlotExecutor, WorkerSlot
+from sharpscope.sweep.task import Task
 
-_PATIENCE = (
-    2.0  # seconds that an actor waits for its worker to say something; a request to stop waits as long
-)
+_PATIENCE = 2.0  # seconds that an actor waits for a message of its worker; a request to stop waits as long
 _GATHER = 0.25  # seconds in which what else it says travels along
 _LEAVE = 5.0  # seconds that actors get to end their workers
 _OBJECTS = 80_000_000  # bytes of a local cluster's object store, which we hardly use; Ray wants this at least
@@ -45,7 +42,7 @@ class RayWorker:
         self._executor: LocalExecutor | None = None
 
     def greet(self) -> str:
-        """Say where this is, and what is wrong here."""
+        """Return the node's name, and why no worker can run here."""
         trouble = None
         try:
             self._executor = open_node(self._setup)
@@ -59,7 +56,7 @@ class RayWorker:
         return self.hear()
 
     def hear(self) -> str:
-        """Return what the worker says within a while, soon after it has said something."""
+        """Return the worker's messages of the next moments, soon after the first has come."""
         messages: list[Message] = []
         until = time.monotonic() + _PATIENCE
         while not (messages and messages[-1]["event"] in ENDS) and (left := until - time.monotonic()) > 0:
@@ -84,7 +81,7 @@ class RayWorker:
 
 
 @dataclass(eq=False)
-class _RaySeat(Seat):
+class _RaySlot(WorkerSlot):
     """An actor, and the answer that is awaited from it."""
 
     actor: Any = None
@@ -92,7 +89,7 @@ class _RaySeat(Seat):
     host: str = "a node"
 
 
-class RayExecutor(SeatedExecutor[_RaySeat]):
+class RayExecutor(SlotExecutor[_RaySlot]):
     """Workers of a Ray cluster: one that is there, or one that is started on this machine and ended by `close`.
 
     Args:
@@ -154,72 +151,72 @@ class RayExecutor(SeatedExecutor[_RaySeat]):
         """Return the messages that have come, waiting up to `timeout` seconds for the first."""
         if not self._stopping:
             self._place()
-        awaited = {seat.answer: seat for seat in self._seats if seat.answer is not None}
+        awaited = {slot.answer: slot for slot in self._slots if slot.answer is not None}
         if self._messages or not awaited:
             time.sleep(0.0 if self._messages else timeout)
-            return self._told()
+            return self._take_messages()
         self._ray.wait(list(awaited), num_returns=1, timeout=timeout)
         ready, _ = self._ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
         for answer in ready:
             self._take(awaited[answer])
-        return self._told()
+        return self._take_messages()
 
-    def _take(self, seat: _RaySeat) -> None:
-        """Take the answer of a seat's actor, and ask again while it has a task."""
+    def _take(self, slot: _RaySlot) -> None:
+        """Take the answer of a slot's actor, and ask again while it has a task."""
         try:
-            told = json.loads(self._ray.get(seat.answer))
+            told = json.loads(self._ray.get(slot.answer))
         except self._ray.exceptions.RayError as error:
             with contextlib.suppress(Exception):  # an actor that only seems dead must not work on
-                self._ray.kill(seat.actor)
-            if seat.ready:
-                self._lose(seat, f"its Ray worker on {seat.host} was lost ({_last_line(error)})")
+                self._ray.kill(slot.actor)
+            if slot.ready:
+                self._lost(slot, f"its Ray worker on {slot.host} was lost ({_last_line(error)})")
             else:
-                self._miss(seat, _last_line(error))
+                self._start_failed(slot, _last_line(error))
             return
-        if seat.ready:
+        if slot.ready:
             for message in told:
-                self._hear(seat, message)
+                self._hear(slot, message)
         elif told["trouble"] is not None:
-            self._miss(seat, told["trouble"])
+            self._start_failed(slot, told["trouble"])
             return
         else:
-            seat.host = told["host"]
-            self._report(seat)
-        seat.answer = seat.actor.hear.remote() if seat.task is not None else None
+            slot.host = told["host"]
+            self._report(slot)
+        slot.answer = slot.actor.hear.remote() if slot.task is not None else None
 
-    def _hire(self, numbers: range) -> list[_RaySeat]:
+    def _request(self, numbers: range) -> list[_RaySlot]:
         actors = [(number, self._actor.remote(self._setup)) for number in numbers]
-        return [_RaySeat(number, actor=actor, answer=actor.greet.remote()) for number, actor in actors]
+        return [_RaySlot(number, actor=actor, answer=actor.greet.remote()) for number, actor in actors]
 
-    def _give(self, seat: _RaySeat, task: Task) -> None:
-        seat.answer = seat.actor.work.remote(json.dumps(dataclasses.asdict(task)))
+    def _give(self, slot: _RaySlot, task: Task) -> None:
+        slot.answer = slot.actor.work.remote(json.dumps(dataclasses.asdict(task)))
 
-    def _ask(self, seat: _RaySeat) -> None:
-        seat.actor.stop.remote()
+    def _ask(self, slot: _RaySlot) -> None:
+        slot.actor.stop.remote()
 
-    def _dismiss(self, seat: _RaySeat) -> None:
-        self._end([seat])
+    def _end_idle(self, slot: _RaySlot) -> None:
+        self._end([slot])
 
-    def _end(self, seats: list[_RaySeat]) -> None:
+    def _end(self, slots: list[_RaySlot]) -> None:
         """End idle actors in good order and the others at once."""
-        leaving = [seat.actor.leave.remote() for seat in seats if seat.ready and seat.task is None]
+        leaving = [slot.actor.leave.remote() for slot in slots if slot.ready and slot.task is None]
         if leaving:
             self._ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE)
-        for seat in seats:
-            self._ray.kill(seat.actor)
+        for slot in slots:
+            self._ray.kill(slot.actor)
 
     def kill(self) -> None:
         """End every worker now."""
-        for seat in self._seats:
+        for slot in self._slots:
             with contextlib.suppress(Exception):  # the cluster itself may be gone
-                self._ray.kill(seat.actor)
-        self._seats.clear()
+                self._ray.kill(slot.actor)
+        self._slots.clear()
 
     def close(self) -> None:
         """End every worker, and the cluster if it was started here."""
         with contextlib.suppress(Exception):
-            self._end(self._seats)
-        self._seats.clear()
+            self._end(self._slots)
+        self._slots.clear()
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -230,7 +227,7 @@ class RayExecutor(SeatedExecutor[_RaySeat]):
 def _connect(address: str | None) -> tuple[Any, bool]:
     """Return the library, connected to a cluster, and whether that was done here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What Ray's own processes have to say would land on our standard output; it is read when Ray is imported.
+    # Keeps the output of Ray's own processes off our standard output; Ray reads it when it is imported.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     try:
         import ray
@@ -244,7 +241,7 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     if address is None:
         local = {"num_cpus": usable_cores(), "object_store_memory": _OBJECTS, "include_dashboard": False}
     try:
-        _knock(address)
+        _check_port(address)
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
@@ -254,8 +251,8 @@ def _connect(address: str | None) -> tuple[Any, bool]:
     return ray, True
 
 
-def _knock(address: str | None) -> None:
-    """Raise `OSError` where nobody answers at a plain ``host:port``, which Ray would go on trying for long."""
+def _check_port(address: str | None) -> None:
+    """Raise `OSError` where nobody answers at a plain ``host:port``; Ray would retry for minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10.0).close()
@@ -269,7 +266,7 @@ def _wish(resources: Resources) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the last line of what Ray says, which is where it comes to the point; without numbers of its own."""
+    """Return the last line of Ray's message, which states the cause, without Ray's ids."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = re.sub(r" [0-9a-f]{16,}", "", lines[-1]) if lines else type(error).__name__
     return line.partition(" The task may or may not")[0].rstrip(".")

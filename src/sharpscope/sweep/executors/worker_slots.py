@@ -1,4 +1,4 @@
-"""Tasks on workers that come and go: the bookkeeping that executors on other machines share."""
+"""Tasks on workers that come and go: what the executors of other machines have in common."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Generic, TypeVar
 
 from sharpscope.errors import InputError, SharpscopeError
 from sharpscope.sweep.executors.interface import Message
-from sharpscope.sweep.scheduling.plan import Task
+from sharpscope.sweep.task import Task
 
 ENDS = ("done", "interrupted", "failed", "disk", "lost")
 """The messages after which a worker has nothing to do."""
 
 _IDLE = 30.0  # seconds after which a worker that nothing waits for is given back to the cluster
 _LOG_LINES = 40
-_FAILED_STARTS = 3  # in a row, after which it is no accident
+_FAILED_STARTS = 3  # in a row, after which starting is given up
 
 
 @dataclass(eq=False)
-class Seat:
-    """A worker that has been asked for: ``ready`` once it has reported, with a task or without one."""
+class WorkerSlot:
+    """A worker that has been requested: ``ready`` once it has reported, with a task or without one."""
 
     number: int
     ready: bool = False
@@ -31,14 +31,14 @@ class Seat:
     log: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=_LOG_LINES))
 
 
-S = TypeVar("S", bound=Seat)
+S = TypeVar("S", bound=WorkerSlot)
 
 
-class SeatedExecutor(abc.ABC, Generic[S]):
-    """Hands tasks to seats, which it asks an engine for as tasks need them and gives back when they idle.
+class SlotExecutor(abc.ABC, Generic[S]):
+    """Runs tasks in worker slots, which it requests from an engine as tasks need them and releases when they idle.
 
-    A task waits here until a seat is ready for it, so that it never waits for one that the engine cannot provide
-    while another falls idle.
+    A task waits here until any slot is ready for it. Tied to a slot that the engine cannot provide, it would wait
+    while another slot idles.
 
     Raises `InputError` for fewer than one worker.
     """
@@ -47,35 +47,35 @@ class SeatedExecutor(abc.ABC, Generic[S]):
         if workers < 1:
             raise InputError(f"workers is {workers} and a sweep needs at least 1; give a positive number")
         self.workers = workers
-        self._seats: list[S] = []
+        self._slots: list[S] = []
         self._waiting: collections.deque[Task] = collections.deque()
         self._messages: list[Message] = []
         self._stopping = False
-        self._hired = 0
+        self._requested = 0
         self._failed_starts = 0
 
     @abc.abstractmethod
-    def _hire(self, numbers: range) -> list[S]:
-        """Ask the engine for a seat of each of these numbers."""
+    def _request(self, numbers: range) -> list[S]:
+        """Request a slot of each of these numbers from the engine."""
 
     @abc.abstractmethod
-    def _give(self, seat: S, task: Task) -> None:
-        """Let a ready seat start a task."""
+    def _give(self, slot: S, task: Task) -> None:
+        """Let a ready slot start a task."""
 
     @abc.abstractmethod
-    def _ask(self, seat: S) -> None:
-        """Ask the task at a seat to save and stop."""
+    def _ask(self, slot: S) -> None:
+        """Ask the task in a slot to save and stop."""
 
     @abc.abstractmethod
-    def _dismiss(self, seat: S) -> None:
-        """Give an idle seat back."""
+    def _end_idle(self, slot: S) -> None:
+        """End the worker of an idle slot that has been released."""
 
     def room(self) -> int:
         """Return how many more tasks could start now."""
-        return self.workers - len(self._waiting) - sum(seat.task is not None for seat in self._seats)
+        return self.workers - len(self._waiting) - sum(slot.task is not None for slot in self._slots)
 
     def submit(self, task: Task) -> None:
-        """Start a task as soon as a seat is ready for it."""
+        """Start a task as soon as a slot is ready for it."""
         self._waiting.append(task)
 
     def ask_to_stop(self) -> None:
@@ -83,60 +83,60 @@ class SeatedExecutor(abc.ABC, Generic[S]):
         self._stopping = True
         self._messages += [{"event": "interrupted", "task": task.id} for task in self._waiting]
         self._waiting.clear()
-        for seat in list(self._seats):
-            if seat.task is not None:
-                self._ask(seat)
+        for slot in list(self._slots):
+            if slot.task is not None:
+                self._ask(slot)
 
     def _place(self) -> None:
-        """Give waiting tasks to seats that are free, ask for seats that lack, give back those that idle."""
+        """Start waiting tasks in free slots, request the slots that are lacking, release those that idle."""
         now = time.monotonic()
-        for seat in list(self._seats):
-            if not seat.ready or seat.task is not None:
+        for slot in list(self._slots):
+            if not slot.ready or slot.task is not None:
                 continue
             if self._waiting:
-                seat.task = self._waiting.popleft()
-                self._give(seat, seat.task)
-            elif now - seat.idle_since > _IDLE:
-                self._seats.remove(seat)
-                self._dismiss(seat)
-        coming = sum(not seat.ready and seat.task is None for seat in self._seats)
-        lacking = min(len(self._waiting) - coming, self.workers - len(self._seats))
+                slot.task = self._waiting.popleft()
+                self._give(slot, slot.task)
+            elif now - slot.idle_since > _IDLE:
+                self._slots.remove(slot)
+                self._end_idle(slot)
+        coming = sum(not slot.ready and slot.task is None for slot in self._slots)
+        lacking = min(len(self._waiting) - coming, self.workers - len(self._slots))
         if lacking > 0:
-            self._seats += self._hire(range(self._hired + 1, self._hired + lacking + 1))
-            self._hired += lacking
+            self._slots += self._request(range(self._requested + 1, self._requested + lacking + 1))
+            self._requested += lacking
 
-    def _hear(self, seat: S, message: Message) -> None:
-        """Take a message of the worker at a seat; what comes too late to belong to its task is dropped."""
-        if seat.task is None or message["task"] != seat.task.id:
+    def _hear(self, slot: S, message: Message) -> None:
+        """Take a message of a slot's worker; what comes too late to belong to its task is dropped."""
+        if slot.task is None or message["task"] != slot.task.id:
             return
         if message["event"] == "log":
-            seat.log.append(message["text"])
+            slot.log.append(message["text"])
         if message["event"] in ENDS:
-            seat.task, seat.idle_since = None, time.monotonic()
-            seat.log.clear()
-        self._messages.append({**message, "worker": seat.number})
+            slot.task, slot.idle_since = None, time.monotonic()
+            slot.log.clear()
+        self._messages.append({**message, "worker": slot.number})
 
-    def _lose(self, seat: S, reason: str, log: str = "") -> None:
-        """Strike a seat off, telling that its task is lost."""
-        self._seats.remove(seat)
-        if seat.task is not None:
-            lost = {"event": "lost", "task": seat.task.id, "worker": seat.number, "reason": reason}
-            self._messages.append({**lost, "log": "\n".join([*seat.log, log]).strip()})
+    def _lost(self, slot: S, reason: str, log: str = "") -> None:
+        """Remove a slot whose worker is gone, and report its task as lost."""
+        self._slots.remove(slot)
+        if slot.task is not None:
+            lost = {"event": "lost", "task": slot.task.id, "worker": slot.number, "reason": reason}
+            self._messages.append({**lost, "log": "\n".join([*slot.log, log]).strip()})
 
-    def _report(self, seat: S) -> None:
-        """Take note that a seat is ready."""
-        seat.ready, seat.idle_since, self._failed_starts = True, time.monotonic(), 0
+    def _report(self, slot: S) -> None:
+        """Mark a slot as ready."""
+        slot.ready, slot.idle_since, self._failed_starts = True, time.monotonic(), 0
 
-    def _miss(self, seat: S, reason: str) -> None:
-        """Strike a seat off that never reported; `SharpscopeError` when that is no accident."""
-        self._seats.remove(seat)
+    def _start_failed(self, slot: S, reason: str) -> None:
+        """Remove a slot whose worker never reported; `SharpscopeError` when several in a row have not."""
+        self._slots.remove(slot)
         self._failed_starts += 1
         if self._failed_starts >= _FAILED_STARTS:
             raise SharpscopeError(
                 f"workers cannot start ({reason}); mend that and run the same command again"
             )
 
-    def _told(self) -> list[Message]:
-        """Return the messages gathered so far, and forget them."""
+    def _take_messages(self) -> list[Message]:
+        """Return the messages gathered so far, each of them once."""
         messages, self._messages = self._messages, []
         return messages

@@ -1,4 +1,4 @@
-"""The bookkeeping of one call: which tasks run here, which elsewhere, and what becomes of each."""
+"""The coordinator of one call: which tasks run here, which elsewhere, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from typing import Any
 
 from sharpscope.errors import StoreError
 from sharpscope.sweep.executors import Executor, Message
-from sharpscope.sweep.scheduling.interrupts import Interrupts
-from sharpscope.sweep.scheduling.progress import Progress
-from sharpscope.sweep.scheduling.schedule import Schedule
-from sharpscope.sweep.scheduling.sharing import Peers, Sharing
+from sharpscope.sweep.scheduling.progress import SweepProgress
+from sharpscope.sweep.scheduling.schedule import TaskSchedule
+from sharpscope.sweep.store.sharing import Peers, Sharing
 from sharpscope.sweep.store.store import Failure, Store
 
 CRASHES_ALLOWED = 3
@@ -47,12 +46,15 @@ class Summary:
 
 
 class Coordinator:
-    """Stands between the schedule, the executor, other coordinators and whoever watches."""
+    """Starts the tasks of a schedule in an executor, follows them to their outcomes, and emits events.
+
+    Tasks that other coordinators of the store hold leases on are followed there.
+    """
 
     def __init__(
         self,
         store: Store,
-        schedule: Schedule,
+        schedule: TaskSchedule,
         executor: Executor,
         sharing: Sharing,
         emit: Callable[[Message], None],
@@ -62,8 +64,8 @@ class Coordinator:
         self._executor = executor
         self._sharing = sharing
         self._watcher = emit
-        self._progress = Progress()
-        self._running: dict[str, _Running] = {}
+        self._progress = SweepProgress()
+        self._running: dict[str, _RunningTask] = {}
         self._elsewhere: set[str] = set()  # tasks that another coordinator holds the lease of
         self._over: set[str] = set()  # tasks with an outcome
         self._crashes: Counter[str] = Counter()
@@ -74,8 +76,11 @@ class Coordinator:
         self._looked = -math.inf
         self._disk: str | None = None
 
-    def run(self, interrupts: Interrupts) -> Summary:
-        """Work until every task has an outcome or the user or the disk says stop; see `run_tasks`."""
+    def run(self, stop_requests: Callable[[], int]) -> Summary:
+        """Work until every task has an outcome, the user asks to stop, or the disk fails; see `run_tasks`.
+
+        `stop_requests` returns how often the user has asked to stop: once means save and stop, twice kill.
+        """
         start = time.monotonic()
         kinds: Counter[str] = Counter()
         for task in self._schedule.tasks.values():
@@ -85,7 +90,7 @@ class Coordinator:
             self._tell("skipped", task_id, results=results)
         stopped_at: float | None = None
         while True:
-            stopping = interrupts.count > 0 or self._disk is not None
+            stopping = stop_requests() > 0 or self._disk is not None
             if stopping and stopped_at is None:
                 stopped_at = time.monotonic()
                 self._executor.ask_to_stop()
@@ -93,14 +98,14 @@ class Coordinator:
                 self._emit({"event": "stopping", "running": len(self._running), "why": why})
             try:
                 if not stopping and self._schedule.missing:
-                    self._fill()
-                    self._look_around()
+                    self._start_tasks()
+                    self._follow_others()
             except StoreError as error:
                 self._disk = self._disk or str(error)
             if not self._running and (stopping or not (self._elsewhere or self._schedule.ready())):
                 break
             late = stopped_at is not None and time.monotonic() - stopped_at > _DISK_PATIENCE
-            if interrupts.count > 1 or (self._disk is not None and late):
+            if stop_requests() > 1 or (self._disk is not None and late):
                 self._executor.kill()
                 break
             for message in self._executor.wait(_TICK):
@@ -113,13 +118,13 @@ class Coordinator:
             skipped=self._count["skipped"],
             failed=self._count["failed"],
             blocked=self._count["blocked"],
-            interrupted=interrupts.count > 0 and ended < self._schedule.results(),
+            interrupted=stop_requests() > 0 and ended < self._schedule.results(),
             seconds=time.monotonic() - start,
             failures=tuple(self._failures),
             elsewhere=self._count["elsewhere"],
         )
 
-    def _fill(self) -> None:
+    def _start_tasks(self) -> None:
         """Start tasks while there is room."""
         while self._executor.room() > 0 and (task := self._schedule.take()) is not None:
             if task.id in self._over:
@@ -128,15 +133,15 @@ class Coordinator:
             if self._sharing.leases.take(missing) is not None:
                 self._elsewhere.add(task.id)
             elif not self._ended_elsewhere(task.id):
-                self._running[task.id] = _Running(time.monotonic())
+                self._running[task.id] = _RunningTask(time.monotonic())
                 self._executor.submit(task)
 
-    def _look_around(self) -> None:
-        """Now and then take note of what other coordinators do, and show them what goes on here."""
+    def _follow_others(self) -> None:
+        """Once a second, take note of what other coordinators have done, and publish what happens here."""
         if time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()
-        self._show()
+        self._publish_state()
         self._disk = self._disk or self._sharing.failure()
         peers = self._sharing.peers()
         if peers != self._peers:
@@ -155,7 +160,7 @@ class Coordinator:
         self._elsewhere -= self._over
 
     def _ended_elsewhere(self, task_id: str) -> bool:
-        """Take note of a task's outcome when another coordinator has brought it about, and say whether it has."""
+        """Return whether another coordinator has brought a task to its outcome; if so, take note of that."""
         missing = self._schedule.missing[task_id]
         failures = []
         if not all(map(self._store.has, missing)):
@@ -175,8 +180,8 @@ class Coordinator:
                 self._schedule.made(result)
         return True
 
-    def _show(self) -> None:
-        """Let others know what goes on here."""
+    def _publish_state(self) -> None:
+        """Publish what happens here with the next heartbeat."""
         now = time.monotonic()
         running = [
             {
@@ -226,7 +231,7 @@ class Coordinator:
         self._end(task_id)
 
     def _end(self, task_id: str) -> None:
-        """Let go of a task that this coordinator has brought to its end."""
+        """Release a task that this coordinator has brought to its outcome."""
         missing = self._schedule.missing[task_id]
         del self._running[task_id]
         self._over.add(task_id)
@@ -253,7 +258,7 @@ class Coordinator:
         self._failed(task_id, failures, traceback=traceback)
 
     def _failed(self, task_id: str, failures: list[Failure], **fields: Any) -> None:
-        """Tell of a task's failures, let go on what needs its other results, and block what needs those."""
+        """Emit a task's failures, free what needs its other results, and block what needs the failed ones."""
         self._failures += failures
         failed = {failure.id for failure in failures}
         made = [result for result in self._schedule.missing[task_id] if result not in failed]
@@ -281,8 +286,8 @@ class Coordinator:
 
 
 @dataclass
-class _Running:
-    """A task that runs: since when, and where and how far by what has been heard of it."""
+class _RunningTask:
+    """A task that runs here: since when, in which worker and process, and the share that is done."""
 
     since: float
     worker: int | None = None

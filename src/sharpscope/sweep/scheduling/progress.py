@@ -1,4 +1,4 @@
-"""From events to rates and time left."""
+"""Rates and time left, from the events of a sweep."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# A running task that says nothing of itself counts by its age, but never as all but finished.
-_ALMOST = 0.95
+_ALMOST = 0.95  # the largest share that a running task which reports nothing counts as done
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Snapshot:
 
 
 @dataclass
-class _Running:
-    """A running task: its results, since when its work counts, the share done by then, what it said last and when."""
+class _Share:
+    """A running task: its results, when its work began, the share done by then, and its last report."""
 
     kind: str
     results: int
@@ -57,15 +56,15 @@ class _Running:
         return max(share, min(share + (now - at) / (duration * self.results), _ALMOST))
 
 
-class Progress:
-    """Follows the events of `run_tasks` and says how fast it goes and how long it will take.
+class SweepProgress:
+    """Follows the events of `run_tasks`, and estimates the rate and the time left.
 
     The time left is the sum over kinds of result of what remains of the kind times what one of it has taken so far,
     divided by the workers that can share it, other coordinators' included. A kind that none has been seen of is taken
     to last as long as the average of the others. Running tasks count by the ``fraction`` they report, or else by
     their age.
 
-    `clock` gives seconds; tests hand in their own.
+    `clock` returns seconds; tests pass their own.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,9 +76,9 @@ class Progress:
         self._total: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()  # kind -> results that need no more work
         self._counts: Counter[str] = Counter()  # event -> results
-        self._work: dict[str, float] = {}  # kind -> how many results' worth of work has ended, timed
+        self._work: dict[str, float] = {}  # kind -> results finished here, parts of results included
         self._busy: dict[str, float] = {}  # kind -> how many seconds that took
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _Share] = {}
 
     def update(self, event: Mapping[str, Any]) -> None:
         """Take note of one event."""
@@ -93,7 +92,7 @@ class Progress:
             self._others = event["workers"]
         elif name == "start":
             # How much of a resumed task was there before, only its first report can tell.
-            self._running[task] = _Running(event["kind"], results, now, None if event.get("resumed") else 0.0)
+            self._running[task] = _Share(event["kind"], results, now, None if event.get("resumed") else 0.0)
         elif name == "progress" and task in self._running and "fraction" in event:
             running, share = self._running[task], min(1.0, max(0.0, float(event["fraction"])))
             if running.base is None:

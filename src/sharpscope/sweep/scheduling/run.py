@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from sharpscope.errors import StoreError
 from sharpscope.sweep.executors import Executor, LocalExecutor, Message
 from sharpscope.sweep.scheduling.coordinator import Coordinator, Summary
-from sharpscope.sweep.scheduling.heartbeat import SILENCE
-from sharpscope.sweep.scheduling.interrupts import Interrupts
-from sharpscope.sweep.scheduling.plan import Task
-from sharpscope.sweep.scheduling.schedule import Schedule
-from sharpscope.sweep.scheduling.sharing import Sharing
+from sharpscope.sweep.scheduling.schedule import TaskSchedule
+from sharpscope.sweep.store.liveness import SILENCE
+from sharpscope.sweep.store.sharing import Sharing
 from sharpscope.sweep.store.store import Store
+from sharpscope.sweep.task import Task
 
 
 def run_tasks(
@@ -62,7 +64,7 @@ def run_tasks(
     Raises `InputError` for tasks that need each other in a circle or share an id, and `StoreError` for a need that is
     nowhere and when the store cannot be written: running tasks are then stopped first.
     """
-    schedule = Schedule(store, tasks)
+    schedule = TaskSchedule(store, tasks)
     if schedule.missing:  # a finished study in a read-only store is no error
         store.prepare()
     own = LocalExecutor(store.root, workers, threads) if executor is None else executor
@@ -75,13 +77,37 @@ def run_tasks(
                 stack.enter_context(sharing)
             interrupts = stack.enter_context(Interrupts())
             try:
-                return coordinator.run(interrupts)
+                return coordinator.run(lambda: interrupts.count)
             except BaseException:
                 own.kill()
                 raise
             finally:
                 own.close()
     finally:
-        # What killed workers left, now that they are gone; nothing that goes wrong here is worth hiding the outcome.
+        # What killed workers left behind. An error here must not hide the outcome.
         with contextlib.suppress(StoreError):
-            store.sweep_litter()
+            store.remove_garbage()
+
+
+class Interrupts:
+    """Counts Ctrl-C and SIGTERM while a ``with`` block runs, instead of ending the work at an arbitrary place.
+
+    Python catches signals in its main thread only; in any other thread this counts nothing.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.count += 1

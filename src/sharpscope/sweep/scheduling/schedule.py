@@ -1,4 +1,4 @@
-"""Which tasks are left, which of them can start, and who waits for whom."""
+"""Which tasks are left, which of them can start, and which wait for others."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import bisect
 from collections.abc import Iterable
 
 from sharpscope.errors import InputError, StoreError
-from sharpscope.sweep.scheduling.plan import Task
 from sharpscope.sweep.store.store import Store
+from sharpscope.sweep.task import Task
 
 
-class Schedule:
+class TaskSchedule:
     """The tasks of one call, in the order they were given, and what each of them still waits for.
 
-    A task waits for results, not for tasks: one that produces several lets those who need the first go on when only
-    that one is there.
+    A task waits for results, not for tasks: when a task produces several, those that need the first can start as soon
+    as that one is there.
 
     Attributes are these:
         tasks: id -> task.

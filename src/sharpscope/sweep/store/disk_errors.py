@@ -16,8 +16,8 @@ _BROKEN = {errno.EIO}
 
 
 @contextlib.contextmanager
-def told_as_store_error(action: str) -> Iterator[None]:
-    """Turn any `OSError` inside into a `StoreError`: what could not be done, why, and the remedy."""
+def as_store_error(action: str) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `StoreError` with the sentence of `disk_sentence`."""
     try:
         yield
     except OSError as error:
@@ -25,14 +25,14 @@ def told_as_store_error(action: str) -> Iterator[None]:
 
 
 def disk_sentence(action: str, error: OSError) -> str:
-    """Return one sentence for an operating system error met while doing `action`."""
+    """Return one sentence for an error of the operating system during `action`: what, why, and the remedy."""
     if error.errno in _FULL:
         remedy = "free some space, then run the same command again"
     elif error.errno in _FORBIDDEN:
         remedy = "make the folder writable or choose another one"
     else:
         remedy = "check the path and the disk, then run the same command again"
-    temporary = "@" in str(error.filename)  # a name nobody knows but the store
+    temporary = "@" in str(error.filename)  # a name that means nothing to the user
     place = f" ({error.filename})" if error.filename and not temporary else ""
     return f"cannot {action}: {error.strerror or error}{place}; {remedy}"
 
@@ -41,8 +41,8 @@ def disk_failure(error: BaseException, root: Path) -> OSError | None:
     """Return the error of the disk under `root` that lies behind an exception, or None.
 
     The disk is to blame when it is full, read-only, forbidden or broken, and the error names a place under
-    `root` or, as when writing to an open file, no place at all. Libraries written in Rust (safetensors) tell
-    of the same in the text of exceptions of their own.
+    `root` or, as when writing to an open file, no place at all. Libraries written in Rust (safetensors) report
+    the same in the text of their own exceptions.
     """
     seen: set[int] = set()
     current: BaseException | None = error

@@ -1,8 +1,8 @@
 """What a published result consists of, written down before it is published: every file's size and SHA-256.
 
 A result's manifest is the file ``MANIFEST`` in its folder: one line of JSON, then one line with that line's own
-SHA-256. It tells a file that was cut off, changed or lost from one that is as it was published, and it names the
-results that this one was made from, so that what is derived from a damaged one is known.
+SHA-256. It shows whether a file was cut off, changed or lost since, and it names the results that this one was made
+from, so that what was derived from a damaged result is known.
 """
 
 from __future__ import annotations
@@ -70,19 +70,18 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     return Manifest(fields["id"], files, tuple(fields["needs"]))
 
 
-def problem(folder: Path, *, content: bool, manifest_wanted: bool = True) -> str | None:
-    """Return what is wrong with a published folder, in words that name the file; None when nothing is.
+def problem(folder: Path, *, content: bool) -> str | None:
+    """Return what is wrong with a published folder, naming the file; None when nothing is.
 
     Sizes are always compared, and SHA-256 sums too when `content` is asked for. Files that no manifest lists, such as
-    a file browser's, are no damage. Without `manifest_wanted` a folder that has no manifest passes unseen: results of
-    format version 1 have none.
+    a file browser's, are no damage.
     """
     try:
         manifest = read_manifest(folder)
     except (OSError, ValueError) as error:
         return f"{NAME} is damaged ({error})"
     if manifest is None:
-        return f"{NAME} is missing" if manifest_wanted else None
+        return f"{NAME} is missing"
     if manifest.id != folder.name:
         return f"{NAME} is that of '{manifest.id}'"
     for path, entry in manifest.files.items():
@@ -95,20 +94,24 @@ def read_published(path: Path) -> bytes:
     """Return the content of a published file, compared with its result's manifest.
 
     `path` is that of a file at the top of a result's folder. Raises `StoreError`, naming the file, what is wrong
-    with it and the command that mends it. A result without a manifest (format version 1) is read as it is.
+    with it and the command that mends it.
     """
     folder, name = os.path.split(path)  # a table reads thousands of files, and as text paths cost little
     try:
         manifest = _read_once(folder, _mark(os.path.join(folder, NAME)))
     except (OSError, ValueError) as error:
         raise damaged(path.parent, f"{NAME} is damaged ({error})") from error
+    if manifest is None:
+        raise damaged(path.parent, f"{NAME} is missing")
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
         raise damaged(path.parent, f"{name} cannot be read ({error.strerror})") from error
-    entry = manifest.files.get(name) if manifest is not None else None
-    if entry is not None and (len(content) != entry.size or _sha256(content) != entry.sha256):
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise damaged(path.parent, f"{name} is not in its {NAME}")
+    if len(content) != entry.size or _sha256(content) != entry.sha256:
         raise damaged(path.parent, f"{name} {_difference(len(content), entry)}")
     return content
 
@@ -116,9 +119,8 @@ def read_published(path: Path) -> bytes:
 def damaged(folder: Path, what: str) -> StoreError:
     """Return the error for a damaged result: its folder, what is wrong, and the command that mends it."""
     store = folder.parent.parent
-    which = (
-        "--damaged" if (folder / NAME).exists() else folder.name
-    )  # without a manifest, nothing shows the damage
+    # without a manifest, a folder that no study asks for does not count as damaged: name it
+    which = "--damaged" if (folder / NAME).exists() else folder.name
     return StoreError(
         f"the result {folder.parent.name}/{folder.name} in the store {store} is damaged: {what}; run "
         f"'sharpscope retry {store} {which}', then the study again, which redoes just that"
@@ -149,7 +151,7 @@ def _read_once(folder: str, mark: tuple[int, int] | None) -> Manifest | None:
 
 
 def _mark(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from another one that takes its place."""
+    """Return a value that changes when another file takes the place of this one."""
     try:
         found = os.stat(path)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Who owns a temporary folder: a tag naming one process for good, and whether that process still lives.
+"""Who owns a temporary folder: a tag that names one process, and whether that process still lives.
 
-A process number alone is not enough, since numbers are used again; with the moment the process started it is.
+A process number alone is not enough, since numbers are used again; with the time the process started it is unique.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def may_live(tag: str) -> bool:
     """Return whether the process behind a tag may still be writing.
 
     False only for a process of this machine that is surely gone: no process has its number, another one does,
-    or it is a zombie (dead, waiting to be counted by its parent). A process of another machine, which may well
-    share the disk, and a tag that is none of ours get the benefit of the doubt.
+    or it is a zombie (dead, waiting to be counted by its parent). True for a process of another
+    machine, which may share the disk, and for a text that is no tag.
     """
     try:
         host, pid, start = tag.rsplit("-", 2)

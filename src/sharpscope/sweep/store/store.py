@@ -1,11 +1,11 @@
 """A folder of published results, each there whole or not at all.
 
 Layout: ``sharpscope.json`` (the format), ``study.json``, ``<kind>/<id>/`` (published results, never changed, each
-with its manifest), ``failures/<id>.json``, ``journal.jsonl`` (a history for people), and what is in the making:
-``tmp/`` (what is being written), ``work/`` (what an unfinished task needs to go on), ``leases/`` (who is at which
-result) and ``coordinators/`` (who is at work at all). Names in the last four have the process that owns them after an
-'@', as ``host-pid-start``, so that what a dead process left behind is told from what a living one is writing, with no
-lock that a crash could leave closed.
+with its manifest), ``failures/<id>.json``, ``journal.jsonl`` (a history for people), and work in progress: ``tmp/``
+(files being written), ``work/`` (the workspaces of unfinished tasks), ``leases/`` (which coordinator works on which
+result) and ``coordinators/`` (heartbeats). Names in the last four end in an '@' and the process that owns them, as
+``host-pid-start``. This tells what a dead process left behind from what a living one is writing, without a lock that
+a crash could leave closed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,34 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import StoreError
 from sharpscope.serialization import sync_folder, sync_tree, write_whole
-from sharpscope.sweep.scheduling.plan import RESERVED_KINDS, WORKING_FOLDERS
-from sharpscope.sweep.scheduling.sharing import alone
 from sharpscope.sweep.store import manifest
-from sharpscope.sweep.store.disk_errors import told_as_store_error
-from sharpscope.sweep.store.failures import Failure, failure_mark, failure_path, failure_paths, read_failure
-from sharpscope.sweep.store.journal import note
-from sharpscope.sweep.store.litter import litter, owner, remove
-from sharpscope.sweep.store.migration import migrate
+from sharpscope.sweep.store.disk_errors import as_store_error
+from sharpscope.sweep.store.identity import (
+    MARKER,
+    RESERVED_KINDS,
+    WORKING_FOLDERS,
+    check_version,
+    read_study,
+    study_text,
+    write_version,
+)
 from sharpscope.sweep.store.owner import may_live, of_this_machine, own_tag
-from sharpscope.sweep.store.study_file import read_study, study_text
-from sharpscope.sweep.store.version import MARKER, VERSION, read_version, write_version
-from sharpscope.sweep.store.workspaces import claim
+from sharpscope.sweep.store.records import (
+    Failure,
+    failure_mark,
+    failure_path,
+    failure_paths,
+    note,
+    read_failure,
+)
+from sharpscope.sweep.store.sharing import exclusive
+from sharpscope.sweep.store.workspaces import claim, garbage, owner, remove
 
 __all__ = ["Failure", "Store"]
 
@@ -41,22 +51,20 @@ _NOBODYS = {"lost+found", ".DS_Store", "desktop.ini"}
 class Store:
     """A store of results at a folder; opened if it is there, made if the folder is missing or empty.
 
-    Opening reads only, so a read-only store can be looked at. With ``create=False`` nothing is ever made. A store of
-    an older format is read as it is, and brought up to date by `prepare`.
+    Opening reads only, so a read-only store can be looked at. With ``create=False`` nothing is ever made.
 
     Raises `StoreError`, one sentence each, for a file in place of the folder, a folder of other things, a store
-    of a newer format, a damaged ``sharpscope.json``, no store where one must be, and a disk that refuses.
+    of another format version, a damaged ``sharpscope.json``, no store where one must be, and a disk that refuses.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
         self.root = Path(path).absolute()
-        self.version = VERSION
-        with told_as_store_error(f"open the store {self.root}"):
+        with as_store_error(f"open the store {self.root}"):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError(f"the store {self.root} is a file and must be a folder; choose another path")
             names = {entry.name for entry in self.root.iterdir()} if self.root.exists() else set()
             if MARKER in names:
-                self.version = read_version(self.root)
+                check_version(self.root)
             elif foreign := sorted(n for n in names - _NOBODYS if not n.startswith(f"{MARKER}@")):
                 raise StoreError(
                     f"the folder {self.root} is no store and holds other things, such as '{foreign[0]}'; "
@@ -74,12 +82,12 @@ class Store:
 
     def kinds(self) -> list[str]:
         """Return the kinds of result the store holds, sorted."""
-        with told_as_store_error(f"read the store {self.root}"), os.scandir(self.root) as entries:
+        with as_store_error(f"read the store {self.root}"), os.scandir(self.root) as entries:
             return sorted(e.name for e in entries if e.is_dir() and _is_kind(e.name))
 
     def ids(self, kind: str) -> list[str]:
         """Return the ids of the published results of one kind, sorted."""
-        with told_as_store_error(f"read the store {self.root}"):
+        with as_store_error(f"read the store {self.root}"):
             folder = self.root / kind
             return sorted(e.name for e in os.scandir(folder) if e.is_dir()) if folder.is_dir() else []
 
@@ -115,8 +123,8 @@ class Store:
 
         Sizes are compared with the manifest, and with `content` SHA-256 sums too.
         """
-        with told_as_store_error(f"read the store {self.root}"):
-            return manifest.problem(self.path(result), content=content, manifest_wanted=self.version >= 2)
+        with as_store_error(f"read the store {self.root}"):
+            return manifest.problem(self.path(result), content=content)
 
     def intact(self, result: str) -> Path:
         """Return the folder of a published result; `StoreError` with the remedy when a file of it is damaged."""
@@ -124,6 +132,36 @@ class Store:
         if (what := self.problem(result)) is not None:
             raise manifest.damaged(folder, what)
         return folder
+
+    def find_damage(self, known: Collection[str] = ()) -> dict[str, str]:
+        """Return what is wrong with each damaged result, by its id, having read every file.
+
+        A folder without a manifest is damaged when it is one of the `known` results, and otherwise no result at all.
+        """
+        candidates = [*self.results(), *(one for one in self.published() if one in known)]
+        found = {one: self.problem(one) for one in sorted(set(candidates))}
+        return {one: what for one, what in found.items() if what is not None}
+
+    def made_from(
+        self, results: Iterable[str], needs: Mapping[str, Collection[str]] | None = None
+    ) -> list[str]:
+        """Return the published results that were made from some others, directly or not, sorted.
+
+        What a result was made from says its manifest; `needs` says more, for results whose manifest does not know.
+        """
+        users: dict[str, set[str]] = {}
+        for user, kind in self.published().items():
+            used = set((needs or {}).get(user, ()))
+            with contextlib.suppress(OSError, ValueError):  # a damaged manifest is reported by `find_damage`
+                if (listed := manifest.read_manifest(self.root / kind / user)) is not None:
+                    used |= set(listed.needs)
+            for one in used:
+                users.setdefault(one, set()).add(user)
+        reached = list(dict.fromkeys(results))
+        given = set(reached)
+        for one in reached:  # grows while it is walked
+            reached.extend(user for user in sorted(users.get(one, ())) if user not in reached)
+        return sorted(set(reached) - given)
 
     def publish(self, result: str, folder: Path, kind: str, needs: tuple[str, ...] = ()) -> bool:
         """Make a finished folder a result: its manifest added, forced to the disk, then renamed into place.
@@ -133,7 +171,7 @@ class Store:
         service and go.
         """
         target = self.root / kind / result
-        with told_as_store_error(f"publish {kind}/{result} in the store {self.root}"):
+        with as_store_error(f"publish {kind}/{result} in the store {self.root}"):
             text = manifest.describe(folder, result, needs).text()
             (folder / manifest.NAME).write_text(text, encoding="utf-8", newline="\n")
             sync_tree(folder)
@@ -157,19 +195,19 @@ class Store:
     def remove(self, result: str) -> None:
         """Remove a published result at once, so that the next run makes it anew; `StoreError` when there is none."""
         folder = self.path(result)
-        doomed = self._owned("tmp", f"removed-{result}")
-        with told_as_store_error(f"remove '{result}' from the store {self.root}"):
-            doomed.parent.mkdir(exist_ok=True)
-            folder.rename(doomed)
+        trash = self._owned("tmp", f"removed-{result}")
+        with as_store_error(f"remove '{result}' from the store {self.root}"):
+            trash.parent.mkdir(exist_ok=True)
+            folder.rename(trash)
             note(self.root, "removed", id=result, kind=folder.parent.name)
-            shutil.rmtree(doomed)
+            shutil.rmtree(trash)
 
     # Places for work in progress
 
     def new_output(self, task_id: str) -> Path:
         """Return a fresh, empty folder for a task to write its result into."""
         folder = self._owned("tmp", task_id)
-        with told_as_store_error(f"write to the store {self.root}"):
+        with as_store_error(f"write to the store {self.root}"):
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
@@ -183,7 +221,7 @@ class Store:
         of a task that produces several results notes which, in a hidden file, so that it can be cleared away when all
         of them are there.
         """
-        with told_as_store_error(f"write to the store {self.root}"):
+        with as_store_error(f"write to the store {self.root}"):
             return claim(self._owned("work", task_id), task_id, produces)
 
     def drop_workspace(self, task_id: str) -> None:
@@ -195,45 +233,40 @@ class Store:
 
         Only who holds the task's lease may ask.
         """
-        with told_as_store_error(f"write to the store {self.root}"):
+        with as_store_error(f"write to the store {self.root}"):
             for folder in ("tmp", "work"):
                 for path in self.root.glob(f"{folder}/{task_id}@*"):
                     if not of_this_machine(owner(path)) or not may_live(owner(path)):
                         remove(path)
 
     def prepare(self) -> None:
-        """Make sure that work can be written here, bring the format up to date, clear away what the dead left.
+        """Make sure that work can be written here, and remove garbage.
 
         Raises `StoreError` before any work is done when the folder cannot be written.
         """
-        with told_as_store_error(f"write to the store {self.root}"):
+        with as_store_error(f"write to the store {self.root}"):
             self._make_folders()
             probe = self._owned("tmp", "probe")
             text = "written and removed to see whether it can be\n"
             write_whole(probe, text, scratch=self._owned("tmp", "probe-new"))
             probe.unlink()
-        self.sweep_litter()
-        if self.version < VERSION:
-            with told_as_store_error(f"bring the store {self.root} up to date"):
-                results = [self.root / kind / result for result, kind in self.published().items()]
-                migrate(self.root, results, self.version)
-            self.version = VERSION
+        self.remove_garbage()
 
-    def litter(self, *, other_machines: bool = False) -> list[Path]:
-        """Return what nobody needs any more; see `sharpscope.sweep.store.litter`."""
-        with told_as_store_error(f"read the store {self.root}"):
-            return list(litter(self.root, self.published(), other_machines=other_machines))
+    def garbage(self, *, other_machines: bool = False) -> list[Path]:
+        """Return what nobody needs any more; see `sharpscope.sweep.store.workspaces`."""
+        with as_store_error(f"read the store {self.root}"):
+            return list(garbage(self.root, self.published(), other_machines=other_machines))
 
-    def sweep_litter(self, *, other_machines: bool = False) -> int:
-        """Remove the litter; return how many files and folders."""
-        found = self.litter(other_machines=other_machines)
+    def remove_garbage(self, *, other_machines: bool = False) -> int:
+        """Remove the garbage; return how many files and folders."""
+        found = self.garbage(other_machines=other_machines)
         for path in found:
             if path.parent.name == "work":
                 # Renamed before it is removed: whoever would take it over gets all of it or nothing.
-                doomed = self._owned("tmp", path.name.replace("@", "-"))
+                trash = self._owned("tmp", path.name.replace("@", "-"))
                 with contextlib.suppress(OSError):
-                    path.rename(doomed)
-                path = doomed
+                    path.rename(trash)
+                path = trash
             remove(path)
         return len(found)
 
@@ -244,17 +277,17 @@ class Store:
 
     def record_failure(self, failure: Failure) -> None:
         """Write down why a task has no result, in place of an earlier record."""
-        with told_as_store_error(f"record a failure in the store {self.root}"):
+        with as_store_error(f"record a failure in the store {self.root}"):
             self._write(failure_path(self.root, failure.id), failure.text())
 
     def clear_failure(self, result: str) -> None:
         """Forget a result's failure, if there is a record of one."""
-        with told_as_store_error(f"write to the store {self.root}"):
+        with as_store_error(f"write to the store {self.root}"):
             failure_path(self.root, result).unlink(missing_ok=True)
 
     def failures(self) -> list[Failure]:
         """Return the failures of results that are still not there, sorted by id."""
-        with told_as_store_error(f"read the store {self.root}"):
+        with as_store_error(f"read the store {self.root}"):
             found = []
             for path in failure_paths(self.root):
                 with contextlib.suppress(FileNotFoundError):  # cleared while we look
@@ -264,20 +297,20 @@ class Store:
 
     def failure_marks(self) -> dict[str, object]:
         """Return for every failure record what tells it from a later one of the same result."""
-        with told_as_store_error(f"read the store {self.root}"):
+        with as_store_error(f"read the store {self.root}"):
             return {path.stem: failure_mark(path) for path in failure_paths(self.root)}
 
     def newer_failure(self, result: str, mark: object) -> Failure | None:
         """Return a result's failure record unless it is the one that `failure_marks` gave this mark."""
         path = failure_path(self.root, result)
-        with told_as_store_error(f"read {path}"), contextlib.suppress(FileNotFoundError):
+        with as_store_error(f"read {path}"), contextlib.suppress(FileNotFoundError):
             if failure_mark(path) not in (None, mark):
                 return read_failure(path)
         return None
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Write ``study.json``: what this store is for, so that a report can be rebuilt from the store alone."""
-        with told_as_store_error(f"write to the store {self.root}"):
+        with as_store_error(f"write to the store {self.root}"):
             self._write(self.root / "study.json", study_text(study))
 
     def change_study(self, change: Callable[[dict[str, Any] | None], Mapping[str, Any]]) -> None:
@@ -287,15 +320,15 @@ class Store:
         """
         study = self.read_study()
         if study is None or study_text(change(study)) != study_text(study):
-            with told_as_store_error(f"write to the store {self.root}"):
+            with as_store_error(f"write to the store {self.root}"):
                 self._make_folders()
-            with alone(self.root, "study.json"):
+            with exclusive(self.root, "study.json"):
                 self.write_study(change(self.read_study()))
 
     def read_study(self) -> dict[str, Any] | None:
         """Return what `write_study` wrote, None when nothing was; `StoreError` when the file is damaged."""
         path = self.root / "study.json"
-        with told_as_store_error(f"read {path}"):
+        with as_store_error(f"read {path}"):
             return read_study(path)
 
     def _make_folders(self) -> None:

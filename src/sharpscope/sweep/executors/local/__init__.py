@@ -1,1 +1,1 @@
-"""Tasks in worker processes of this machine."""
+"""Tasks in processes of this machine: `executor` starts and follows them, `worker` is what each of them runs."""

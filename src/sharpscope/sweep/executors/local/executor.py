@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from sharpscope.errors import InputError, SharpscopeError
-from sharpscope.sweep.executors.cores import usable_cores
 from sharpscope.sweep.executors.interface import Message
-from sharpscope.sweep.executors.worker_environment import Surroundings, thread_environment
-from sharpscope.sweep.scheduling.plan import Task
+from sharpscope.sweep.executors.worker_environment import WorkerEnvironment, thread_environment, usable_cores
+from sharpscope.sweep.task import Task
 
 # A worker is started by name and told where to import from, rather than through multiprocessing, whose spawned
 # processes run the main script again: that fails from standard input and misfires without a __main__ guard.
@@ -44,7 +43,7 @@ class LocalExecutor:
             split among another number of threads, so it is 1 however few the workers are, unless told otherwise.
         devices: names of CUDA devices. Each worker sees one of them alone, and they are dealt out evenly; none means
             that every worker sees what this process sees.
-        surroundings: where workers import from and stand; by default as this process does.
+        environment: import path and working directory of workers; by default those of this process.
 
     Raises `InputError` for fewer than one worker or thread.
 
@@ -57,7 +56,7 @@ class LocalExecutor:
         threads: int = 1,
         *,
         devices: Sequence[str] = (),
-        surroundings: Surroundings | None = None,
+        environment: WorkerEnvironment | None = None,
     ) -> None:
         if threads < 1:
             raise InputError(f"threads is {threads} and a worker needs at least 1; give a positive number")
@@ -67,7 +66,7 @@ class LocalExecutor:
         self._store = store
         self.threads = threads
         self._devices = devices
-        self._surroundings = surroundings
+        self._environment = environment
         # Not a SimpleQueue: a signal late in its timed wait can make CPython 3.11 wait for ever, deaf to Ctrl-C.
         self._heard: queue.Queue[tuple[_Process, Message | None]] = queue.Queue()
         self._processes: list[_Process] = []
@@ -83,7 +82,7 @@ class LocalExecutor:
         process = next((p for p in self._processes if p.task is None), None)
         if process is None:
             self._started += 1
-            around = self._surroundings or Surroundings.here()
+            around = self._environment or WorkerEnvironment.here()
             device = self._spare_device()
             process = _Process(self._started, self._store, self.threads, around, device, self._heard)
             self._processes.append(process)
@@ -104,14 +103,14 @@ class LocalExecutor:
                 self._take(*self._heard.get_nowait(), messages)
         for process in list(self._processes):
             if process.silently_dead():
-                self._bury(process, messages)
+                self._reap(process, messages)
         return messages
 
     def _take(self, process: _Process, message: Message | None, messages: list[Message]) -> None:
-        """Add what a process said to `messages`, keeping the book of who is busy; None is its last word."""
+        """Add a message to `messages` and note whether its process is still busy; None: the process has ended."""
         if message is None:
             if process in self._processes:
-                self._bury(process, messages)
+                self._reap(process, messages)
             return
         event = message["event"]
         if event == "ready":
@@ -125,11 +124,11 @@ class LocalExecutor:
         if message["task"] is not None:
             messages.append(message)
 
-    def _bury(self, process: _Process, messages: list[Message]) -> None:
-        """Take a dead process off the list and tell which task was lost with it."""
+    def _reap(self, process: _Process, messages: list[Message]) -> None:
+        """Remove a dead process, and report the task that was lost with it."""
         self._processes.remove(process)
         status = process.end()
-        log = process.last_words()
+        log = process.log_tail()
         if not process.ready and status > 0:
             self._failed_starts += 1
             if self._failed_starts >= _START_FAILURES:
@@ -137,10 +136,9 @@ class LocalExecutor:
                 raise SharpscopeError(f"worker processes cannot start ({words[-1]}); check the installation")
         if process.task is not None:
             lost = {"event": "lost", "task": process.task, "worker": process.number}
-            messages.append({**lost, "reason": death_sentence(status), "log": log})
-            process.task = (
-                None  # lines that it printed and that are read only now belong to no task that runs
-            )
+            messages.append({**lost, "reason": exit_reason(status), "log": log})
+            # lines that it printed and that are read only now belong to no task that runs
+            process.task = None
 
     def ask_to_stop(self) -> None:
         """Ask every running task to save and stop."""
@@ -176,7 +174,7 @@ class _Process:
         number: int,
         store: Path,
         threads: int,
-        surroundings: Surroundings,
+        environment: WorkerEnvironment,
         device: str | None,
         heard: queue.Queue[tuple[_Process, Message | None]],
     ) -> None:
@@ -186,7 +184,7 @@ class _Process:
         self.ready = False
         self._printed: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
         self._died: float | None = None
-        setup = {"path": surroundings.path, "parent": os.getpid(), "store": str(store), "threads": threads}
+        setup = {"path": environment.path, "parent": os.getpid(), "store": str(store), "threads": threads}
         alone = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         with interrupts_held_back():
             self._process = subprocess.Popen(
@@ -194,7 +192,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                cwd=surroundings.folder,
+                cwd=environment.folder,
                 env={**os.environ, **thread_environment(threads), **alone},
             )
         self._readers = [
@@ -219,7 +217,7 @@ class _Process:
                 heard.put((self, {"event": "log", "text": text}))
 
     def order(self, **fields: Any) -> None:
-        """Send an order; a process that has died meanwhile tells of that by itself."""
+        """Send an order; the end of a process that has died meanwhile is noticed by its reader."""
         stream = self._process.stdin
         with contextlib.suppress(OSError, ValueError):
             if stream is not None:
@@ -227,9 +225,9 @@ class _Process:
                 stream.flush()
 
     def silently_dead(self) -> bool:
-        """Return whether the process died and a child of its own keeps its stream open, which hides that."""
+        """Return whether the process died while a child of its own keeps its stream open, which hides the end."""
         if self._process.poll() is None or not self._readers[0].is_alive():
-            return False  # alive, or its last word is on the way
+            return False  # alive, or the end of its stream is on the way
         self._died = self._died or time.monotonic()
         return time.monotonic() - self._died > 1.0
 
@@ -248,18 +246,18 @@ class _Process:
                 self._process.stdin.close()
         return status
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """Return the last lines the process printed."""
         self._readers[1].join(timeout=0.5)
         return "\n".join(self._printed)
 
 
-def death_sentence(status: int) -> str:
+def exit_reason(status: int) -> str:
     """Return how a worker process ended, from its exit status as `subprocess` gives it.
 
-    >>> death_sentence(-9)
+    >>> exit_reason(-9)
     'its worker process was ended by signal SIGKILL, possibly out of memory'
-    >>> death_sentence(3)
+    >>> exit_reason(3)
     'its worker process ended in the middle of it with exit status 3'
     """
     if status >= 0:
@@ -274,10 +272,10 @@ def death_sentence(status: int) -> str:
 
 @contextlib.contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Let a process started inside begin with Ctrl-C held back, until it has said what to do about it.
+    """Let a process started in the block begin with Ctrl-C blocked, until it has installed its own handler.
 
-    The terminal sends Ctrl-C to the workers too, and one that is still importing would die of it. Held back, not
-    ignored: one that comes for this process meanwhile is delivered after.
+    The terminal sends Ctrl-C to the workers too, and one that is still importing would end. A Ctrl-C for this process
+    is delivered after the block.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sharpscope.sweep.executors.attempt import attempt
-from sharpscope.sweep.scheduling.plan import Task
 from sharpscope.sweep.store.store import Store
+from sharpscope.sweep.task import Task
 
 _ORPHANED = 70
 _PR_SET_PDEATHSIG = 1  # Linux's <sys/prctl.h>
@@ -34,12 +34,10 @@ def main(setup: Mapping[str, Any]) -> None:
     `setup` holds the coordinator's process number (``parent``), the folder of the ``store`` and the ``threads``.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(
-        signal, "pthread_sigmask"
-    ):  # started with Ctrl-C held back, so that none came before this line
+    if hasattr(signal, "pthread_sigmask"):  # the coordinator started it with Ctrl-C blocked
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with(setup["parent"])
-    faulthandler.enable()  # so that a crash in native code leaves some last words
+    faulthandler.enable()  # so that a crash in native code leaves a traceback in the log
     orders, channel = _take_over_streams()
     worker = _Worker(channel, Store(setup["store"], create=False), setup["threads"])
     threading.Thread(target=worker.listen, args=(orders,), daemon=True).start()
@@ -47,10 +45,10 @@ def main(setup: Mapping[str, Any]) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """See to it that this process ends when the coordinator does, even by ``kill -9``.
+    """End this process when the coordinator ends, even by ``kill -9``.
 
-    On Linux the kernel does it at once. Everywhere the end of standard input tells of it (`_Worker.listen`), and
-    a watch on the parent's process number covers an input held open by someone else.
+    On Linux the kernel does that at once. On every system the end of standard input ends it (`_Worker.listen`), and
+    a thread that compares the parent's process number covers an input that another process holds open.
     """
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sharpscope.errors import InputError
+from sharpscope.sweep.executors.interface import Resources
 from sharpscope.sweep.executors.local.executor import interrupts_held_back
-from sharpscope.sweep.executors.resources import Resources
 
 WARNING = 90
 """Seconds before its time limit at which a job is told to save and stop."""

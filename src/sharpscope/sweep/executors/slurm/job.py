@@ -1,7 +1,7 @@
 """What a Slurm job runs: one worker that takes orders from its coordinator's folder until there are none.
 
-The coordinator and the job talk through files of the store (`slurm_session`). The job ends when it is told to, when
-its coordinator is gone (it then saves first), and when Slurm says so:
+The coordinator and the job exchange messages through files of the store (see `session`). The job ends when it is told
+to, when its coordinator is gone (it then saves first), and when Slurm signals it:
 
 - SIGUSR2, some time before the time limit: the task saves and stops, and the job puts itself back into the queue.
   Started again it reads its files from the beginning, finds the task unfinished and goes on.
@@ -22,13 +22,12 @@ from typing import Any
 from sharpscope.errors import SharpscopeError
 from sharpscope.sweep.executors.interface import Message
 from sharpscope.sweep.executors.local.executor import LocalExecutor
-from sharpscope.sweep.executors.message_log import Inbox, append
-from sharpscope.sweep.executors.node import open_node
+from sharpscope.sweep.executors.node import MessageLog, append, open_node
 from sharpscope.sweep.executors.slurm.commands import WARNING, requeue
 from sharpscope.sweep.executors.slurm.session import Session
 from sharpscope.sweep.executors.worker_slots import ENDS
-from sharpscope.sweep.scheduling.heartbeat import Watch
-from sharpscope.sweep.scheduling.plan import Task
+from sharpscope.sweep.store.liveness import Liveness
+from sharpscope.sweep.task import Task
 
 COMMAND = (
     "import json, sys; session, first = sys.argv[1:]; "
@@ -47,29 +46,28 @@ _GRACE = 600.0  # seconds to be ended in, after SIGTERM
 
 def main(session: str, first: int) -> None:
     """Serve as worker number ``first`` plus the job's index in its array."""
-    # Held back rather than handled, so that the worker process, which Slurm signals too, starts out deaf to them.
+    # Blocked rather than handled: the worker process, which Slurm signals too, inherits the block.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     array, index = os.environ["SLURM_ARRAY_JOB_ID"], os.environ["SLURM_ARRAY_TASK_ID"]
     _Job(Session(Path(session)), first + int(index), f"{array}_{index}").serve()
 
 
 class _Job:
-    """The state of a job: its worker, its mailboxes, and what it has been told to do."""
+    """The state of a job: its worker, its message logs and its orders."""
 
     def __init__(self, session: Session, number: int, name: str) -> None:
         self._session = session
         self._name = name
-        self._orders = Inbox(session.orders(number))
+        self._orders = MessageLog(session.orders(number))
         self._events = session.events(number)
-        self._watch = Watch(session.folder)
+        self._liveness = Liveness(session.folder)
         self._looked = -_LOOK
         self._heard = time.monotonic()  # when there was last something new to do
         self._reported = 0.0
         self._executor: LocalExecutor | None = None
         self._task: str | None = None
-        self._ending: str | None = (
-            None  # why the task has been asked to stop: "limit", "terminated" or "orphaned"
-        )
+        # why the task has been asked to stop: "limit", "terminated" or "orphaned"
+        self._ending: str | None = None
 
     def serve(self) -> None:
         """Work until there is no more to do here."""
@@ -94,7 +92,7 @@ class _Job:
 
     def _take_up(self) -> bool:
         """Go on with the task that an earlier start of this job has left unfinished; False when that is to go."""
-        ended = sum(event["event"] in ENDS for event in Inbox(self._events).new())
+        ended = sum(event["event"] in ENDS for event in MessageLog(self._events).new())
         orders = self._orders.new()
         tasks = [order["task"] for order in orders if order["do"] == "run"]
         if orders and orders[-1]["do"] != "run":  # told to stop while it waited in the queue
@@ -141,7 +139,7 @@ class _Job:
         if time.monotonic() - self._looked < _LOOK:
             return True
         self._looked = time.monotonic()
-        if self._ending is not None or self._watch.alive(self._session.coordinator):
+        if self._ending is not None or self._liveness.alive(self._session.coordinator):
             return True
         self._stop_for("orphaned")
         return self._task is not None
@@ -163,7 +161,7 @@ class _Job:
         self._send(message)
 
     def _save(self) -> None:
-        """Let the task save and stop though nobody will hear of it."""
+        """Let the task save and stop although no coordinator is left to be told."""
         if self._executor is None or self._task is None:
             return
         self._executor.ask_to_stop()

@@ -1,8 +1,8 @@
-"""The folder through which a coordinator and its Slurm jobs talk, in the store that they share anyway.
+"""The folder through which a coordinator and its Slurm jobs exchange messages, in the store that they share.
 
 ``.slurm/<coordinator>/`` holds ``setup.json`` (what every job must know), the coordinator's heartbeat, ``logs/`` (the
-job script and what the jobs print) and for every worker ``<number>.orders`` and ``<number>.events``: `mailbox` files,
-written by one side each.
+job script and what the jobs print) and for every worker ``<number>.orders`` and ``<number>.events``: message logs
+(`sharpscope.sweep.executors.node`), each written by one side.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sharpscope.sweep.scheduling.heartbeat import FOLDER as HEARTBEATS
-from sharpscope.sweep.scheduling.heartbeat import new_coordinator, tag_of
-from sharpscope.sweep.store.disk_errors import told_as_store_error
+from sharpscope.sweep.store.disk_errors import as_store_error
+from sharpscope.sweep.store.liveness import FOLDER as HEARTBEATS
+from sharpscope.sweep.store.liveness import new_coordinator, tag_of
 from sharpscope.sweep.store.owner import may_live
 
 FOLDER = ".slurm"
@@ -35,7 +35,7 @@ class Session:
     def begin(cls, store: Path, setup: Mapping[str, Any]) -> Session:
         """Make the folder of a new coordinator; `StoreError` where the store cannot be written."""
         session = cls(store / FOLDER / new_coordinator())
-        with told_as_store_error(f"write to the store {store}"):
+        with as_store_error(f"write to the store {store}"):
             for folder in (HEARTBEATS, "tmp", "logs"):
                 (session.folder / folder).mkdir(parents=True)
             session._setup.write_text(json.dumps(setup), encoding="utf-8")
@@ -47,15 +47,15 @@ class Session:
         return content
 
     def orders(self, number: int) -> Path:
-        """Return the file of what a worker is told."""
+        """Return the log of orders to a worker."""
         return self.folder / f"{number}.orders"
 
     def events(self, number: int) -> Path:
-        """Return the file of what a worker tells."""
+        """Return the log of events from a worker."""
         return self.folder / f"{number}.events"
 
-    def open_mailboxes(self, numbers: range) -> None:
-        """Make the files of some workers, empty: a file that is there is found sooner than one that appears."""
+    def create_message_logs(self, numbers: range) -> None:
+        """Make the empty message logs of some workers: on a network file system a new file would be seen later."""
         for number in numbers:
             for path in (self.orders(number), self.events(number)):
                 path.touch()

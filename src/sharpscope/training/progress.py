@@ -1,0 +1,84 @@
+"""Where a run stands, and keeping it in a workspace so that it can go on from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharpscope.errors import CheckpointError
+from sharpscope.training.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from sharpscope.training.history import Row
+
+FILE = "progress.safetensors"
+
+
+@dataclass
+class Progress:
+    """Everything about a run in flight besides its weights and its optimizer's state.
+
+    ``step`` steps of the epoch after ``len(history)`` are taken; ``loss_sum``, ``correct`` and ``seconds`` are
+    what they have accumulated.
+    """
+
+    history: list[Row] = field(default_factory=list)
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
+
+
+class Workspace:
+    """A folder in which one run keeps its progress: a single checkpoint, replaced as the run goes on.
+
+    A save takes place at most every `every_s` seconds, and at most a twentieth of the time is spent on saving.
+    """
+
+    def __init__(self, folder: Path | str, run_id: str, every_s: float) -> None:
+        self._folder, self._run_id, self._every_s = Path(folder), run_id, every_s
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"the workspace {folder} cannot be made: {error}.") from error
+        for litter in self._litter():  # of a save that was killed; a workspace has one run at a time
+            litter.unlink(missing_ok=True)
+        self._due = time.monotonic() + every_s
+
+    def due(self) -> bool:
+        """Say whether it is time to save again."""
+        return time.monotonic() >= self._due
+
+    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Save where the run stands."""
+        begin = time.monotonic()
+        metadata = {"run_id": self._run_id, "progress": asdict(progress)}
+        save_checkpoint(self._folder / FILE, model, optimizer, metadata=metadata)
+        end = time.monotonic()
+        self._due = end + max(self._every_s, 20 * (end - begin) if self._every_s > 0 else 0.0)
+
+    def resume(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Load what an earlier attempt saved, or return a fresh start.
+
+        Raises `CheckpointError` where the folder holds another run, or a checkpoint that cannot be read.
+        """
+        path = self._folder / FILE
+        if not path.exists():
+            return Progress()
+        found = read_metadata(path).get("run_id")
+        if found != self._run_id:
+            raise CheckpointError(
+                f"the workspace {self._folder} belongs to run {found}, not to {self._run_id}; use another folder."
+            )
+        return Progress(**load_checkpoint(path, model, optimizer)["progress"])
+
+    def _litter(self) -> Iterator[Path]:
+        with suppress(OSError):
+            yield from list(self._folder.glob(f".{FILE}.*.partial"))
+            yield from list(self._folder.glob(".tmp??????"))  # safetensors' own half-written files
