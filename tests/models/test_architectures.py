@@ -153,9 +153,9 @@ def test_batch_normalisation_stands_where_it_is_said_to(data):
 
 
 def test_a_resnet_block_with_a_silent_branch_is_its_shortcut():
-    from sharpscope.models.resnet import Block
+    from sharpscope.models.resnet import ResNetBlock
 
-    block = Block(3, 5, stride=2).eval()
+    block = ResNetBlock(3, 5, stride=2).eval()
     nn.init.zeros_(block.bn2.weight)
     images = torch.rand(2, 3, 7, 6)
     outputs = block(images)

@@ -62,7 +62,7 @@ def write_cache(entry: Path, decoded: DecodedImages) -> None:
     """Publish the arrays by renaming a finished folder; a cache that cannot be written is no error."""
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(entry.parent)
+        _remove_abandoned(entry.parent)
         with tempfile.TemporaryDirectory(
             dir=entry.parent, prefix=_WRITING, ignore_cleanup_errors=True
         ) as temp:
@@ -77,7 +77,7 @@ def write_cache(entry: Path, decoded: DecodedImages) -> None:
                 folder.rename(entry)
 
 
-def _sweep(folder: Path) -> None:
+def _remove_abandoned(folder: Path) -> None:
     """Remove what processes left behind that were killed while writing."""
     for left in folder.glob(f"{_WRITING}*"):
         if time.time() - left.stat().st_mtime > _ABANDONED:

@@ -57,7 +57,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class Setting:
+class NamedModel:
     """A named setting of an architecture: what differs from the architecture's defaults."""
 
     title: str
@@ -109,9 +109,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
 }
 
-SETTINGS: dict[str, Setting] = {
-    "mlp": Setting("MLP 512-256-128", "mlp", (), "cifar10", 1_738_890),
-    "mlp_patriarca2024": Setting(
+SETTINGS: dict[str, NamedModel] = {
+    "mlp": NamedModel("MLP 512-256-128", "mlp", (), "cifar10", 1_738_890),
+    "mlp_patriarca2024": NamedModel(
         "MLP 512-256-128, batch normalisation on the outputs",
         "mlp",
         ("patriarca2024",),
@@ -119,7 +119,7 @@ SETTINGS: dict[str, Setting] = {
         1_738_910,
         {"batch_norm": "output"},
     ),
-    "mlp_jastrzebski2018": Setting(
+    "mlp_jastrzebski2018": NamedModel(
         "MLP 512-512-512, batch normalisation in every block",
         "mlp",
         ("jastrzebski2018",),
@@ -127,7 +127,7 @@ SETTINGS: dict[str, Setting] = {
         935_434,
         {"hidden": (512, 512, 512), "batch_norm": "hidden"},
     ),
-    "mlp_kaur2022": Setting(
+    "mlp_kaur2022": NamedModel(
         "MLP 512-512, dropout after both",
         "mlp",
         ("kaur2022",),
@@ -135,7 +135,7 @@ SETTINGS: dict[str, Setting] = {
         669_706,
         {"hidden": (512, 512), "dropout": 0.2},
     ),
-    "fcnn_hammoud2023": Setting(
+    "fcnn_hammoud2023": NamedModel(
         "Fully connected 10-64-64-1",
         "mlp",
         ("hammoud2023",),
@@ -144,23 +144,23 @@ SETTINGS: dict[str, Setting] = {
         {"hidden": (64, 64)},
         "xavier",
     ),
-    "lenet5": Setting("LeNet-5", "lenet5", ("hammoud2023",), "fashion_mnist", 175_546),
-    "vgg11": Setting("VGG-11", "vgg11", ("kaur2022", "jastrzebski2018"), "cifar10", 9_750_922),
-    "vgg11_bn": Setting(
+    "lenet5": NamedModel("LeNet-5", "lenet5", ("hammoud2023",), "fashion_mnist", 175_546),
+    "vgg11": NamedModel("VGG-11", "vgg11", ("kaur2022", "jastrzebski2018"), "cifar10", 9_750_922),
+    "vgg11_bn": NamedModel(
         "VGG-11 with batch normalisation", "vgg11", ("kaur2022",), "cifar10", 9_756_426, {"batch_norm": True}
     ),
-    "vgg11_gelu": Setting(
+    "vgg11_gelu": NamedModel(
         "VGG-11 with GELU", "vgg11", ("kaur2022",), "cifar10", 9_750_922, {"activation": "gelu"}
     ),
-    "resnet": Setting("ResNet-56 for CIFAR", "resnet", ("jastrzebski2018",), "cifar10", 853_018),
-    "resnet20": Setting("ResNet-20 for CIFAR", "resnet", (), "cifar10", 269_722, {"depth": 20}),
-    "resnet32": Setting("ResNet-32 for CIFAR", "resnet", (), "cifar10", 464_154, {"depth": 32}),
-    "resnet44": Setting("ResNet-44 for CIFAR", "resnet", (), "cifar10", 658_586, {"depth": 44}),
-    "resnet56": Setting(
+    "resnet": NamedModel("ResNet-56 for CIFAR", "resnet", ("jastrzebski2018",), "cifar10", 853_018),
+    "resnet20": NamedModel("ResNet-20 for CIFAR", "resnet", (), "cifar10", 269_722, {"depth": 20}),
+    "resnet32": NamedModel("ResNet-32 for CIFAR", "resnet", (), "cifar10", 464_154, {"depth": 32}),
+    "resnet44": NamedModel("ResNet-44 for CIFAR", "resnet", (), "cifar10", 658_586, {"depth": 44}),
+    "resnet56": NamedModel(
         "ResNet-56 for CIFAR", "resnet", ("jastrzebski2018",), "cifar10", 853_018, {"depth": 56}
     ),
-    "resnet18": Setting("ResNet-18 for CIFAR", "resnet18", ("coldenhoff2022",), "cifar10", 11_173_962),
-    "resnet18_no_bn": Setting(
+    "resnet18": NamedModel("ResNet-18 for CIFAR", "resnet18", ("coldenhoff2022",), "cifar10", 11_173_962),
+    "resnet18_no_bn": NamedModel(
         "ResNet-18 for CIFAR without any batch normalisation",
         "resnet18",
         ("coldenhoff2022",),
@@ -168,8 +168,8 @@ SETTINGS: dict[str, Setting] = {
         11_164_362,
         {"batch_norm": False},
     ),
-    "fixup_resnet": Setting("Fixup ResNet-32", "fixup_resnet", ("kaur2022",), "cifar10", 461_959),
-    "gat": Setting("GAT, 2 layers of 8 channels", "gat", ("hammoud2023",), "cora", 11_565),
+    "fixup_resnet": NamedModel("Fixup ResNet-32", "fixup_resnet", ("kaur2022",), "cifar10", 461_959),
+    "gat": NamedModel("GAT, 2 layers of 8 channels", "gat", ("hammoud2023",), "cora", 11_565),
 }
 
 NAMES: tuple[str, ...] = tuple(SETTINGS)

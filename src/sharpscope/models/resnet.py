@@ -39,7 +39,7 @@ class ResNet(nn.Module):
         for stage, base in enumerate((16, 32, 64)):
             for index in range(blocks_per_stage):
                 after = scaled(base, options.width)
-                blocks.append(Block(width, after, stride=2 if stage > 0 and index == 0 else 1))
+                blocks.append(ResNetBlock(width, after, stride=2 if stage > 0 and index == 0 else 1))
                 width = after
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(width, n_outputs)
@@ -51,7 +51,7 @@ class ResNet(nn.Module):
         return logits
 
 
-class Block(nn.Module):
+class ResNetBlock(nn.Module):
     """Convolution – BN – ReLU – convolution – BN, plus the shortcut, then ReLU."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:

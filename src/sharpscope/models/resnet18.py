@@ -35,8 +35,8 @@ class ResNet18(nn.Module):
         blocks: list[nn.Module] = []
         for base, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
             after = scaled(base, options.width)
-            blocks.append(Block(width, after, stride, options.batch_norm))
-            blocks.append(Block(after, after, 1, options.batch_norm))
+            blocks.append(ResNet18Block(width, after, stride, options.batch_norm))
+            blocks.append(ResNet18Block(after, after, 1, options.batch_norm))
             width = after
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(width, n_outputs)
@@ -48,7 +48,7 @@ class ResNet18(nn.Module):
         return logits
 
 
-class Block(nn.Module):
+class ResNet18Block(nn.Module):
     """Two 3 × 3 convolutions with ReLU between them, plus the shortcut, then ReLU."""
 
     def __init__(self, before: int, after: int, stride: int, batch_norm: bool) -> None:

@@ -80,7 +80,7 @@ def load_checkpoint(
     """Load a checkpoint into a model, and into an optimizer and a schedule where given; return its metadata.
 
     A plain safetensors file of a ``state_dict`` serves as well, for the weights alone. Everything is checked
-    before anything is moved. Raises `CheckpointError`, in one sentence, for a file that is missing, truncated,
+    before anything is changed. Raises `CheckpointError`, in one sentence, for a file that is missing, truncated,
     altered, a pickle, of another model or dtype, or without the state asked for.
     """
     path = Path(path)
@@ -113,7 +113,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 
 
 def _storable(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU tensors without shared memory: tied weights are written once for each name."""
+    """Return contiguous CPU tensors without shared memory: tied weights are written once for each name."""
     stored: dict[str, torch.Tensor] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():
@@ -136,14 +136,14 @@ def _checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
-    """All tensors of a file and the JSON beside them; None for a safetensors file that is not ours."""
+    """Return all tensors of a file and its JSON; None in place of JSON for a file without sharpscope's header."""
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise CheckpointError(f"the checkpoint {path} {what}.")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            # cloned: what is read must not stay a window into the file
+            # cloned, because the tensors that are read share the memory of the file
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(_unreadable(path, error)) from error
@@ -216,8 +216,8 @@ def _check_optimizer(path: Path, name: str, state: Any, optimizer: torch.optim.O
 def _restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     """Load optimizer state with its own dtypes.
 
-    torch converts every floating state to its parameter's dtype, which would widen the float32 accumulators of
-    ASGD and NAdam beside float64 weights, and the resumed run would leave the uninterrupted one.
+    torch converts every floating state to its parameter's dtype. Beside float64 weights that widens the float32
+    accumulators of ASGD and NAdam, and a resumed run would give other bits than the uninterrupted one.
     """
     optimizer.load_state_dict(state)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

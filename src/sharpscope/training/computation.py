@@ -1,4 +1,4 @@
-"""How a training step's forward pass is carried out, as its configuration declares: precision and compilation."""
+"""The forward pass of a training step, in the declared precision, compiled where the run asks for it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ Forward = Callable[["Tensor"], "Tensor"]
 def forward_of(config: RunConfig, model: nn.Module, device: torch.device) -> Forward:
     """Return the function from inputs to outputs, in the run's dtype, that training steps differentiate.
 
-    Raises `InputError` where it is to be compiled and nothing on this machine can.
+    Raises `InputError` where the run asks for compilation and this machine has no compiler. Where compiling fails,
+    the returned function raises `InputError`.
     """
     forward: Any = model
     if config.compile:
         _require_compiler(device)
-        # What earlier runs of this process compiled counts against a limit beyond which torch silently does without.
+        # After a number of compilations in one process torch stops compiling without a message: count from zero.
         torch.compiler.reset()
-        # Batches of another size get kernels of their own: with sizes left open, what is compiled would depend on
-        # which size came first, and a resumed run could leave the uninterrupted one.
+        # Every batch size gets its own kernels. With sizes left open, the compiled code would depend on which size
+        # came first, and a resumed run could give other bits than the uninterrupted one.
         forward = torch.compile(model, dynamic=False)
     if config.precision == "full":
-        return _told(forward) if config.compile else forward
+        return _refusing(forward) if config.compile else forward
 
     def in_bfloat16(inputs: Tensor) -> Tensor:
         # no cache of converted weights: each is converted once a step anyway
@@ -39,11 +40,11 @@ def forward_of(config: RunConfig, model: nn.Module, device: torch.device) -> For
             outputs: Tensor = forward(inputs)
         return outputs.float()
 
-    return _told(in_bfloat16) if config.compile else in_bfloat16
+    return _refusing(in_bfloat16) if config.compile else in_bfloat16
 
 
-def _told(forward: Forward) -> Forward:
-    """Tell in one sentence where compiling fails."""
+def _refusing(forward: Forward) -> Forward:
+    """Turn a failure of the compiler into one sentence."""
     from torch._dynamo.exc import TorchDynamoException
 
     def compiled(inputs: Tensor) -> Tensor:
