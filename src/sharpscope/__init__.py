@@ -45,6 +45,9 @@ _HOME = {
     # optimizers
     "SAM": "optim",
     "ASAM": "optim",
+    "GSAM": "optim",
+    "FriendlySAM": "optim",
+    "LookSAM": "optim",
     # sharpness while training
     "SharpnessMonitor": "integrations",
     # what goes wrong
@@ -92,7 +95,10 @@ if TYPE_CHECKING:
     from sharpscope.measures import worst_case_sharpness as worst_case_sharpness
     from sharpscope.objective.objective import Objective as Objective
     from sharpscope.optim import ASAM as ASAM
+    from sharpscope.optim import GSAM as GSAM
     from sharpscope.optim import SAM as SAM
+    from sharpscope.optim import FriendlySAM as FriendlySAM
+    from sharpscope.optim import LookSAM as LookSAM
 
 
 def __getattr__(name: str) -> Any:

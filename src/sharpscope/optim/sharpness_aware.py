@@ -40,6 +40,11 @@ class SharpnessAware(Optimizer):
     )
 
     def __init__(self, base: Optimizer, choices: dict[str, Any], m: str, model: nn.Module | None) -> None:
+        if isinstance(base, SharpnessAware):
+            raise InputError(
+                f"the base takes the step and must be another optimizer, received {type(base).__name__}; "
+                "for several moves upwards write a variant (docs/optimizers.md)"
+            )
         self.base = base
         refuse_sharding_by_others(p for group in base.param_groups for p in group["params"])
         self.m, self._model = m, model
@@ -99,10 +104,19 @@ class SharpnessAware(Optimizer):
         finds its own ε; their gradients and losses are added up, so each divides its loss by their number. After
         `first_step` a closure is evaluated once more, at θ + ε.
         """
-        if self._excursion.begun:
-            return self._second_step(closure)
-        if closure is None:
-            return self._step_at_hand()
+        try:
+            if self._excursion.begun:
+                return self._second_step(closure)
+            return self._step_at_hand() if closure is None else self._step_by_closures(closure)
+        except BaseException:
+            for left in (
+                "grad_scale",
+                "found_inf",
+            ):  # GradScaler takes them away only after a step that went well
+                self.__dict__.pop(left, None)
+            raise
+
+    def _step_by_closures(self, closure: Closure | Sequence[Closure]) -> Any:
         closures = [closure] if callable(closure) else list(closure)
         self._require(bool(closures), "a sequence of closures must not be empty")
         self._require(

@@ -117,12 +117,12 @@ class FriendlySAM(SAM):
         rho: float = 0.05,
         *,
         sigma: float = 1.0,
-        decay: float = 0.9,
+        mean_decay: float = 0.9,
         **choices: Any,
     ) -> None:
         _check("sigma", sigma, "the Friendly SAM paper's is 1")
-        _check("decay", decay, "the Friendly SAM paper's λ is 0.9", below=1.0)
-        self.sigma, self.decay = sigma, decay
+        _check("mean_decay", mean_decay, "the Friendly SAM paper's λ is 0.9", below=1.0)
+        self.sigma, self.mean_decay = sigma, mean_decay
         super().__init__(params, base, rho, **choices)
 
     def perturbation(
@@ -132,7 +132,7 @@ class FriendlySAM(SAM):
         means = self.recall("mean", parameters)
         special = [g if m is None else g - self.sigma * m for g, m in zip(gradients, means, strict=True)]
         new = [
-            g.clone() if m is None else torch.lerp(g, m, self.decay)
+            g.clone() if m is None else torch.lerp(g, m, self.mean_decay)
             for g, m in zip(gradients, means, strict=True)
         ]
         self.remember("mean", parameters, new)

@@ -19,7 +19,7 @@ from sharpscope.serialization import StrictConfig
 if TYPE_CHECKING:
     import torch
 
-_AROUND_ANOTHER = frozenset({"sam", "asam"})
+_AROUND_ANOTHER = frozenset({"sam", "asam", "gsam", "friendlysam", "looksam"})
 # How a step is carried out, not what it computes: a run's configuration names no such thing.
 _EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
@@ -30,8 +30,9 @@ class OptimizerConfig(StrictConfig):
     ``options`` are the class's own keyword arguments, such as ``momentum`` or ``betas``. The name is stored in
     lower case and numbers are stored as the class declares them, so that spelling does not make a new run.
 
-    ``sam`` and ``asam`` (`sharpscope.SAM`, `sharpscope.ASAM`) take ``rho``, ``rescale``, ``eta``,
-    ``decay_in_ascent``, ``base`` (the name of another optimizer, ``sgd`` by default) and the base's own options.
+    ``sam`` and its variants ``asam``, ``gsam``, ``friendlysam`` and ``looksam`` (`sharpscope.SAM` and so on) take
+    ``rho``, ``rescale``, ``eta``, ``decay_in_ascent``, a variant's own options, ``base`` (the name of another
+    optimizer, ``sgd`` by default) and the base's options.
     """
 
     name: str
@@ -81,18 +82,20 @@ class OptimizerConfig(StrictConfig):
 def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
     """Return every optimizer a configuration may name, by its lower-case name.
 
-    All of ``torch.optim`` but SparseAdam, which takes only sparse gradients, and SAM and ASAM around any of them.
+    All of ``torch.optim`` but SparseAdam, which takes only sparse gradients, and SAM and its variants around any of them.
     """
     import torch
 
-    from sharpscope.optim import ASAM, SAM
+    from sharpscope.optim import ASAM, GSAM, SAM, FriendlySAM, LookSAM
 
     found: dict[str, type[torch.optim.Optimizer]] = {}
     for name, item in sorted(vars(torch.optim).items(), key=lambda entry: entry[0].lower()):
         if inspect.isclass(item) and issubclass(item, torch.optim.Optimizer):
             found[name.lower()] = item
     del found["optimizer"], found["sparseadam"]
-    return dict(sorted({**found, "sam": SAM, "asam": ASAM}.items()))
+    for kind in (SAM, ASAM, GSAM, FriendlySAM, LookSAM):
+        found[kind.__name__.lower()] = kind
+    return dict(sorted(found.items()))
 
 
 def build_optimizer(
@@ -140,16 +143,19 @@ def _bases() -> list[str]:
 
 
 def _options_of(name: str, base: str) -> dict[str, inspect.Parameter]:
-    """The options a configuration may give; SAM's and ASAM's, and their base's besides."""
+    """The options a configuration may give; SAM's and its variant's, and their base's besides."""
     classes = optimizer_classes()
     leave_out = _EXECUTION | {"params", "lr"}
     if name not in _AROUND_ANOTHER:
         parameters = inspect.signature(classes[name]).parameters
         return {key: parameter for key, parameter in parameters.items() if key not in leave_out}
+    both = {name: inspect.signature(classes[name]).parameters for name in ("sam", name)}
     own = {
         key: parameter
-        for key, parameter in inspect.signature(classes["sam"]).parameters.items()
-        if key not in leave_out | {"m", "model", "options"}  # one process, and the model is the run's
+        for parameters in both.values()
+        for key, parameter in parameters.items()
+        # one process, and the model is the run's
+        if key not in leave_out | {"m", "model"} and parameter.kind is not parameter.VAR_KEYWORD
     }
     return {**_options_of(base, base), **own}
 
