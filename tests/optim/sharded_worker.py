@@ -17,7 +17,13 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from sharpscope import ASAM, GSAM, SAM, FriendlySAM, LookSAM
 from sharpscope.errors import InputError
 
-KINDS: dict[str, Any] = {"SAM": SAM, "ASAM": ASAM, "GSAM": GSAM, "FriendlySAM": FriendlySAM, "LookSAM": LookSAM}
+KINDS: dict[str, Any] = {
+    "SAM": SAM,
+    "ASAM": ASAM,
+    "GSAM": GSAM,
+    "FriendlySAM": FriendlySAM,
+    "LookSAM": LookSAM,
+}
 OPTIONS: dict[str, Any] = {"rho": 0.5, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 STEPS, SAVED_AFTER = 4, 2
 

@@ -149,7 +149,10 @@ def test_a_plain_optimizer_s_state_can_be_taken_over() -> None:
     closure_of(sgd, plain)()
     sgd.step()
     model = copy.deepcopy(plain)
-    groups = [{"params": list(model.parameters())[:2], "sam_rho": 0.2}, {"params": list(model.parameters())[2:]}]
+    groups = [
+        {"params": list(model.parameters())[:2], "sam_rho": 0.2},
+        {"params": list(model.parameters())[2:]},
+    ]
     one, two = SAM(model.parameters(), rho=RHO, lr=0.7, momentum=0.1), SAM(groups, rho=RHO, lr=0.7)
     one.load_state_dict(sgd.state_dict())
     assert one.param_groups[0]["sam_rho"] == RHO

@@ -74,3 +74,16 @@ def test_running_statistics_move_once_a_step() -> None:
     model = noisy_network()
     train(config(optimizer={"name": "asam", "lr": 0.1}, stop={"epochs": 1}), classification(), model)
     assert int(model[1].num_batches_tracked) == 7
+
+
+@pytest.mark.parametrize(("name", "own"), [("gsam", "alpha"), ("friendlysam", "sigma"), ("looksam", "alpha")])
+def test_variants_by_name(name: str, own: str) -> None:
+    weights = set()
+    for options in ({}, {own: 0.2}, {own: 0.2, "base": "adam"}):
+        model = perceptron()
+        assert train(named(name, rho=0.1, **options), classification(), model).status == "finished"
+        weights.add(tuple(bits(model).values()))
+    assert len(weights) == 3
+    with pytest.raises(ValidationError) as refused:
+        named("sam", **{own: 0.2})
+    assert f"sam has no option {own}" in explain(refused.value)

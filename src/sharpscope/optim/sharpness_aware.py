@@ -150,7 +150,7 @@ class SharpnessAware(Optimizer):
         me, excursion = self._excursion.owner, self._excursion
         me._require(not excursion.begun, "first_step() begins at θ, and it has been taken already")
         me._require(
-            not any(p.default is p.empty for p in me._parameters_of_base_step),
+            not me._base_needs_closure,
             f"{type(me.base).__name__} evaluates several times in a step; use step(closure)",
         )
         excursion.forget()
@@ -241,18 +241,25 @@ class SharpnessAware(Optimizer):
         return self._step_with_scaler(loss)
 
     def _step_at_hand(self) -> Any:
-        """Step with the gradients at θ where they are all that is needed."""
+        """Step with the gradients at θ where they are all that is needed.
+
+        Gradients of zeros are: that is how torch.distributed.checkpoint has a fresh optimizer make its state.
+        """
         gradients = [p.grad for p in self._all_parameters() if p.grad is not None]
+        perturbs = self.perturbs()
         self._require(
-            not self.perturbs() or (gradients and not any(bool((local(g) != 0).any()) for g in gradients)),
+            not perturbs or (gradients and not any(bool((local(g) != 0).any()) for g in gradients)),
             "SAM needs the gradient at θ and at θ + ε: pass step a closure, or take first_step() after the first "
             "backward pass; where a trainer hands on no closure (Lightning's 16-mixed), by manual optimization",
         )
         self._excursion.forget()
-        return self._step_with_scaler(None)
+        if perturbs:
+            self._leave(self._refuse_between)
+            self._excursion.back()
+        return self._step_with_scaler(None, counts=not perturbs)
 
     @torch.no_grad()
-    def _step_with_scaler(self, loss: Any) -> Any:
+    def _step_with_scaler(self, loss: Any, counts: bool = True) -> Any:
         scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         excursion = self._excursion
         try:
@@ -270,7 +277,7 @@ class SharpnessAware(Optimizer):
             self._combine()
         finally:
             excursion.forget()
-        answer = self._base_step(None)
+        answer = self._base_step(None, counts)
         return loss if answer is None else answer
 
     def _combine(self) -> None:
@@ -291,13 +298,14 @@ class SharpnessAware(Optimizer):
             for p, gradient in zip(parameters, self.combination(parameters, one, two), strict=True):
                 p.grad = gradient
 
-    def _base_step(self, closure: Closure | None) -> Any:
-        takes_closure = closure is not None and self._parameters_of_base_step
+    def _base_step(self, closure: Closure | None, counts: bool = True) -> Any:
+        takes_closure = closure is not None and self._base_takes_closure
         answer = self.base.step(closure) if takes_closure else self.base.step()
         for p, tensors in self._remembered.items():
             self.state[p].update(tensors)
         self._remembered.clear()
-        self.stepped()
+        if counts:
+            self.stepped()
         return answer
 
     # -- the state -----------------------------------------------------------------------------------
@@ -344,7 +352,12 @@ class SharpnessAware(Optimizer):
         self.param_groups, self.state = self.base.param_groups, self.base.state
         self._excursion.belongs_to(self)
         self._unscale_check = UnscaleCheck(self._all_parameters())
-        self._parameters_of_base_step = list(inspect.signature(self.base.step).parameters.values())
+        given = inspect.signature(self.base.step).parameters.values()
+        by_position = [p for p in given if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+        self._base_takes_closure = bool(by_position)
+        self._base_needs_closure = any(
+            p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in by_position
+        )
 
     @property
     def _combines(self) -> bool:

@@ -129,12 +129,11 @@ class FriendlySAM(SAM):
         self, parameters: list[Tensor], gradients: list[Tensor], radii: list[float]
     ) -> list[Tensor]:
         """Return ρ d/‖d‖ (with T as in `SAM` where rescaled), and remember the running mean."""
-        means = self.recall("mean", parameters)
-        special = [g if m is None else g - self.sigma * m for g, m in zip(gradients, means, strict=True)]
-        new = [
-            g.clone() if m is None else torch.lerp(g, m, self.mean_decay)
-            for g, m in zip(gradients, means, strict=True)
-        ]
+        means = _pairs(gradients, self.recall("mean", parameters))
+        known = joint_norm(m for _, m in means if m is not None) > 0  # zeros stand for no mean yet
+        decay = self.mean_decay * known.double()  # a tensor, for which nothing waits
+        special = [g if m is None else g - self.sigma * m for g, m in means]
+        new = [g.clone() if m is None else g + decay.to(g) * (m - g) for g, m in means]
         self.remember("mean", parameters, new)
         return super().perturbation(parameters, special, radii)
 

@@ -82,7 +82,8 @@ class OptimizerConfig(StrictConfig):
 def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
     """Return every optimizer a configuration may name, by its lower-case name.
 
-    All of ``torch.optim`` but SparseAdam, which takes only sparse gradients, and SAM and its variants around any of them.
+    All of ``torch.optim`` but SparseAdam, which takes only sparse gradients; and SAM and its variants around any of
+    them.
     """
     import torch
 
