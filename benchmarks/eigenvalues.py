@@ -281,7 +281,8 @@ def profile(name: str) -> None:
     call = CurvatureProducts.__call__
 
     def timed(self: CurvatureProducts, block: Tensor) -> Tensor:
-        kind = f"{int(self.obj.evaluated)} samples, {'graph built' if not self.kept_bytes else 'graph kept'}"
+        graph = "graph kept" if self.kept_bytes else "graph built"
+        kind = f"{int(self.obj.evaluator.evaluated)} samples, {graph}"
         began = time.perf_counter()
         out = call(self, block)
         spent.setdefault(kind, []).append(
@@ -295,7 +296,7 @@ def profile(name: str) -> None:
     found = top_eigenvalues(obj, tol=TARGET, memory=MEMORY)
     total = time.perf_counter() - began
     CurvatureProducts.__call__ = call  # type: ignore[method-assign]
-    print(f"\n{name}: {total:.2f} s, {found.products} full products, chunks of {obj.chunk_size}")
+    print(f"\n{name}: {total:.2f} s, {found.products} full products, chunks of {obj.evaluator.chunk_size}")
     for kind, times in spent.items():
         print(f"  {kind}: {len(times)} calls, {statistics.median(times):.3f} s a vector, {sum(times):.2f} s")
 

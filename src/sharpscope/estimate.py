@@ -101,8 +101,9 @@ class Estimate:
 class Counted(Protocol):
     """What counts its own evaluations, as `sharpscope.Objective` does."""
 
-    cost: Any
-    """Counts with a method ``since(before) -> dict``."""
+    @property
+    def cost(self) -> Any:
+        """Counts with a method ``since(before) -> dict``."""
 
 
 class CostMeter:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from oracles.dense import dense
 from sharpscope import Objective
-from sharpscope.autograd.convolution import convolutions_made_for_second_derivatives
+from sharpscope.autograd.convolution import replace_convolutions
+from sharpscope.autograd.module_state import SavedState, restoring
 
 
 class Own(nn.Conv2d):
@@ -74,12 +75,19 @@ def test_only_plain_convolutions_are_changed_and_all_are_as_before_afterwards() 
     )
     before = [dict(vars(layer)) for layer in model]
     inside = []
-    with contextlib.suppress(KeyError), convolutions_made_for_second_derivatives(model):
-        inside = ["_conv_forward" in vars(layer) for layer in model]
-        with convolutions_made_for_second_derivatives(model):  # another objective of the same model
-            pass
+
+    def another(saved: SavedState) -> None:
+        replace_convolutions(model)
+
+    def replaced(saved: SavedState) -> None:
+        replace_convolutions(model)
+        inside.extend("_conv_forward" in vars(layer) for layer in model)
+        restoring(model, torch.device("cpu"), another)  # another objective of the same model
         inside.append("_conv_forward" in vars(model[0]))
         raise KeyError
+
+    with contextlib.suppress(KeyError):
+        restoring(model, torch.device("cpu"), replaced)
     assert inside == [True, False, False, False, True]
     assert [dict(vars(layer)) for layer in model] == before
 
@@ -92,23 +100,22 @@ def test_a_third_derivative_is_torchs() -> None:
     def third(changed: bool) -> Tensor:
         w = layer.weight
         if changed:
-            with convolutions_made_for_second_derivatives(layer):
-                y = layer(x)
-        else:
-            y = layer(x)
+            replace_convolutions(layer)
+        y = layer(x)
         loss = torch.tanh(y).pow(3).sum()
         for _ in range(3):
             (g,) = torch.autograd.grad(loss, w, create_graph=True)
             loss = (g**2).sum()
         return loss.detach()
 
-    torch.testing.assert_close(third(True), third(False))
+    expected = third(False)
+    torch.testing.assert_close(third(True), expected)
 
 
 def test_an_image_alone_and_no_gradients() -> None:
     layer = nn.Conv2d(1, 2, 2)
     x = torch.randn(1, 3, 3)
-    with convolutions_made_for_second_derivatives(layer):
-        torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
-        with torch.no_grad():
-            torch.testing.assert_close(layer(x[None]), F.conv2d(x[None], layer.weight, layer.bias))
+    replace_convolutions(layer)
+    torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x[None]), F.conv2d(x[None], layer.weight, layer.bias))

@@ -59,6 +59,6 @@ def test_too_few_and_too_many_are_refused(samples: int) -> None:
 
 def test_samples_that_interact_are_refused() -> None:
     obj, _ = _heavy_tailed(0)
-    whole = Objective(obj.model, nn.functional.mse_loss, next(iter(obj.batches)), mode="train")
+    whole = Objective(obj.model, nn.functional.mse_loss, next(iter(obj.evaluator.batches)), mode="train")
     with pytest.raises(InputError, match="samples that do not interact"):
         lambda_max_from_sample(whole, 100)

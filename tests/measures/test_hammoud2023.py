@@ -54,7 +54,7 @@ def test_as_written_is_the_papers_worst_case() -> None:
 
 def test_fcnn_as_coded_is_its_notebook() -> None:
     obj, rho, rate = regression(), 0.025, 0.102
-    x, y = next(iter(obj.batches))
+    x, y = next(iter(obj.evaluator.batches))
     network = copy.deepcopy(obj.model)
     optimizer = sgd(network, rate)
     around = [p.detach().clone() for p in network.parameters()]
@@ -90,7 +90,7 @@ def test_fcnn_as_coded_is_its_notebook() -> None:
 
 
 def lenet_literally(obj: Objective, rho: float, rate: float, seed: int, alias: bool = True) -> float:
-    x, y = next(iter(obj.batches))
+    x, y = next(iter(obj.evaluator.batches))
     model = copy.deepcopy(obj.model)
 
     def evaluate() -> float:
@@ -142,7 +142,7 @@ def test_lenet_as_coded_evaluates_with_the_moved_statistics() -> None:
 
 def test_gat_as_coded_is_its_notebook() -> None:
     obj, rho, rate, seed = attending(), 0.02, 0.236, 6
-    x, y = next(iter(obj.batches))
+    x, y = next(iter(obj.evaluator.batches))
     passes = 0
 
     def summed(model: nn.Module) -> float:

@@ -20,7 +20,7 @@ def test_the_bound_holds_on_a_quadratic_and_is_tight_at_its_minimum() -> None:
         obj.loss() + 0.3 * float(obj.gradient().norm()) + 0.3**2 * 5 / 2, rel=1e-3
     )
     with torch.no_grad():  # inputs are diagonal, so the minimum fits every target
-        obj.model.weight.copy_((1 / next(iter(obj.batches))[0].diagonal())[None])
+        obj.model.weight.copy_((1 / next(iter(obj.evaluator.batches))[0].diagonal())[None])
         obj.model.weight[0, 0] += 1e-3  # off the saddle of the ascent
     at_minimum = quadratic_bound(obj, 0.3, steps=200)
     assert at_minimum.holds

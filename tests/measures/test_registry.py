@@ -48,7 +48,7 @@ def refusal(problem: Problem, name: str) -> str | None:
 
 def quick(name: str, obj: Objective) -> dict[str, Any]:
     options = dict(QUICK.get(name, {}))
-    if obj._loss is None and "batch_size" in options:
+    if obj.evaluator.loss is None and "batch_size" in options:
         options["batch_size"] = None
     return {"measure": name, **options}
 

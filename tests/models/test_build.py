@@ -12,7 +12,7 @@ from torch import nn
 
 from sharpscope.errors import InputError
 from sharpscope.models import NAMES, ModelConfig, build, catalogue
-from sharpscope.models.initial_weights import initialise
+from sharpscope.models.building_blocks import initialise
 
 
 def _weights(model):

@@ -41,14 +41,14 @@ def test_fewer_samples_at_a_time_where_memory_runs_out(error: type[RuntimeError]
     v = plenty.flat()
     with pytest.warns(ResourceWarning, match="chunks of 64 samples"):
         assert short.loss() == pytest.approx(plenty.loss(), rel=1e-14)
-    assert short.chunk_size == 64
-    short.chunk_size = 256
+    assert short.evaluator.chunk_size == 64
+    short.evaluator.chunk_size = 256
     with pytest.warns(ResourceWarning):
         torch.testing.assert_close(short.gradient(), plenty.gradient())
-    short.chunk_size = 256
+    short.evaluator.chunk_size = 256
     with pytest.warns(ResourceWarning):
         torch.testing.assert_close(short.hvp(v), plenty.hvp(v))
-    short.chunk_size = 256
+    short.evaluator.chunk_size = 256
     product = CurvatureProducts(short, 10**9)
     with pytest.warns(ResourceWarning):
         torch.testing.assert_close(product(v), plenty.hvp(v))
@@ -73,7 +73,7 @@ def test_the_chunk_follows_what_a_sample_holds() -> None:
     def chunk(width: int, device_samples: int = 500) -> int:
         layers = [nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3)]
         x, y = _data(device_samples)
-        found = Objective(nn.Sequential(*layers), cross_entropy, (x.float(), y)).chunk_size
+        found = Objective(nn.Sequential(*layers), cross_entropy, (x.float(), y)).evaluator.chunk_size
         assert found is not None
         return found
 

@@ -98,7 +98,7 @@ def test_the_model_is_untouched_and_an_activation_in_place_does_no_harm() -> Non
     assert found is not None
     assert found.shape == (N,)
     assert float(found.sum()) == pytest.approx(1)
-    obj.chunk_size = 7
+    obj.evaluator.chunk_size = 7
     torch.testing.assert_close(importance_scores(obj), found)  # each sample on its own
     assert all(not module._forward_hooks for module in model.modules())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
@@ -120,7 +120,7 @@ def test_a_drawn_part_is_the_whole_in_expectation() -> None:
     whole = Objective(model, nn.functional.cross_entropy, (x, y))
     by = importance_scores(whole)
     parts = [draw(whole, seed, scores=by) for seed in range(60)]
-    assert parts[0].evaluated < 510
+    assert parts[0].evaluator.evaluated < 510
     assert parts[0].n_samples == pytest.approx(N)
     losses = torch.tensor([part.loss() for part in parts])
     assert abs(losses.mean() - whole.loss()) < 4 * losses.std() / 60**0.5
@@ -152,13 +152,13 @@ def test_every_sample_of_a_part_counts_by_its_weight_wherever_chunks_end(chunk_s
     same(part.hvp(vector), lambda one: one.hvp(vector))
 
     def gauss_newton(one: Objective) -> torch.Tensor:
-        return one.multiply(one.gauss_newton_graphs(one.leaves(None, grad=True)), vector)
+        return one.evaluator.multiply(one.evaluator.gauss_newton_graphs(one.evaluator.leaves()), vector)
 
     same(gauss_newton(part), gauss_newton)
     expected = len(torch.cat([i for i, _ in drawn]).split(chunk_size))
-    assert sum(1 for _ in part.chunks()) == expected
-    skipped = list(part.hessian_graphs(part.leaves(None, grad=True), skip=1))
-    assert sum(n for _, n in skipped) == pytest.approx(float(part.weights[chunk_size:].sum()))
+    assert sum(1 for _ in part.evaluator.chunks()) == expected
+    skipped = list(part.evaluator.hessian_graphs(part.evaluator.leaves(), skip=1))
+    assert sum(n for _, n in skipped) == pytest.approx(float(part.evaluator.weights[chunk_size:].sum()))
 
 
 def test_a_penalty_on_the_parameters_counts_in_a_part_as_in_the_whole() -> None:

@@ -167,9 +167,9 @@ def test_a_loader_too_large_to_keep_is_checked_on_every_pass(monkeypatch: pytest
     kept = Objective(nn.Linear(4, 3).double(), F.cross_entropy, DataLoader(drifting, 8))
     streamed = module.FixedBatches(DataLoader(drifting, 8), pairs=True, keep_bytes=100)
     obj = Objective(kept.model, F.cross_entropy, DataLoader(drifting, 8))
-    obj.batches = streamed
+    obj.evaluator.batches = streamed
     assert obj.loss() == kept.loss()
-    assert obj.batches.digest == kept.batches.digest
+    assert obj.evaluator.batches.digest == kept.evaluator.batches.digest
     drifting.tensors[0][3] += 1
     with pytest.raises(InputError, match="different batches"):
         obj.loss()

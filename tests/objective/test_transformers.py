@@ -322,6 +322,7 @@ def test_networks_of_other_libraries(library: str):
                 layers_per_block=1,
                 block_out_channels=(2, 2),
                 norm_num_groups=1,
+                attention_head_dim=1,
                 down_block_types=("DownBlock2D", "DownBlock2D"),
                 up_block_types=("UpBlock2D", "UpBlock2D"),
             )

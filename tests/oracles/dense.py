@@ -17,7 +17,9 @@ def dense(obj: Objective) -> tuple[float, Tensor, Tensor]:
     model = copy.deepcopy(obj.model)
     model.eval()
     for module in model.modules():
-        if obj.mode == "train" and (obj.dropout or isinstance(module, nn.modules.batchnorm._NormBase)):
+        if obj.mode == "train" and (
+            obj.evaluator.dropout or isinstance(module, nn.modules.batchnorm._NormBase)
+        ):
             module.train()
     named = dict(model.named_parameters())
     chosen = [named[name] for name in obj.layout.names]
@@ -32,14 +34,14 @@ def dense(obj: Objective) -> tuple[float, Tensor, Tensor]:
         ]
         total, count = torch.zeros((), dtype=flat.dtype), 0.0
         with _swapped(model, chosen, parts):
-            for index, batch in enumerate(obj.batches):
+            for index, batch in enumerate(obj.evaluator.batches):
                 for module, name, buffer in frozen:
                     module._buffers[name] = buffer.clone()
-                torch.manual_seed(seed_of("dropout", obj.dropout_seed, index))
-                if obj._loss is None:
-                    mean, n = obj._batch_loss(model, batch)
+                torch.manual_seed(seed_of("dropout", obj.evaluator.dropout_seed, index))
+                if obj.evaluator.loss is None:
+                    mean, n = obj.evaluator.batch_loss(model, batch)
                 else:
-                    mean, n = obj._loss(model(batch[0]), batch[1]), len(batch[1])
+                    mean, n = obj.evaluator.loss(model(batch[0]), batch[1]), len(batch[1])
                 total = total + mean * n
                 count += n
         return total / count

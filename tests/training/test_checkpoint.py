@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sharpscope.errors import CheckpointError
-from sharpscope.training import checkpoint, load_checkpoint, read_metadata, save_checkpoint
+from sharpscope.training import load_checkpoint, read_metadata, save_checkpoint
 from sharpscope.training.state_tree import decode, encode
 from training.small_runs import bits, noisy_network, perceptron
 
@@ -197,15 +197,13 @@ def test_of_a_later_format(saved: Path) -> None:
     assert "has format 99" in refusal(saved)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_alone(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved.read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match="cannot be written.*No space left"):
         save_checkpoint(saved, noisy_network())
     assert saved.read_bytes() == content

@@ -12,8 +12,7 @@ goes through torch's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,17 +23,15 @@ _CLASSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _backward: Any = torch.ops.aten.convolution_backward
 
 
-@contextmanager
-def convolutions_made_for_second_derivatives(model: nn.Module) -> Iterator[None]:
-    """Within, every plain convolution of a model on a CPU has the double backward of this file."""
-    changed = [layer for layer in model.modules() if _plain(layer)]
-    for layer in changed:
-        layer.__dict__["_conv_forward"] = partial(_forward, layer)
-    try:
-        yield
-    finally:
-        for layer in changed:
-            layer.__dict__.pop("_conv_forward", None)
+def replace_convolutions(model: nn.Module) -> None:
+    """Give every plain convolution of a model on a CPU the double backward of this file.
+
+    What is written is the attribute ``_conv_forward`` of the layers; `sharpscope.autograd.module_state.SavedState`
+    takes it away again.
+    """
+    for layer in model.modules():
+        if _plain(layer):
+            layer.__dict__["_conv_forward"] = partial(_forward, layer)
 
 
 def _plain(layer: nn.Module) -> bool:

@@ -1,20 +1,17 @@
-"""Kernels whose second derivative is missing or wrong, and what is used in their place while measuring.
+"""Operations whose double backward is wrong, and what is used in their place while measuring.
 
-- scaled-dot-product attention: flash and memory-efficient kernels have no double backward; the math kernel has.
-- recurrent layers on CUDA: cuDNN's have no double backward; PyTorch's own have.
-- weight normalisation: the fused kernel treats the saved norms as constants in its double backward, which
-  loses terms and gives unsymmetric "Hessians" (seen in torch 2.13; error 15 % on a small classifier).
+Weight normalisation: the fused kernel treats the saved norms as constants in its double backward, which loses terms
+and gives unsymmetric "Hessians" (seen in torch 2.13; error 15 % on a small classifier).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 
@@ -40,19 +37,14 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return normalised
 
 
-@contextmanager
-def twice_differentiable(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluate the model through kernels that have a correct double backward."""
-    with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(type(m).__name__ == "_WeightNorm" for m in model.modules()) or _has_weight_norm_hook(model):
-            stack.enter_context(_PlainWeightNorm())
-        if device.type == "cuda" and any(isinstance(m, nn.RNNBase) for m in model.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield
+def twice_differentiable(model: nn.Module) -> AbstractContextManager[Any]:
+    """Return a context in which the model's operations have a correct double backward."""
+    if any(type(m).__name__ == "_WeightNorm" for m in model.modules()) or _has_weight_norm_hook(model):
+        return _PlainWeightNorm()
+    return nullcontext()
 
 
 def _has_weight_norm_hook(model: nn.Module) -> bool:
-    """True for the older ``torch.nn.utils.weight_norm``, which computes in a forward pre-hook."""
+    """Return whether a layer has the older ``torch.nn.utils.weight_norm``, which computes in a forward pre-hook."""
     hooks = (hook for m in model.modules() for hook in m._forward_pre_hooks.values())
     return any(type(hook).__name__ == "WeightNorm" for hook in hooks)

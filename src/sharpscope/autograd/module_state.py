@@ -1,44 +1,156 @@
-"""Contexts that leave no trace: random state, train/eval flags."""
+"""What a measurement changes for its duration, and how it is restored: flags, tensors, random states, switches.
+
+Everything is written directly and put back by assignment, never by a context that is held open while a caller looks
+at an intermediate result: such a context would close when the garbage collector finds it, long after the call.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+T = TypeVar("T")
 
 _RUNNING_STATISTICS = "running_mean"
 """A module that carries this attribute normalises by batch statistics when training."""
 
 
+class RandomState:
+    """Python's, NumPy's and torch's global random states, on all devices, at the time of construction."""
+
+    def __init__(self) -> None:
+        self.python, self.numpy = random.getstate(), np.random.get_state()
+        self.torch = torch.get_rng_state()
+        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def restore(self) -> None:
+        """Put the random states back."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
     """Restore Python's, NumPy's and torch's global random states (all devices) on leaving, also on error."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
-@contextmanager
-def declared_mode(model: nn.Module, mode: str, dropout: bool) -> Iterator[None]:
-    """Put every submodule in the declared mode and restore each one's own flag on leaving.
-
-    ``eval``: everything in eval mode. ``train``: batch normalisation (any module with running statistics)
-    on batch statistics, everything else in eval mode unless ``dropout`` is true, then everything trains.
-    The flags are set directly, since a model may override ``train()``.
-    """
-    flags = [(module, module.training) for module in model.modules()]
+    before = RandomState()
     try:
-        for module, _ in flags:
-            module.training = mode == "train" and (dropout or hasattr(module, _RUNNING_STATISTICS))
         yield
     finally:
-        for module, flag in flags:
-            module.training = flag
+        before.restore()
+
+
+class SavedState:
+    """The state of a module and of the process, saved so that it can be changed for a while and then restored.
+
+    Recorded are every submodule's attributes, training flag, parameters and buffers, the random states, the kernels
+    that attention and cuDNN may use, autocast and whether gradients are recorded. ``parameters`` by name and
+    ``buffers`` are those that were found, whatever the module holds now.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.device = device
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self.buffers: list[Tensor] = list(model.buffers())
+        self._attributes = [(module, module.training, dict(vars(module))) for module in model.modules()]
+        self._slots: list[tuple[Any, str, Tensor]] = [
+            (held, name, tensor)
+            for module in model.modules()
+            for held in (module._parameters, module._buffers)
+            for name, tensor in held.items()
+            if tensor is not None
+        ]
+        self._recurrent = [(m, m._flat_weights) for m in model.modules() if isinstance(m, nn.RNNBase)]
+        self._random = RandomState()
+        self._switches: list[tuple[Callable[[bool], Any], bool]] = [
+            (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.flash_sdp_enabled()),
+            (torch.backends.cuda.enable_mem_efficient_sdp, torch.backends.cuda.mem_efficient_sdp_enabled()),
+            (torch.backends.cuda.enable_math_sdp, torch.backends.cuda.math_sdp_enabled()),
+            (torch.backends.cuda.enable_cudnn_sdp, torch.backends.cuda.cudnn_sdp_enabled()),
+            (_enable_cudnn, torch.backends.cudnn.enabled),
+            (self._autocast, torch.is_autocast_enabled(device.type)),
+            (torch.set_grad_enabled, torch.is_grad_enabled()),
+        ]
+
+    def _autocast(self, enabled: bool) -> None:
+        torch.set_autocast_enabled(self.device.type, enabled)
+
+    def restore(self) -> None:
+        """Put everything back as it was found; a second call does no harm."""
+        for module, training, before in self._attributes:
+            now = vars(module)
+            for name in [name for name in now if name not in before]:
+                del now[name]
+            for name, value in before.items():
+                if now.get(name) is not value:
+                    now[name] = value
+            if module.training is not training:
+                module.training = training
+        for held, name, tensor in self._slots:
+            if held[name] is not tensor:
+                held[name] = tensor
+        for switch, value in self._switches:
+            switch(value)
+        self._random.restore()
+
+    def set_mode(self, mode: str, dropout: bool) -> None:
+        """Put every submodule in the declared mode.
+
+        ``eval``: everything in eval mode. ``train``: batch normalisation (any module with running statistics) on
+        batch statistics, everything else in eval mode unless ``dropout`` is true; then everything trains. The flags
+        are set directly, since a model may override ``train()``.
+        """
+        for module, _, _ in self._attributes:
+            module.training = mode == "train" and (dropout or hasattr(module, _RUNNING_STATISTICS))
+
+    def hold(self, tensors: Mapping[int, Tensor]) -> None:
+        """Hold ``tensors[id(t)]`` wherever the module was found to hold the parameter or buffer t.
+
+        Tied parameters and shared submodules are one tensor held in several places; all of them see the substitute.
+        """
+        for held, name, tensor in self._slots:
+            held[name] = tensors.get(id(tensor), tensor)
+        for module, weights in self._recurrent:  # these keep a second list of their weights
+            module._flat_weights = [w if w is None else tensors.get(id(w), w) for w in weights]
+
+    def use_twice_differentiable_kernels(self) -> None:
+        """Choose kernels that have a double backward, and switch autocast off.
+
+        Flash and memory-efficient attention have none, the math kernel has; cuDNN's recurrent layers have none,
+        torch's own have.
+        """
+        torch.backends.cuda.enable_math_sdp(True)
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        if self.device.type == "cuda" and self._recurrent:
+            _enable_cudnn(False)
+        self._autocast(False)
+
+
+def restoring(model: nn.Module, device: torch.device, function: Callable[[SavedState], T]) -> T:
+    """Return ``function(saved)`` and put the model and the process back as found, however the call ends.
+
+    An interrupt may come while the state is being put back; it is then put back a second time.
+    """
+    saved = SavedState(model, device)
+    try:
+        try:
+            return function(saved)
+        finally:
+            saved.restore()
+    except BaseException:
+        saved.restore()
+        raise
+
+
+def _enable_cudnn(enabled: bool) -> None:
+    torch.backends.cudnn.enabled = enabled

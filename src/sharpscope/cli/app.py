@@ -11,6 +11,7 @@ import typer
 from sharpscope import __version__
 from sharpscope.cli.audit import audit
 from sharpscope.cli.catalogue import data, models, studies
+from sharpscope.cli.examine import examine
 from sharpscope.cli.interpolate import interpolate
 from sharpscope.cli.league import league
 from sharpscope.cli.maintenance import gc, retry
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for command in (
     *(demo, data, models, studies, run, status, report, league, export, retry, gc),
-    *(measure, audit, interpolate, surface),
+    *(examine, measure, audit, interpolate, surface),
 ):
     app.command()(command)
 

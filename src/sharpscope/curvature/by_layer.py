@@ -31,6 +31,13 @@ class LayerTraces:
     stderrs: NDArray[np.float64]
     probes: int
 
+    def intervals(self, level: float = 0.95) -> NDArray[np.float64]:
+        """Return Student's intervals with ``probes`` − 1 degrees of freedom, (layers, 2)."""
+        from scipy.stats import t
+
+        half = float(t.ppf(0.5 + level / 2, self.probes - 1)) * self.stderrs
+        return np.stack([self.values - half, self.values + half], 1)
+
 
 def layers_of(obj: Objective) -> dict[str, list[str]]:
     """Return the measured parameters of every module that holds some, in the order of the model.

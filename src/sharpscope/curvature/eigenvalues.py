@@ -208,7 +208,7 @@ def top_eigenvalues(
             return draw(obj, seed_of("part", seed, number), share, scores=by)
 
         few, some = part(0, BEGIN * share), part(0, share)
-        if few is not None and some is not None and 2 * few.evaluated > some.evaluated:
+        if few is not None and some is not None and 2 * few.evaluator.evaluated > some.evaluator.evaluated:
             few = None  # no saving
         parts = some, part(1, LOOK * share), few
         given = [
@@ -289,9 +289,9 @@ def top_eigenvalues(
 
 def _graphs_of(obj: Objective, share: float = 1.0) -> float:
     """Return the bytes that graphs of a share of an objective's data may take, infinitely many if not known."""
-    if obj.held_per_sample is None:
+    if obj.evaluator.held_per_sample is None:
         return math.inf
-    return GRAPH * obj.held_per_sample * share * obj.evaluated
+    return GRAPH * obj.evaluator.held_per_sample * share * obj.evaluator.evaluated
 
 
 def _signed(operator: Operator, sign: float) -> Operator:

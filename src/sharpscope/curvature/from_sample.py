@@ -80,7 +80,7 @@ def lambda_max_from_sample(
         raise InputError(
             f"samples must be between {least} and the {total} there are, received {samples}; choose within"
         )
-    if obj.chunk_size is None:
+    if obj.evaluator.chunk_size is None:
         raise InputError(
             "lambda_max_from_sample needs samples that do not interact, received an objective in train mode or made "
             "from batches; measure it whole with top_eigenvalues"

@@ -56,8 +56,10 @@ class CurvatureProducts:
             raise InputError(f"matrix must be 'hessian' or 'ggn', received {matrix!r}; choose one")
         self.obj = obj
         self.memory = budget(memory, obj.device)
-        self._build = obj.hessian_graphs if matrix == "hessian" else obj.gauss_newton_graphs
-        self._leaves = obj.leaves(None, grad=True)
+        self._build = (
+            obj.evaluator.hessian_graphs if matrix == "hessian" else obj.evaluator.gauss_newton_graphs
+        )
+        self._leaves = obj.evaluator.leaves()
         self._kept: list[tuple[ChunkProduct, float]] = []
         self._kept_bytes = 0
         self._keeping = True
@@ -89,12 +91,12 @@ class CurvatureProducts:
         self.memory = min(self.memory, self._kept_bytes) // 2
         self.release()
         self._bytes_per_sample = None
-        return self.obj.smaller_chunks()
+        return self.obj.evaluator.smaller_chunks()
 
     @retry_with_smaller_chunks
     def __call__(self, block: Tensor) -> Tensor:
         """Return A V for a vector (size,) or the rows of a block (k, size), in its shape."""
-        return self.obj.multiply(self._graphs(), block)
+        return self.obj.evaluator.multiply(self._graphs(), block)
 
     def _graphs(self) -> Iterator[tuple[ChunkProduct, float]]:
         """Yield every chunk's graph: the kept ones, then the others as they are rebuilt."""

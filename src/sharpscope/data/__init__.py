@@ -5,8 +5,7 @@ package imports neither torch nor any reader of files.
 """
 
 from sharpscope.data.config import NAMES, DataConfig
-from sharpscope.data.dataset import Dataset, Graph, Split
-from sharpscope.data.info import DatasetInfo
+from sharpscope.data.dataset import Dataset, DatasetInfo, Graph, Split
 from sharpscope.data.registry import available, load
 
 __all__ = ["NAMES", "DataConfig", "Dataset", "DatasetInfo", "Graph", "Split", "available", "load"]

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpscope.data.dataset import Dataset, Split
-from sharpscope.data.download import Access, Origin, obtain
-from sharpscope.data.folders import find
-from sharpscope.data.info import DatasetInfo
+from sharpscope.data.dataset import Dataset, DatasetInfo, Split
+from sharpscope.data.files import Access, Origin, find, obtain
 from sharpscope.data.subsets import choose_rows, split_80_20
 from sharpscope.errors import DataError
 
@@ -57,7 +55,7 @@ def load_abalone(config: DataConfig, access: Access) -> Dataset:
     if config.first_row == "lost":
         table, notes = table[1:], (*notes, "The file's first row is left out, as if it were a header.")
     train, test = split_80_20("abalone", len(table), config.subset_seed)
-    rows = choose_rows(config, len(train), len(test))
+    rows = choose_rows(config.name, config.sizes, config.subset_seed, len(train), len(test))
     used = table[train[rows.train]]
     mean, sd = used.mean(axis=0), used.std(axis=0)  # (11,)
     sd[sd == 0] = 1.0

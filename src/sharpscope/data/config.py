@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from sharpscope.data.files import digest_of
+from sharpscope.data.subsets import Sizes
 from sharpscope.serialization import StrictConfig
 
 NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora")
@@ -71,6 +73,11 @@ class DataConfig(StrictConfig):
     columns: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     task: Literal["classification", "regression"] | None = None
 
+    @property
+    def sizes(self) -> Sizes:
+        """How many samples of each part are used."""
+        return Sizes(self.train_samples, self.validation_samples, self.test_samples)
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -89,11 +96,10 @@ class DataConfig(StrictConfig):
             isinstance(given, dict) and given.get("name") == TABLE and isinstance(given.get("path"), str)
         ):
             return given
-        from sharpscope.data.table import FORMATS, digest_of
-
         path = Path(given["path"])
-        if path.suffix not in FORMATS or not path.is_file():
-            what = "there is no such file" if path.suffix in FORMATS else "its name ends in neither"
+        known = path.suffix in (".csv", ".parquet")
+        if not known or not path.is_file():
+            what = "there is no such file" if known else "its name ends in neither"
             raise ValueError(
                 f"A table's path must name a file in CSV or Parquet (.csv, .parquet), received {given['path']!r}: "
                 f"{what}; correct it."

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpscope.data.dataset import Dataset, Graph, Split
-from sharpscope.data.download import Access, Origin, obtain
-from sharpscope.data.folders import find
-from sharpscope.data.info import DatasetInfo
+from sharpscope.data.dataset import Dataset, DatasetInfo, Graph, Split
+from sharpscope.data.files import Access, Origin, find, obtain
 from sharpscope.data.planetoid import read_verified, unpickle
 from sharpscope.data.subsets import choose_rows
 from sharpscope.errors import DataError
@@ -72,7 +70,9 @@ def load_cora(config: DataConfig, access: Access) -> Dataset:
     train = np.arange(len(unpickle(content["y"])))
     validation = np.arange(len(train), len(train) + _VALIDATION)
     test = np.sort(test)
-    rows = choose_rows(config, len(train), len(test), validation=len(validation))
+    rows = choose_rows(
+        config.name, config.sizes, config.subset_seed, len(train), len(test), validation=len(validation)
+    )
     targets = torch.from_numpy(labels.astype(np.int64))  # (2708,)
 
     def split(nodes: NDArray[np.int64]) -> Split:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpscope.data.folders import cache_folder
+from sharpscope.data.files import cache_folder
 from sharpscope.serialization import sync_tree
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpscope.data.dataset import Dataset, Graph, Split
-from sharpscope.data.info import DatasetInfo
+from sharpscope.data.dataset import Dataset, DatasetInfo, Graph, Split
 from sharpscope.data.subsets import choose_rows, split_80_20
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def load_digits(config: DataConfig) -> Dataset:
     images = bunch.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
     labels = torch.from_numpy(bunch.target.astype(np.int64))  # (1797,)
     train, test = split_80_20("digits", len(images), config.subset_seed)
-    rows = choose_rows(config, len(train), len(test))
+    rows = choose_rows(config.name, config.sizes, config.subset_seed, len(train), len(test))
     scale = pixel_scale(images[train[rows.train]], 16, config.pixels)
 
     def split(indices: NDArray[np.int64]) -> Split:

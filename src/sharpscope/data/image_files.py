@@ -14,7 +14,7 @@ from sharpscope.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sharpscope.data.download import Progress
+    from sharpscope.data.files import Progress
 
 _JPEG = b"\xff\xd8\xff"  # start of image, then a marker: ITU T.81, annex B
 _BATCH = 1000

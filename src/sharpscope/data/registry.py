@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sharpscope.data.abalone import describe_abalone, load_abalone
-from sharpscope.data.cifar10 import CIFAR10
 from sharpscope.data.config import NAMES, DataConfig
 from sharpscope.data.cora import describe_cora, load_cora
 from sharpscope.data.digits import describe_digits, load_digits
-from sharpscope.data.download import Access, Progress
-from sharpscope.data.fashion_mnist import FASHION_MNIST
+from sharpscope.data.files import Access, Progress
+from sharpscope.data.image_sets import CIFAR10, FASHION_MNIST
 from sharpscope.data.table import load_table
 from sharpscope.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sharpscope.data.dataset import Dataset
-    from sharpscope.data.info import DatasetInfo
+    from sharpscope.data.dataset import Dataset, DatasetInfo
 
 
 def load(

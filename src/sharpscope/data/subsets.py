@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,13 @@ from sharpscope.seeding import numpy_generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sharpscope.data.config import DataConfig
+
+class Sizes(NamedTuple):
+    """How many samples of each part a run uses; None for all of them, and for no validation samples."""
+
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,44 +48,41 @@ def split_80_20(name: str, rows: int, seed: int) -> tuple[NDArray[np.int64], NDA
     return order[:cut], order[cut:]
 
 
-def choose_rows(config: DataConfig, train: int, test: int, validation: int | None = None) -> Rows:
-    """Return the rows a configuration asks for, given the sizes of the official parts.
+def choose_rows(
+    name: str, wanted: Sizes, seed: int, train: int, test: int, validation: int | None = None
+) -> Rows:
+    """Return the rows that a run uses of the data set ``name``, drawn by a seed from parts of the given sizes.
 
     ``validation`` is the size of an official validation part; without one the validation samples are the end
     of the training permutation (see `DataConfig`). Raises InputError when a part has too few rows.
     """
-    notes: list[str] = []
+
+    def permutation(part: str, size: int) -> NDArray[np.int64]:
+        return numpy_generator("data", name, part, seed).permutation(size)
+
+    def cut(part: str, count: int | None, size: int) -> NDArray[np.int64]:
+        if count is None:
+            return np.arange(size)
+        _enough(f"{part}_samples", count, size, name)
+        return permutation(part, size)[:count]
+
     if validation is None:
-        carved = config.validation_samples or 0
-        _enough(
-            "train_samples and validation_samples", (config.train_samples or 1) + carved, train, config.name
-        )
-        wanted = train - carved if config.train_samples is None else config.train_samples
-        cut = config.train_samples is not None or carved > 0
-        order = _permutation(config, "train", train) if cut else np.arange(train)
-        train_rows = order[:wanted]
+        carved = wanted.validation or 0
+        _enough("train_samples and validation_samples", (wanted.train or 1) + carved, train, name)
+        whole = wanted.train is None and carved == 0
+        order = np.arange(train) if whole else permutation("train", train)
+        train_rows = order[: train - carved if wanted.train is None else wanted.train]
         validation_rows = order[train - carved :] if carved else None
     else:
-        train_rows = _part(config, "train", config.train_samples, train)
-        validation_rows = _part(config, "validation", config.validation_samples, validation)
-    test_rows = _part(config, "test", config.test_samples, test)
-    for part, used, size in (("training", train_rows, train), ("test", test_rows, test)):
-        if len(used) < size:
-            notes.append(
-                f"{len(used)} of {size} {part} samples, a random subset with seed {config.subset_seed}."
-            )
-    return Rows(train_rows, validation_rows, test_rows, tuple(notes))
-
-
-def _part(config: DataConfig, part: str, wanted: int | None, size: int) -> NDArray[np.int64]:
-    if wanted is None:
-        return np.arange(size)
-    _enough(f"{part}_samples", wanted, size, config.name)
-    return _permutation(config, part, size)[:wanted]
-
-
-def _permutation(config: DataConfig, part: str, size: int) -> NDArray[np.int64]:
-    return numpy_generator("data", config.name, part, config.subset_seed).permutation(size)
+        train_rows = cut("train", wanted.train, train)
+        validation_rows = cut("validation", wanted.validation, validation)
+    test_rows = cut("test", wanted.test, test)
+    notes = tuple(
+        f"{len(used)} of {size} {part} samples, a random subset with seed {seed}."
+        for part, used, size in (("training", train_rows, train), ("test", test_rows, test))
+        if len(used) < size
+    )
+    return Rows(train_rows, validation_rows, test_rows, notes)
 
 
 def _enough(what: str, wanted: int, size: int, name: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sharpscope.data.dataset import Dataset, Split
+from sharpscope.data.files import digest_of
 from sharpscope.data.subsets import choose_rows, split_80_20
 from sharpscope.errors import DataError
 
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sharpscope.data.config import DataConfig
-
-FORMATS = (".csv", ".parquet")
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, which stands for the table in a run's identity."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_table(config: DataConfig) -> Dataset:
@@ -41,7 +34,7 @@ def load_table(config: DataConfig) -> Dataset:
     inputs = _numbers(table, names, config)  # (rows, d)
     targets, labels = _targets(table, config)
     train, test = split_80_20(f"table/{config.digest}", len(table), config.subset_seed)
-    rows = choose_rows(config, len(train), len(test))
+    rows = choose_rows(config.name, config.sizes, config.subset_seed, len(train), len(test))
     used = train[rows.train]
     inputs = _standardised(inputs, used)
     sentence = (

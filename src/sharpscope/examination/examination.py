@@ -289,8 +289,8 @@ def _rows(found: Examination) -> Iterator[dict[str, object]]:
             yield _row(estimate.measure, estimate.value, *estimate.interval(), estimate.converged, radius)
     if found.by_layer is not None:
         layers = found.by_layer
-        for layer, value, stderr in zip(layers.names, layers.values, layers.stderrs, strict=True):
-            yield _row(f"trace of {layer}", value, value - 2 * stderr, value + 2 * stderr)
+        for layer, value, (low, high) in zip(layers.names, layers.values, layers.intervals(), strict=True):
+            yield _row(f"trace of {layer}", value, low, high)
 
 
 def _row(

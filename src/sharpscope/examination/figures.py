@@ -64,15 +64,15 @@ def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -
 
 
 def layers_figure(layers: LayerTraces, shares: NDArray[np.float64] | None) -> Spec:
-    """Return a bar for each layer's trace with ± 2 standard errors, and one for its part of the first eigenvector."""
+    """Return a bar for each layer's trace with its 95 % interval, a mark for its share of the first eigenvector."""
     chosen = np.sort(np.argsort(-np.abs(layers.values))[:MOST_LAYERS])
-    names = [layers.names[i] for i in chosen]
+    names, ends = [layers.names[i] for i in chosen], layers.intervals()
     traces = [
         {
             "layer": layers.names[i],
             "value": float(layers.values[i]),
-            "low": float(layers.values[i] - 2 * layers.stderrs[i]),
-            "high": float(layers.values[i] + 2 * layers.stderrs[i]),
+            "low": float(ends[i, 0]),
+            "high": float(ends[i, 1]),
         }
         for i in chosen
     ]

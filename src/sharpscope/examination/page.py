@@ -73,8 +73,8 @@ def _figures(found: Examination) -> list[tuple[str, str, str, dict[str, Any]]]:
             (
                 "layers",
                 "Curvature by layer",
-                f"Trace of each layer's block of the Hessian from {found.by_layer.probes} probes, ± 2 standard "
-                "errors; beside it the share of the first eigenvector that lies in the layer.",
+                f"Trace of each layer's block of the Hessian from {found.by_layer.probes} probes, with 95 % "
+                "intervals; beside it the share of the first eigenvector that lies in the layer.",
                 layers_figure(found.by_layer, found.eigenvector_shares),
             )
         )

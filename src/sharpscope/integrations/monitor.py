@@ -308,7 +308,7 @@ _NUMBERS = (
 def _standing_at(objective: Objective, point: Tensor) -> Iterator[None]:
     """Give the model the parameters of a flat vector (size,), and its own back, to the bit."""
     parameters = dict(objective.model.named_parameters())
-    live = [parameters[name] for name in objective.layout.names]
+    live: list[Tensor] = [parameters[name] for name in objective.layout.names]
     kept = [parameter.detach().clone() for parameter in live]
     try:
         with torch.no_grad():

@@ -46,30 +46,23 @@ class Points:
         total = weight = 0.0
         correct, labelled = 0, True
         self.model.eval()
-        for batch in self.obj.batches:
-            for chunk in (
-                [batch]
-                if self.obj.chunk_size is None
-                else zip(*(t.split(self.obj.chunk_size) for t in batch), strict=True)
-            ):
-                placed = self.obj._placed(chunk)
-                if self.obj._loss is None:
-                    value, n = self.obj._batch_loss(self.model, placed)
-                    labelled = False
-                else:
-                    inputs, targets = placed
-                    outputs, n = self.model(inputs), len(targets)
-                    value = self.obj._loss(outputs, targets)
-                    labelled = (
-                        labelled
-                        and outputs.ndim == 2
-                        and targets.ndim == 1
-                        and not targets.is_floating_point()
-                    )
-                    if labelled:
-                        correct += int((outputs.argmax(1) == targets).sum())
-                total += n * float(value)
-                weight += n
+        evaluator = self.obj.evaluator
+        for _, chunk, _ in evaluator.chunks():
+            placed = evaluator.placed(chunk)
+            if evaluator.loss is None:
+                value, n = evaluator.batch_loss(self.model, placed)
+                labelled = False
+            else:
+                inputs, targets = placed
+                outputs, n = self.model(inputs), len(targets)
+                value = evaluator.loss(outputs, targets)
+                labelled = (
+                    labelled and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point()
+                )
+                if labelled:
+                    correct += int((outputs.argmax(1) == targets).sum())
+            total += n * float(value)
+            weight += n
         return total / weight, correct / weight if labelled else None
 
 
@@ -86,10 +79,11 @@ def recompute_statistics(model: nn.Module, norms: list[Any], obj: Objective) -> 
         norm.train()
     try:
         for batch in _statistics_batches(obj):
-            if obj._loss is None:
-                obj._batch_loss(model, obj._placed(batch))
+            placed = obj.evaluator.placed(batch)
+            if obj.evaluator.loss is None:
+                obj.evaluator.batch_loss(model, placed)
             else:
-                model(obj._placed(batch)[0])
+                model(placed[0])
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -97,8 +91,8 @@ def recompute_statistics(model: nn.Module, norms: list[Any], obj: Objective) -> 
 
 
 def _statistics_batches(obj: Objective) -> Any:
-    if obj._loss is None:
-        return obj.batches
-    inputs, targets = obj.batches.tensors()
+    if obj.evaluator.loss is None:
+        return obj.evaluator.batches
+    inputs, targets = obj.evaluator.tensors()
     pieces = max(1, round(len(targets) / STATISTICS_BATCH))
     return zip(inputs.tensor_split(pieces), targets.tensor_split(pieces), strict=True)

@@ -76,7 +76,7 @@ def hammoud2023_sharpness(
     rate = RATE[protocol][model] if step_size is None else step_size
     require_positive("radius", rho, "leave it out for the paper's")
     require_positive("step_size", rate, "leave it out for the paper's")
-    if obj._loss is None:
+    if obj.evaluator.loss is None:
         raise InputError(
             "hammoud2023 draws samples and needs (inputs, targets) data, received from_batch_loss batches; "
             "build the objective with Objective(model, loss, (inputs, targets))"
@@ -220,13 +220,14 @@ def _ascending_copy(obj: Objective, name: str, seed: int) -> Iterator[tuple[nn.M
 
 
 def _data(obj: Objective) -> tuple[Tensor, Tensor]:
-    inputs, targets = obj._placed(obj.batches.tensors())
+    inputs, targets = obj.evaluator.placed(obj.evaluator.tensors())
     return inputs, targets
 
 
 def _loss(obj: Objective, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    assert obj._loss is not None
-    return obj._loss(model(inputs), targets)
+    loss = obj.evaluator.loss
+    assert loss is not None
+    return loss(model(inputs), targets)
 
 
 def _mean_loss(obj: Objective, model: nn.Module, inputs: Tensor, targets: Tensor) -> float:

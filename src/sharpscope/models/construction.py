@@ -62,7 +62,7 @@ def _configuration(config: ModelConfig | str, options: dict[str, Any]) -> ModelC
 
 
 def _build_named(config: ModelConfig, dataset: Dataset) -> nn.Module:
-    from sharpscope.models.initial_weights import initialise
+    from sharpscope.models.building_blocks import initialise
 
     setting = SETTINGS[config.name]
     architecture = ARCHITECTURES[setting.architecture]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sharpscope.errors import InputError
-from sharpscope.models.initial_weights import initialise
+from sharpscope.models.building_blocks import initialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

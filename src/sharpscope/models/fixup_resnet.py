@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from sharpscope.models.convolutional import image_shape, scaled
+from sharpscope.models.building_blocks import image_shape, scaled
 from sharpscope.models.resnet import stage_length, zero_filled_shortcut
 
 if TYPE_CHECKING:

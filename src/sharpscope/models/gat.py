@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from sharpscope.errors import InputError
-from sharpscope.models.activations import activation_layer
+from sharpscope.models.building_blocks import activation_layer
 
 if TYPE_CHECKING:
     from sharpscope.data import Graph

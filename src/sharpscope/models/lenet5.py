@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from sharpscope.errors import InputError
-from sharpscope.models.convolutional import image_shape
+from sharpscope.models.building_blocks import image_shape
 
 if TYPE_CHECKING:
     from sharpscope.models.options import LeNet5Options

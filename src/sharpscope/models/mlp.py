@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from sharpscope.models.activations import activation_layer
+from sharpscope.models.building_blocks import activation_layer
 
 if TYPE_CHECKING:
     from sharpscope.models.options import MLPOptions

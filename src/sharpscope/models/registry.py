@@ -17,7 +17,7 @@ from sharpscope.models.options import (
 )
 
 if TYPE_CHECKING:
-    from sharpscope.models.initial_weights import Initialisation
+    from sharpscope.models.building_blocks import Initialisation
 
 
 @dataclass(frozen=True)

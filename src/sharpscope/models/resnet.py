@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from sharpscope.errors import InputError
-from sharpscope.models.convolutional import image_shape, scaled
+from sharpscope.models.building_blocks import image_shape, scaled
 
 if TYPE_CHECKING:
     from sharpscope.models.options import ResNetOptions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from sharpscope.models.convolutional import image_shape, scaled
+from sharpscope.models.building_blocks import image_shape, scaled
 
 if TYPE_CHECKING:
     from sharpscope.models.options import ResNet18Options

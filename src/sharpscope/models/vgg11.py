@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from sharpscope.models.activations import activation_layer
-from sharpscope.models.convolutional import image_shape, scaled
+from sharpscope.models.building_blocks import activation_layer, image_shape, scaled
 
 if TYPE_CHECKING:
     from sharpscope.models.options import VGG11Options

@@ -1,9 +1,11 @@
 """The measured function L(θ): its data, its chunks, its derivatives, and parts of its data.
 
-`Objective` is the function. The other files serve it: fixed batches, chunk sizes, the flat parameter vector,
-graphs of chunks, checks on the loss, and importance sampling of the data.
+`Objective` is the function, `Evaluator` the engine that evaluates it. The other files serve the two: fixed batches,
+chunk sizes, the flat parameter vector, graphs of chunks, mean losses and checks on them, many points in one pass,
+and importance sampling of the data.
 """
 
-from sharpscope.objective.objective import BatchLoss, Loss, Objective
+from sharpscope.objective.evaluator import BatchLoss, Evaluator, Loss
+from sharpscope.objective.objective import Objective
 
-__all__ = ["BatchLoss", "Loss", "Objective"]
+__all__ = ["BatchLoss", "Evaluator", "Loss", "Objective"]

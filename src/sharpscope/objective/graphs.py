@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from sharpscope.errors import InputError
 from sharpscope.objective.parameters import Layout
 
 
@@ -33,6 +34,11 @@ class HessianOfChunk:
     first: list[Tensor]
     leaves: list[Tensor]
     layout: Layout
+
+    @classmethod
+    def of(cls, value: Tensor, leaves: list[Tensor], layout: Layout) -> HessianOfChunk:
+        """Build the graph of a mean loss's gradient."""
+        return cls(gradients(value, leaves, create_graph=True), leaves, layout)
 
     @property
     def roots(self) -> Sequence[Tensor]:
@@ -60,6 +66,22 @@ class GaussNewtonOfChunk:
     leaves: list[Tensor]
     layout: Layout
 
+    @classmethod
+    def of(
+        cls, outputs: Any, loss: Callable[[Tensor], Tensor], leaves: list[Tensor], layout: Layout
+    ) -> GaussNewtonOfChunk:
+        """Build the graphs from outputs with their graph and their mean loss; refuse outputs that are no tensor."""
+        if not isinstance(outputs, Tensor):
+            raise InputError(
+                "the Gauss-Newton matrix needs a model that returns one tensor, received "
+                f"{type(outputs).__name__}; wrap the model, or use matrix='hessian'"
+            )
+        dummy = torch.zeros_like(outputs, requires_grad=True)
+        pulled = gradients(outputs, leaves, create_graph=True, weights=dummy)
+        free = outputs.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(free), free, create_graph=True)
+        return cls(outputs, dummy, pulled, free, slope, leaves, layout)
+
     @property
     def roots(self) -> Sequence[Tensor]:
         """The outputs, Jᵀ of the dummy, and the loss's slope."""
@@ -78,6 +100,19 @@ class GaussNewtonOfChunk:
         (forward,) = torch.autograd.grad(pulled, self.dummy, weights, retain_graph=True)
         (curved,) = torch.autograd.grad(self.slope, self.free, forward, retain_graph=True)
         return _pulled_back([self.outputs], self.leaves, [curved], self.layout)
+
+
+def gradients(
+    value: Tensor, leaves: list[Tensor], create_graph: bool = False, weights: Tensor | None = None
+) -> list[Tensor]:
+    """Return the gradients of Σ value · weights in the leaves, zeros for those it does not depend on."""
+    if not value.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    return list(
+        torch.autograd.grad(
+            value, leaves, weights, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+    )
 
 
 def _pulled_back(

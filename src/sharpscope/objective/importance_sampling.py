@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sharpscope.errors import InputError
 from sharpscope.objective.chunking import retry_with_smaller_chunks
+from sharpscope.objective.evaluator import Evaluator
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
@@ -35,7 +36,6 @@ LEAST, FEW = 256, 500
 """No part of the data is smaller than the first, nor than the second unless that is more than a quarter."""
 
 
-@retry_with_smaller_chunks
 def importance_scores(obj: Objective) -> Tensor | None:
     """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
 
@@ -44,34 +44,46 @@ def importance_scores(obj: Objective) -> Tensor | None:
     ‖∂ℓ/∂f‖ at the model's outputs f: what `draw` may go by. It costs about as much as ∇L. None where samples
     interact or cannot be told apart, and where a bound is not to be had.
     """
-    if not obj.separable or obj.weights is not None:
+    if not obj.evaluator.separable or obj.evaluator.weights is not None:
         return None
-    steep, curved = [], []
-    chunks = obj.outputs_and_losses(obj.leaves(None, grad=False))
-    with layers_watched(obj.model, obj.layout.names) as calls, closing(chunks):
-        for outputs, loss in chunks:
-            n = len(loss.targets)
-            seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
-            calls.clear()
-            if not (isinstance(outputs, Tensor) and len(outputs) == n and outputs.requires_grad and seen):
-                return None
-            slope, curvature = slope_and_curvature(loss, outputs)
-            layers = [z for _, z in seen]
-            parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
-            bound = torch.stack(
-                [size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]
-            ).sum(0)
-            steep.append(bound)
-            curved.append((bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0))
+    bounds = _bounds(obj.evaluator)
+    if bounds is None:
+        return None
+    steep, curved = zip(*bounds, strict=True)
     shares = [s / s.sum() for s in (torch.cat(steep).sqrt(), torch.cat(curved).sqrt()) if float(s.sum()) > 0]
     if not shares or not all(bool(torch.isfinite(s).all()) for s in shares):
         return None
     return torch.stack(shares).mean(0)
 
 
+@retry_with_smaller_chunks
+def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
+    """Return bounds for the squared sizes of every sample's slope and curvature, chunk by chunk; None without one."""
+
+    def of_chunk(batch: Any, weights: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        with layers_watched(evaluator.model, evaluator.layout.names) as calls:
+            outputs, loss = evaluator.outputs_and_loss(batch, weights)
+        n = len(loss.targets)
+        seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
+        if not (isinstance(outputs, Tensor) and len(outputs) == n and outputs.requires_grad and seen):
+            return None
+        slope, curvature = slope_and_curvature(loss, outputs)
+        layers = [z for _, z in seen]
+        parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
+        bound = torch.stack([size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]).sum(0)
+        return bound, (bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0)
+
+    found = []
+    for bounds in evaluator.each_chunk(of_chunk, evaluator.leaves(grad=False)):
+        if bounds is None:
+            return None
+        found.append(bounds)
+    return found
+
+
 def part_size(obj: Objective, fraction: float) -> int | None:
     """Return how many samples `draw` draws, where it draws single ones and they are no more than half."""
-    if not obj.separable:
+    if not obj.evaluator.separable:
         return None
     count = max(round(fraction * obj.n_samples), LEAST, min(FEW, int(obj.n_samples) // 4))
     return count if 2 * count <= obj.n_samples else None
@@ -85,9 +97,9 @@ def draw(obj: Objective, seed: int, fraction: float = 0.05, scores: Tensor | Non
     ``scores`` (N,), see `importance_scores`, they are drawn and weighed by these: in expectation the part's loss is
     that of all the data either way.
     """
-    if obj.weights is not None:
+    if obj.evaluator.weights is not None:
         raise InputError("a part drawn with weights cannot be drawn from again; draw from the whole")
-    if not obj.separable:
+    if not obj.evaluator.separable:
         return _some_batches(obj, seed, fraction)
     count = part_size(obj, fraction)
     if count is None:
@@ -100,12 +112,13 @@ def draw(obj: Objective, seed: int, fraction: float = 0.05, scores: Tensor | Non
 
 
 def _some_batches(obj: Objective, seed: int, fraction: float) -> Objective | None:
-    total = obj.batches.count
+    batches = obj.evaluator.batches
+    total = batches.count
     count = max(round(fraction * total), math.ceil(total * LEAST / obj.n_samples), 1)
     if 2 * count > total:
         return None
     chosen = set(torch.randperm(total, generator=generator("sample", seed))[:count].tolist())
-    return obj.with_data([batch for index, batch in enumerate(obj.batches) if index in chosen])
+    return obj.with_data([batch for index, batch in enumerate(batches) if index in chosen])
 
 
 @contextmanager

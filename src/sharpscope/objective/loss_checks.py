@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,21 +41,6 @@ def check_mean_reduction(loss: Callable[[Any, Any], Tensor], outputs: Any, targe
             f"(reduction {reduction!r}), whose value on {n} samples is {float(value):.6g} where its parts average "
             f"{float(weighted):.6g}; use reduction='mean' without class weights, or Objective.from_batch_loss"
         )
-
-
-def checked_batch_loss(value: Any, n: Any) -> tuple[Tensor, float]:
-    """Return what a batch loss gave as (scalar tensor, number of samples); refuse anything else."""
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        received = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(
-            f"the loss must be one number, the mean over the batch, received {received}; use reduction='mean'"
-        )
-    if not (isinstance(n, int | float) and math.isfinite(n) and n > 0):
-        raise InputError(
-            f"batch_loss must return (mean_loss, n_samples) with n_samples > 0, received {n!r}; "
-            "return the number of samples the mean is over"
-        )
-    return value.reshape(()), float(n)
 
 
 def describe_callable(function: Any) -> str:

@@ -62,8 +62,10 @@ def loss_for(model: nn.Module) -> TransformersLoss:
 
     Raises `InputError` for any other head; pass a loss of your own then.
     """
-    name = type(model).__name__
-    config = getattr(model, "config", None)
+    wrapped = getattr(model, "get_base_model", None)  # an adapter (PEFT) around the model that has the head
+    head = wrapped() if callable(wrapped) else model
+    name = type(head).__name__
+    config = getattr(head, "config", None)
     if config is None:
         raise InputError(
             f"from_transformers takes a model of the transformers library, received {name} without a configuration; "
@@ -79,7 +81,7 @@ def loss_for(model: nn.Module) -> TransformersLoss:
         return TransformersLoss(_tokens)
     if name.endswith(("ForSequenceClassification", "ForImageClassification", "ForAudioClassification")):
         return TransformersLoss(_classes_of(config))
-    if hasattr(config, "text_config") and hasattr(config, "vision_config") and hasattr(model, "logit_scale"):
+    if hasattr(config, "text_config") and hasattr(config, "vision_config") and hasattr(head, "logit_scale"):
         return TransformersLoss(_contrastive)
     raise InputError(
         f"from_transformers knows the losses of language models, classifiers and CLIP, received {name}; "

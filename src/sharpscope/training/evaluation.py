@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from sharpscope.errors import InputError
+from sharpscope.training.history import METRICS
 from sharpscope.training.losses import Loss, loss_function
 
 if TYPE_CHECKING:
     from torch import nn
 
     from sharpscope.data import Dataset, Split
-
-METRICS = tuple(
-    f"{split}_{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy")
-)
-"""The keys of `evaluate_splits`, in order: ``train_loss``, ``train_accuracy``, …, ``test_accuracy``."""
 
 
 def evaluate(

@@ -16,10 +16,30 @@ Accuracies of a regression are None, and so is any loss that is not finite.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = dict[str, Any]
+
+METRICS = tuple(
+    f"{split}_{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy")
+)
+"""The keys of an evaluation, in order: ``train_loss``, ``train_accuracy``, …, ``test_accuracy``."""
+
+
+@dataclass
+class Progress:
+    """Everything about a run in flight besides its weights and its optimizer's state.
+
+    ``step`` steps of the epoch after ``len(history)`` are taken; ``loss_sum``, ``correct`` and ``seconds`` are
+    what they have accumulated.
+    """
+
+    history: list[Row] = field(default_factory=list)
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from sharpscope.training.evaluation import METRICS, evaluate_splits
-from sharpscope.training.history import Row, TrainingOutcome, recorded
+from sharpscope.training.evaluation import evaluate_splits
+from sharpscope.training.history import METRICS, Progress, Row, TrainingOutcome, recorded
 from sharpscope.training.losses import Loss, loss_function
 from sharpscope.training.optimizers import build_optimizer
-from sharpscope.training.progress import Progress, Workspace
 from sharpscope.training.reproducible import epoch_order, seed_step
 from sharpscope.training.schedules import learning_rate
 from sharpscope.training.stopping import stop_reason
 from sharpscope.training.validation import resolved_loss, validate
+from sharpscope.training.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy, deepcopy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from sharpscope.errors import InputError
 from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
@@ -122,10 +120,7 @@ def audit(
             f"an audit needs channels between layers that commute with positive factors, {type(obj.model).__name__} "
             "has none that tracing finds (ReLU, pooling, batch normalisation in eval mode); nothing to rescale"
         )
-    start = _on(obj, obj.model, torch.float64)
-    if obj._centre is not None:  # the rescaled model is the one at the measured point
-        _move(start.model, start.layout.split(obj._centre.double()))
-        start._centre = None
+    start = obj.with_copy(torch.float64)
     exact, worst = [start], 0.0
     for repetition in range(repetitions):
         factors = [
@@ -135,9 +130,9 @@ def audit(
             )
             for i, group in enumerate(found)
         ]
-        exact.append(_on(start, rescale(start.model, found, factors), torch.float64))
+        exact.append(start.with_copy(torch.float64, rescale(start.model, found, factors)))
         worst = max(worst, _function_change(start, exact[-1]))
-    own = exact if obj.dtype == torch.float64 else [_on(one, one.model, obj.dtype) for one in exact]
+    own = exact if obj.dtype == torch.float64 else [one.with_copy(obj.dtype) for one in exact]
     rows: list[dict[str, Any]] = []
     total = len(specs) * (1 + repetitions)
     for spec, label in zip(specs, labels, strict=True):
@@ -172,28 +167,12 @@ def _exact(known: Measure, options: dict[str, Any]) -> bool:
     return known.rescaling_invariant and bool(options.get("adaptive", True)) and not plain_steps
 
 
-def _on(obj: Objective, model: nn.Module, dtype: torch.dtype) -> Objective:
-    """Return the same objective of a copy of another model, in another precision."""
-    other = copy(obj)
-    other.model, other.dtype = deepcopy(model).to(dtype), dtype
-    other.cost = copy(obj.cost)
-    other._tensors = None
-    return other
-
-
-def _move(model: nn.Module, to: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in to:
-                parameter.copy_(to[name])
-
-
 def _function_change(before: Objective, after: Objective) -> float:
     """Return the largest relative change of loss and outputs; raise `InputError` where it is more than rounding."""
     old, new = before.loss(), after.loss()
     change = _relative(old, new)
-    if change <= SAME_FUNCTION and before._loss is not None and before.mode == "eval":
-        inputs, _ = before._placed(next(iter(before.batches)))
+    if change <= SAME_FUNCTION and before.evaluator.loss is not None and before.mode == "eval":
+        inputs, _ = before.evaluator.placed(next(iter(before.evaluator.batches)))
         for one in (before.model, after.model):
             one.eval()
         with torch.no_grad():

@@ -13,10 +13,10 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from sharpscope.autograd.functional import substituted
 from sharpscope.errors import NonFiniteError
 from sharpscope.measures.perturbation.ascent import AscentRun
 from sharpscope.measures.perturbation.lbfgs import Request, Response
+from sharpscope.objective import batched_points
 from sharpscope.objective.objective import Objective
 
 MOST_POINTS = 32
@@ -45,14 +45,14 @@ _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 def can_batch(obj: Objective) -> bool:
     """Return whether points of this objective are evaluated in batched passes: see `MOST_WORK`."""
-    if obj.mode != "eval" or obj._loss is None:
+    if obj.mode != "eval" or obj.evaluator.loss is None:
         return False
     if any(
         isinstance(m, nn.modules.conv._ConvNd | nn.RNNBase | nn.MultiheadAttention)
         for m in obj.model.modules()
     ):
         return False
-    pass_size = min(obj.n_samples, obj.chunk_size or obj.n_samples)
+    pass_size = min(obj.n_samples, obj.evaluator.chunk_size or obj.n_samples)
     return obj.size * pass_size <= MOST_WORK
 
 
@@ -120,22 +120,10 @@ def _evaluate_one(part: Objective, delta: Tensor, with_gradient: bool, centre: T
 
 def _batched_losses(obj: Objective, points: Tensor) -> list[float] | None:
     """Return the losses at (k, size) points; None where the model does not allow a batched pass."""
-
-    def one(theta: Tensor) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=theta.device)
-        weight = 0.0
-        for value, n in obj._chunk_losses(obj.layout.split(theta)):
-            total = total + n * value.double()
-            weight += n
-        return total / weight
-
-    with obj._measuring(), torch.no_grad():
-        try:
-            values: Tensor = torch.vmap(one)(points.to(obj.device, obj.dtype))
-        except _NOT_BATCHED:
-            return None
-    obj.cost.losses += len(points)
-    return [float(value) for value in values]
+    try:
+        return [float(value) for value in batched_points.losses_at(obj.evaluator, points)]
+    except _NOT_BATCHED:
+        return None
 
 
 def _batched_gradients(parts: list[Objective], points: Tensor) -> list[Response] | None:
@@ -144,28 +132,15 @@ def _batched_gradients(parts: list[Objective], points: Tensor) -> list[Response]
     The objectives differ in their data alone, a single batch of one size. A non-finite loss or gradient is reported
     as an infinite loss. None where the model does not allow a batched pass.
     """
-    one = parts[0]
-    loss = one._loss
-    pairs = [one._placed(part.batches.tensors()) for part in parts]
-    if loss is None or len({(x.shape, y.shape) for x, y in pairs}) > 1:
+    evaluators = [part.evaluator for part in parts]
+    if len({tuple(tensor.shape for tensor in one.tensors()) for one in evaluators}) > 1:
         return None
-    inputs, targets = (torch.stack(tensors) for tensors in zip(*pairs, strict=True))
-
-    def mean(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        with substituted(one.model, one._substitutes(one.layout.split(theta))):
-            return loss(one.model(x), y)
-
-    with one._measuring():
-        try:
-            gradients, values = torch.vmap(torch.func.grad_and_value(mean))(
-                points.to(one.device, one.dtype), inputs, targets
-            )
-        except _NOT_BATCHED:
-            return None
-    for part in parts:
-        part.cost.gradients += 1
+    try:
+        values, gradients = batched_points.gradients_at(evaluators, points)
+    except _NOT_BATCHED:
+        return None
     finite = torch.isfinite(gradients).all(1) & torch.isfinite(values)
     return [
-        (float(value) if ok else math.inf, gradient.detach())
+        (float(value) if ok else math.inf, gradient)
         for value, gradient, ok in zip(values, gradients, finite.tolist(), strict=True)
     ]

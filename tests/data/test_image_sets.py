@@ -14,10 +14,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from sharpscope.data import DataConfig
-from sharpscope.data.cifar10 import CIFAR10
-from sharpscope.data.download import Access
-from sharpscope.data.fashion_mnist import FASHION_MNIST
-from sharpscope.data.folders import cache_folder
+from sharpscope.data.files import Access, cache_folder
+from sharpscope.data.image_sets import CIFAR10, FASHION_MNIST
 from sharpscope.errors import DataError
 
 TRAIN, TEST = 23, 11

@@ -4,8 +4,7 @@ import hashlib
 
 import pytest
 
-from sharpscope.data.download import Access, Origin, obtain
-from sharpscope.data.folders import cache_folder
+from sharpscope.data.files import Access, Origin, cache_folder, obtain
 from sharpscope.errors import DataError
 
 CONTENT = b"rows" * 50_000
@@ -55,7 +54,7 @@ def test_no_connection_to_the_hub_is_one_sentence_at_once(monkeypatch):
 def test_the_hub_is_asked_for_a_data_set_and_its_file_kept_under_our_name(monkeypatch):
     import huggingface_hub
 
-    from sharpscope.data import download
+    from sharpscope.data import files
 
     asked = []
 
@@ -67,7 +66,7 @@ def test_the_hub_is_asked_for_a_data_set_and_its_file_kept_under_our_name(monkey
         return target
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake)
-    monkeypatch.setattr(download, "_require_reachable", lambda address: None)
+    monkeypatch.setattr(files, "_require_reachable", lambda address: None)
     path = obtain("cifar10", Origin("train", "plain_text/train", hub="some/where"), Access())
     assert asked == [("some/where", "plain_text/train", "dataset")]
     assert path == cache_folder() / "data" / "cifar10" / "train"

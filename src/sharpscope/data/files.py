@@ -1,14 +1,15 @@
-"""Getting a data set's file: from a local folder, else from its publisher into the cache."""
+"""The files of data sets: the user's folder first, then the cache, into which missing ones are downloaded."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharpscope.data.folders import cache_folder, find, search_path
 from sharpscope.errors import DataError
 from sharpscope.serialization import replacing
 
@@ -36,6 +37,53 @@ class Access:
     data_dir: Path | str | None = None
     download: bool = True
     progress: Progress | None = None
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and decoded images; it need not exist yet.
+
+    ``SHARPSCOPE_CACHE``, else ``sharpscope`` in the platform's own cache folder (``~/.cache`` on Linux).
+    """
+    chosen = os.environ.get("SHARPSCOPE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "sharpscope"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "sharpscope"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sharpscope"
+
+
+def data_folder(data_dir: Path | str | None) -> Path | None:
+    """Return the user's data folder: ``data_dir``, else what ``SHARPSCOPE_DATA`` names, else None.
+
+    Raises DataError when that is not a folder.
+    """
+    chosen, origin = data_dir, "the data folder"
+    if chosen is None:
+        chosen, origin = os.environ.get("SHARPSCOPE_DATA") or None, "the folder that SHARPSCOPE_DATA names"
+    if chosen is None:
+        return None
+    folder = Path(chosen).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{origin[0].upper()}{origin[1:]} must exist, received {folder}; correct the path.")
+    return folder
+
+
+def search_path(name: str, data_dir: Path | str | None) -> list[Path]:
+    """Return the folders in which a data set's files are looked for, in order."""
+    own = data_folder(data_dir)
+    return [*([own / name] if own else []), cache_folder() / "data" / name]
+
+
+def find(name: str, file: str, data_dir: Path | str | None) -> Path | None:
+    """Return the first of the data set's folders' files of that name, or None."""
+    return next((path for folder in search_path(name, data_dir) if (path := folder / file).is_file()), None)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def obtain(name: str, origin: Origin, access: Access) -> Path:

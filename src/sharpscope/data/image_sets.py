@@ -1,13 +1,12 @@
-"""A data set of images in two Parquet files, one for training and one for testing."""
+"""Fashion-MNIST and CIFAR-10: images in two Parquet files, one for training and one for testing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sharpscope.data.dataset import Dataset, Split
-from sharpscope.data.download import Access, Origin, obtain
-from sharpscope.data.folders import find
+from sharpscope.data.dataset import Dataset, DatasetInfo, Split
+from sharpscope.data.files import Access, Origin, find, obtain
 from sharpscope.data.image_files import ImageFormat, probe_images, read_images
 from sharpscope.data.subsets import choose_rows
 from sharpscope.errors import DataError
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sharpscope.data.config import DataConfig
-    from sharpscope.data.info import DatasetInfo
+
+_FASHION_MNIST_HUB = "zalando-datasets/fashion_mnist"
+_CIFAR10_HUB = "uoft-cs/cifar10"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ImageSet:
 
         from sharpscope.data.pixels import pixel_scale
 
-        rows = choose_rows(config, self.info.train, self.info.test)
+        rows = choose_rows(config.name, config.sizes, config.subset_seed, self.info.train, self.info.test)
         # Both files are sought before the long decoding starts.
         paths = [obtain(self.info.name, origin, access) for origin in (self.train, self.test)]
         train = read_images(paths[0], self.info.train, self.layout, access.progress)
@@ -83,3 +84,56 @@ class ImageSet:
 
 def _jpeg_note(which: str) -> str:
     return f"{which} images here are JPEG, which loses detail: numbers may differ from those on the original pixels."
+
+
+FASHION_MNIST = ImageSet(
+    info=DatasetInfo(
+        name="fashion_mnist",
+        title="Fashion-MNIST",
+        task="classification",
+        source=f"https://huggingface.co/datasets/{_FASHION_MNIST_HUB}",
+        citation="Xiao, Rasul and Vollgraf, Fashion-MNIST, arXiv:1708.07747 (2017)",
+        licence="MIT",
+        unit="images",
+        total=70_000,
+        train=60_000,
+        validation=0,
+        test=10_000,
+        official_split=True,
+        standardisation="pixels / 255, by the mean and standard deviation of the training images used",
+    ),
+    layout=ImageFormat("fashion_mnist", "image", channels=1, side=28, classes=10),
+    train=Origin(
+        "train-00000-of-00001.parquet",
+        "fashion_mnist/train-00000-of-00001.parquet",
+        hub=_FASHION_MNIST_HUB,
+    ),
+    test=Origin(
+        "test-00000-of-00001.parquet",
+        "fashion_mnist/test-00000-of-00001.parquet",
+        hub=_FASHION_MNIST_HUB,
+    ),
+)
+"""70 000 grey images of 28 × 28 pixels, ten kinds of clothing (Xiao, Rasul and Vollgraf, 2017)."""
+
+CIFAR10 = ImageSet(
+    info=DatasetInfo(
+        name="cifar10",
+        title="CIFAR-10",
+        task="classification",
+        source=f"https://huggingface.co/datasets/{_CIFAR10_HUB}",
+        citation="Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)",
+        licence="not stated by the authors",
+        unit="images",
+        total=60_000,
+        train=50_000,
+        validation=0,
+        test=10_000,
+        official_split=True,
+        standardisation="pixels / 255, by each channel's mean and standard deviation over the training images used",
+    ),
+    layout=ImageFormat("cifar10", "img", channels=3, side=32, classes=10),
+    train=Origin("train-00000-of-00001.parquet", "plain_text/train-00000-of-00001.parquet", hub=_CIFAR10_HUB),
+    test=Origin("test-00000-of-00001.parquet", "plain_text/test-00000-of-00001.parquet", hub=_CIFAR10_HUB),
+)
+"""60 000 colour images of 32 × 32 pixels in ten classes (Krizhevsky, 2009)."""

@@ -1,16 +1,55 @@
-"""Initial weights: PyTorch's default, Xavier uniform or He normal."""
+"""What several architectures share: activations, the shape of images, widths and initial weights."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
+from sharpscope.errors import InputError
+
+if TYPE_CHECKING:
+    from sharpscope.models.options import Activation
+
 Initialisation = Literal["default", "xavier", "he"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "elu": nn.ELU}
 
 # Scales and shifts of normalisation layers are no weights in this sense; lookups have no fan-in.
 _LEFT_ALONE = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Embedding)
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """Return a new activation layer; never in place, so that double backward sees every value.
+
+    >>> activation_layer("elu")
+    ELU(alpha=1.0)
+    """
+    return _ACTIVATIONS[name]()
+
+
+def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
+    """Return (channels, height, width), or raise InputError when the samples are no images.
+
+    >>> image_shape((3, 32, 32), "VGG-11")
+    (3, 32, 32)
+    """
+    if len(input_shape) != 3:
+        raise InputError(
+            f"{model} takes images (channels, height, width), received samples of shape {input_shape}; "
+            "use a model for these inputs, such as mlp."
+        )
+    return input_shape[0], input_shape[1], input_shape[2]
+
+
+def scaled(width: int, multiplier: float) -> int:
+    """Return a number of channels times a width multiplier, rounded, at least 1.
+
+    >>> scaled(64, 0.25), scaled(3, 0.1)
+    (16, 1)
+    """
+    return max(1, round(width * multiplier))
 
 
 def initialise(model: nn.Module, initialisation: Initialisation) -> None:

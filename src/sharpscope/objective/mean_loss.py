@@ -1,12 +1,15 @@
-"""The mean of a loss in which samples count by weights, where the loss is known as a plain mean only."""
+"""The mean loss of some samples and how much it counts: by weights of samples, or by what a batch loss returns."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from sharpscope.errors import InputError
 
 
 class WeightedMean:
@@ -34,3 +37,18 @@ class WeightedMean:
             return self.loss(outputs, self.targets)
         losses = [share * self.loss(outputs[run], self.targets[run]).reshape(()) for run, share in self.runs]
         return torch.stack(losses).sum()
+
+
+def checked_batch_loss(value: Any, n: Any) -> tuple[Tensor, float]:
+    """Return what a batch loss gave as (scalar tensor, number of samples); refuse anything else."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        received = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"the loss must be one number, the mean over the batch, received {received}; use reduction='mean'"
+        )
+    if not (isinstance(n, int | float) and math.isfinite(n) and n > 0):
+        raise InputError(
+            f"batch_loss must return (mean_loss, n_samples) with n_samples > 0, received {n!r}; "
+            "return the number of samples the mean is over"
+        )
+    return value.reshape(()), float(n)

@@ -1,38 +1,22 @@
-"""Where a run stands, and keeping it in a workspace so that it can go on from there."""
+"""The folder in which a run saves its state, so that a later attempt continues from there."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharpscope.errors import CheckpointError
 from sharpscope.training.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+from sharpscope.training.history import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from sharpscope.training.history import Row
-
 FILE = "progress.safetensors"
-
-
-@dataclass
-class Progress:
-    """Everything about a run in flight besides its weights and its optimizer's state.
-
-    ``step`` steps of the epoch after ``len(history)`` are taken; ``loss_sum``, ``correct`` and ``seconds`` are
-    what they have accumulated.
-    """
-
-    history: list[Row] = field(default_factory=list)
-    step: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
-    seconds: float = 0.0
 
 
 class Workspace:
@@ -47,8 +31,8 @@ class Workspace:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"the workspace {folder} cannot be made: {error}.") from error
-        for litter in self._litter():  # of a save that was killed; a workspace has one run at a time
-            litter.unlink(missing_ok=True)
+        for partial in self._partial_files():  # of a save that was killed; a workspace has one run at a time
+            partial.unlink(missing_ok=True)
         self._due = time.monotonic() + every_s
 
     def due(self) -> bool:
@@ -78,7 +62,7 @@ class Workspace:
             )
         return Progress(**load_checkpoint(path, model, optimizer)["progress"])
 
-    def _litter(self) -> Iterator[Path]:
+    def _partial_files(self) -> Iterator[Path]:
         with suppress(OSError):
             yield from list(self._folder.glob(f".{FILE}.*.partial"))
             yield from list(self._folder.glob(".tmp??????"))  # safetensors' own half-written files

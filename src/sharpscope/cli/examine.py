@@ -1,0 +1,117 @@
+"""``sharpscope examine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpscope.cli.options import (
+    Checkpoint,
+    Data,
+    DataDir,
+    Device,
+    Factory,
+    Json,
+    ModelOption,
+    Part,
+    Samples,
+)
+
+
+def examine(
+    factory: Factory = None,
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.")
+    ] = Path("examination.html"),
+    without: Annotated[
+        str | None, typer.Option("--without", metavar="PARTS", help="Comma-separated parts to leave out.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Eigenvalues at each end.")] = 3,
+    option: ModelOption = None,
+    samples: Samples = None,
+    part: Part = "train",
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode", metavar="eval|train", help="Batch normalisation: running or batch statistics."
+        ),
+    ] = "eval",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of random estimates and directions.")] = 0,
+    data_dir: DataDir = None,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Examine a model: curvature, sharpness at several radii, rescalings and a surface, on one page.
+
+    The parts are eigenvalues, trace, frobenius_norm, density, by_layer, average_direction, worst_case, audit and
+    surface. The page needs no network.
+
+    \b
+    Examples:
+      sharpscope examine --checkpoint results/quickstart/runs/ID/checkpoint.safetensors
+      sharpscope examine mynet:build --checkpoint w.safetensors --data cifar10 --samples 2000 -o mynet.html
+      sharpscope examine lenet5 --data fashion_mnist --samples 1000 --without surface,audit
+    """
+    from sharpscope.cli.printing import number, print_json, print_table
+    from sharpscope.cli.target import load_target, show_progress
+    from sharpscope.errors import InputError
+    from sharpscope.examination import examine as examine_objective
+
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise InputError(
+            f"--output takes a file in a folder that exists, received {str(output)!r}; name such a file"
+        )
+    target = load_target(
+        factory,
+        checkpoint,
+        data,
+        option or [],
+        data_dir,
+        device,
+        samples=samples,
+        part=part,
+        mode=mode,
+        seed=seed,
+    )
+    name = type(target.obj.model).__name__
+    found = examine_objective(
+        target.obj,
+        k=k,
+        without=[part.strip() for part in (without or "").split(",") if part.strip()],
+        title=f"{factory or name} on {target.dataset.name}",
+        seed=seed,
+        progress=lambda what, done, total: show_progress(done, total, what),
+    )
+    found.to_html(output)
+    table = found.to_frame()
+    if json:
+        print_json(
+            {
+                "page": str(output),
+                "fingerprint": found.fingerprint,
+                "data": target.dataset.name,
+                "notes": [*target.dataset.notes, *found.notes],
+                "summary": [found.sentences.headline, *found.sentences.lines],
+                "numbers": table.to_dict("records"),
+            }
+        )
+        return
+    for line in [str(found), *(f"note: {note}" for note in [*target.dataset.notes, *found.notes])]:
+        print(line)
+    print()
+    print_table(
+        ["measure", "radius", "value", "95 % low", "95 % high", "converged"],
+        [
+            [
+                r["measure"], number(r["radius"]), number(r["value"]), number(r["low"]), number(r["high"]),
+                "yes" if r["converged"] else "NO",
+            ]
+            for r in table.to_dict("records")
+        ],
+        right=[1, 2, 3, 4],
+    )  # fmt: skip
+    print(f"\npage: {output}")
