@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import random
 import warnings
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from oracles.dense import dense
 from problems import PROBLEMS, Problem, _batch_norm, _dict_batches, classifier, data, uneven
@@ -112,52 +110,6 @@ def test_measures_under_no_grad_autocast_and_inference_mode() -> None:
         torch.testing.assert_close(obj.hvp(obj.flat()), plain)
     with torch.inference_mode():
         torch.testing.assert_close(obj.hvp(obj.flat()), plain)
-
-
-class _Shuffled(torch.utils.data.Sampler):
-    def __iter__(self):
-        return iter(torch.randperm(19).tolist())
-
-    def __len__(self) -> int:
-        return 19
-
-
-class _PythonNoise(TensorDataset):
-    def __getitem__(self, index):
-        x, y = super().__getitem__(index)
-        return x + random.random(), y
-
-
-class _NumpyNoise(TensorDataset):
-    def __getitem__(self, index):
-        x, y = super().__getitem__(index)
-        return x * np.random.rand(), y
-
-
-class _Stream(IterableDataset):
-    def __iter__(self):
-        yield from zip(*data(19, 4), strict=True)
-
-
-def test_shuffling_and_augmenting_loaders_are_refused_without_moving_any_random_state() -> None:
-    model = nn.Linear(4, 3).double()
-    plain = TensorDataset(*data(19, 4))
-    loaders = [
-        DataLoader(plain, 4, shuffle=True),
-        DataLoader(plain, 4, sampler=_Shuffled()),
-        DataLoader(_PythonNoise(*data(19, 4)), 4),
-        DataLoader(_NumpyNoise(*data(19, 4)), 4),
-    ]
-    for loader in loaders:
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-        with pytest.raises(InputError, match=r"shuffle=False"):
-            Objective(model, F.cross_entropy, loader)
-        assert torch.equal(torch.get_rng_state(), before[0])
-        assert random.getstate() == before[1]
-        assert np.random.get_state()[1].tolist() == before[2]
-    assert Objective(model, F.cross_entropy, DataLoader(_Stream(), 4)).n_samples == 19
-    with pytest.raises(InputError, match="list"):
-        Objective(model, F.cross_entropy, iter([data(5, 4)]))
 
 
 def test_a_loader_too_large_to_keep_is_checked_on_every_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,7 @@ def test_rows_without_a_label_that_counts_are_left_out():
     labels = batch["input_ids"].clone()
     labels[3] = -100
     obj = Objective.from_transformers(model, {**batch, "labels": labels}, chunk_tokens=TOKENS)
-    assert len(list(obj.batches)) == 4
+    assert len(list(obj.evaluator.batches)) == 4
 
 
 def test_tied_embeddings_are_one_parameter():
