@@ -67,3 +67,14 @@ def test_the_map_of_the_house_names_what_is_there() -> None:
     }
     drawn = set(re.findall(r"^  ([a-z_]+(?:\.py|/))", text, re.MULTILINE))
     assert entries - {"__main__.py"} == drawn
+
+
+def test_the_walks_pass_through_files_that_are_there_a_dozen_at_most() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text[text.index("## Three walks") : text.index("## Adding things")]
+    walks = section.split("\n\n**")[1:]
+    assert len(walks) == 3
+    for walk in walks:
+        files = re.findall(r"`([a-z_/0-9]+\.(?:py|html\.j2))`", walk)
+        assert 4 <= len(files) <= 12
+        assert [f for f in files if not (ROOT / "src" / "sharpscope" / f).exists()] == []
