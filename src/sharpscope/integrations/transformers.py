@@ -1,15 +1,18 @@
-"""The monitor as a Hugging Face Trainer callback."""
+"""The monitor as a Hugging Face Trainer callback, and a Trainer that steps with SAM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
+from sharpscope.errors import InputError
 from sharpscope.integrations.monitor import SharpnessMonitor
 from sharpscope.objective.objective import Objective
+from sharpscope.optim.sharpness_aware import SharpnessAware
 
 
 class SharpnessCallback(TrainerCallback):  # type: ignore[misc]  # optional, so unknown to the type checker
@@ -58,3 +61,59 @@ class _History:
         self._state.log_history.append(
             {"step": step, **{f"sharpness/{name}": value for name, value in numbers.items()}}
         )
+
+
+class SAMTrainer(Trainer):  # type: ignore[misc]  # optional, so unknown to the type checker
+    """A ``transformers.Trainer`` for `sharpscope.SAM` and its variants.
+
+    Trainer steps without a closure, so the two evaluations are made here: after the last micro-batch of an
+    accumulation the weights go to θ + ε, all its micro-batches are evaluated again, and then Trainer clips and steps
+    as ever. The loss that is logged is the one at θ. Loss scaling, clipping, schedules and checkpoints are Trainer's.
+
+    Give the optimizer: ``SAMTrainer(model, args, optimizers=(SAM(model.parameters(), torch.optim.AdamW, lr=5e-5),
+    None), ...)``; for the schedule None means Trainer's own.
+
+    Raises
+    ------
+    InputError
+        At the first step, where the optimizer is none of that family.
+
+    """
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the micro-batches of an accumulation, and keep them for the second evaluation."""
+        samples, items = super().get_batch_samples(*args, **kwargs)
+        self._window, self._evaluated = list(samples), 0
+        return samples, items
+
+    def training_step(self, model: torch.nn.Module, inputs: Any, *rest: Any, **named: Any) -> Any:
+        """Evaluate a micro-batch; after the last one go to θ + ε and evaluate all of them there."""
+        loss = super().training_step(model, inputs, *rest, **named)
+        self._evaluated += 1
+        if self._evaluated < len(self._window):
+            return loss
+        optimizer = self._sharpness_aware()
+        scaler = getattr(self.accelerator, "scaler", None)
+        if not optimizer.perturbs():
+            return loss
+        optimizer.first_step(grad_scale=None if scaler is None else scaler.get_scale())
+        try:
+            for number, again in enumerate(self._window, start=1):
+                last = number == len(self._window)
+                with nullcontext() if last else self.accelerator.no_sync(model):
+                    super().training_step(model, again, *rest, **named)
+        except BaseException:
+            optimizer.restore()
+            raise
+        return loss
+
+    def _sharpness_aware(self) -> SharpnessAware:
+        optimizer = self.optimizer
+        while not isinstance(optimizer, SharpnessAware) and hasattr(optimizer, "optimizer"):
+            optimizer = optimizer.optimizer  # accelerate's wrapper
+        if not isinstance(optimizer, SharpnessAware):
+            raise InputError(
+                f"SAMTrainer steps with SAM or a variant of it, received {type(optimizer).__name__}; give it as "
+                "optimizers=(SAM(model.parameters(), torch.optim.AdamW, lr=...), None), or use Trainer"
+            )
+        return optimizer
