@@ -74,6 +74,7 @@ def test_tables_hold_every_run_and_measure_and_a_divergence_is_a_result(finished
     for metric in ("train_loss", "validation_loss", "test_loss", "test_accuracy", "gap"):
         assert runs.loc[fine, metric].notna().all(), metric
         assert runs.loc[~fine, metric].isna().all(), metric
+    assert runs.loc[fine, "gap"].tolist() == (runs["test_loss"] - runs["train_loss"])[fine].tolist()
     assert runs["constant_loss"].between(2.25, np.log(10)).all()  # ten digits, nearly equally common
     taken = measures["run_id"].isin(runs.loc[fine, "run_id"])
     assert measures.loc[taken, "value"].notna().all()

@@ -56,6 +56,26 @@ def test_no_code_is_read(text):
         check_expression(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["1/0", "9**9**9**9", "lr + 1/0", "lr * log(0)", "sqrt(0 - 1) + lr", "exp(1e9)*lr", f"lr*{'9' * 400}"],
+)
+def test_a_part_without_columns_must_have_a_finite_value(text):
+    with pytest.raises(InputError, match="finite value"):
+        check_expression(text)
+
+
+@pytest.mark.parametrize("text", ["'x'*10000000000", "+" * 600 + "lr", "lr+" * 300 + "lr"])
+def test_what_would_fill_the_memory_or_the_stack_is_refused_unread(text):
+    with pytest.raises(InputError):
+        check_expression(text)
+
+
+def test_columns_that_overflow_give_infinity_and_no_exception():
+    assert evaluate_expression("lr/0", TABLE).tolist() == [np.inf, np.inf]
+    assert evaluate_expression("10**(lr*1e6)", TABLE).tolist() == [np.inf, np.inf]
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(InputError, match="'rho'"):
         evaluate_expression("rho/lr", TABLE)

@@ -37,7 +37,7 @@ def check_expression(text: str) -> str:
 
     An expression holds columns, numbers, ``+ - * / **``, brackets and the functions abs, exp, log, log10 and
     sqrt. Nothing else is read, and no code is ever run. Text without any of ``+ * / ( )`` is a column's name, or
-    else a difference.
+    else a difference. A part without columns must have a finite value: ``1/0`` is refused.
 
     >>> check_expression("2/lr")
     '2/lr'
@@ -50,7 +50,7 @@ def check_expression(text: str) -> str:
     if not text.strip():
         raise InputError("a column or expression may not be empty; name a column")
     if set(text) & set("+*/()"):
-        _parsed(text)
+        _check_constants(_parsed(text), text)
     return text
 
 
@@ -94,7 +94,15 @@ def evaluate_expression(text: str, table: pd.DataFrame) -> Floats:
     return np.broadcast_to(found, (len(table),)).copy()
 
 
+_LONGEST = 500
+"""Characters of the longest expression; parsing and evaluating recurse, and this keeps both far from the limit."""
+
+
 def _parsed(text: str) -> ast.expr:
+    if len(text) > _LONGEST:
+        raise InputError(
+            f"an expression has at most {_LONGEST} characters, received {len(text)}; shorten it, or name a column"
+        )
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -117,15 +125,39 @@ def _parsed(text: str) -> ast.expr:
     return tree
 
 
+def _check_constants(node: ast.expr, text: str) -> None:
+    """Raise `InputError` where a part of an expression that holds no column has no finite value."""
+    parts = [
+        part for part in ast.walk(node) if isinstance(part, ast.Constant | ast.BinOp | ast.UnaryOp | ast.Call)
+    ]
+    for part in parts:
+        functions = {id(call.func) for call in ast.walk(part) if isinstance(call, ast.Call)}
+        if any(isinstance(inner, ast.Name) and id(inner) not in functions for inner in ast.walk(part)):
+            continue
+        with np.errstate(all="ignore"):
+            if not np.isfinite(_value(part, pd.DataFrame())):
+                raise InputError(
+                    f"every part of an expression must have a finite value, received {_shown(text)} in which "
+                    f"{_shown(ast.unparse(part))} has none; change its numbers"
+                )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
 def _refusal(text: str) -> InputError:
     return InputError(
-        f"an expression holds columns, numbers, + - * / ** and {', '.join(_FUNCTIONS)}; received {text!r}"
+        f"an expression holds columns, numbers, + - * / ** and {', '.join(_FUNCTIONS)}; received {_shown(text)}"
     )
 
 
 def _value(node: ast.expr, table: pd.DataFrame) -> Any:
     if isinstance(node, ast.Constant):
-        return float(node.value)  # type: ignore[arg-type]  # _parsed lets numbers alone through
+        try:  # a NumPy scalar overflows and divides by zero as a column does, without an exception
+            return np.float64(node.value)  # type: ignore[arg-type]  # _parsed lets numbers alone through
+        except OverflowError:
+            return np.float64(np.inf)
     if isinstance(node, ast.Name):
         return _numbers(table[node.id])
     if isinstance(node, ast.BinOp):

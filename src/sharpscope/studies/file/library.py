@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sharpscope.errors import InputError
 from sharpscope.serialization import explain
 from sharpscope.studies.file.layers import overlay, substitute
+from sharpscope.studies.file.reading import parse, read_text
 from sharpscope.studies.file.schema import SCALES, StudyConfig
 from sharpscope.studies.file.source import Source, leading
 
@@ -164,7 +165,8 @@ def open_study(path: str | Path) -> StudyFile:
     """
     if str(path) in shipped():
         return _shipped(str(path))
-    return _parsed(*_read(Path(path)), Path(path).absolute().parent)
+    text = read_text(Path(path), shipped())
+    return StudyFile(*parse(text, str(path), Path(path).absolute().parent))
 
 
 def load_studies(target: str | Path, scale: str | None = None) -> list[Study]:
@@ -176,7 +178,7 @@ def load_studies(target: str | Path, scale: str | None = None) -> list[Study]:
     if str(target) == "all":
         return [study for name in papers() for study in open_study(name).studies(None, scale)]
     name, slash, experiment = str(target).rpartition("/")
-    if slash and (name in shipped() or (not Path(target).exists() and Path(name).is_file())):
+    if slash and (name in shipped() or (not os.path.exists(target) and os.path.isfile(name))):
         return open_study(name).studies(experiment, scale)
     return open_study(target).studies(None, scale)
 
@@ -194,62 +196,7 @@ def load_study(target: str | Path, scale: str | None = None) -> Study:
 @lru_cache(maxsize=32)
 def _shipped(name: str) -> StudyFile:
     text = resources.files("sharpscope.studies").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return _parsed(text, name)
-
-
-def _read(file: Path) -> tuple[str, str]:
-    try:
-        return file.read_text(encoding="utf-8"), str(file)
-    except FileNotFoundError:
-        raise InputError(
-            f"a study must be a TOML file or one of {', '.join(shipped())}, there is no {str(file)!r}; "
-            "check the path"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"the study file {file} cannot be read ({reason}); pass a TOML file") from error
-
-
-def _parsed(text: str, origin: str, folder: Path | None = None) -> StudyFile:
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{origin} must be TOML, and it is not: {error}; mend that line") from error
-    source = Source(text, origin, folder)
-    _check_layout(content, source)
-    return StudyFile(content, source)
-
-
-def _check_layout(content: Mapping[str, Any], source: Source) -> None:
-    """Refuse experiments and scales that are no tables, ids that are missing or twice, and unknown scales."""
-    experiments = content.get("experiments", [])
-    if not isinstance(experiments, list) or not all(isinstance(e, dict) for e in experiments):
-        raise source.refusal(("experiments",), "experiments must be tables; write [[experiments]]")
-    seen: set[str] = set()
-    for i, experiment in enumerate(experiments):
-        at: tuple[str | int, ...] = ("experiments", i)
-        if not isinstance(experiment.get("id"), str) or not experiment["id"]:
-            raise source.refusal(at, 'an experiment needs its id; add id = "..."')
-        if experiment["id"] in seen:
-            raise source.refusal(
-                (*at, "id"),
-                f"every experiment needs its own id, {experiment['id']!r} is there twice; rename one",
-            )
-        seen.add(experiment["id"])
-    layers: list[tuple[tuple[str | int, ...], Mapping[str, Any]]] = [((), content)]
-    layers += [(("experiments", i), experiment) for i, experiment in enumerate(experiments)]
-    for place, layer in layers:
-        for key in ("scales", "values"):
-            if not isinstance(layer.get(key, {}), dict):
-                raise source.refusal(
-                    (*at, key), f"{key} must be a table, received {layer[key]!r}; write [{key}]"
-                )
-        for name, changes in layer.get("scales", {}).items():
-            if name not in SCALES or not isinstance(changes, dict):
-                raise source.refusal(
-                    (*place, "scales", name),
-                    f"scales holds a table for each of {', '.join(SCALES)}, received {name!r}; use these names",
-                )
+    return StudyFile(*parse(text, name))
 
 
 def _validated(content: dict[str, Any], source: Source) -> StudyConfig:

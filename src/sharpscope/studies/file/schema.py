@@ -155,6 +155,15 @@ class FigureConfig(StrictConfig):
     line: str | None = None
     names: dict[str, str] = Field(default_factory=dict)
 
+    @field_validator("x", "y", "line")
+    @classmethod
+    def _is_arithmetic(cls, given: str | list[str] | None) -> str | list[str] | None:
+        from sharpscope.analysis.claims.expression import check_expression
+
+        for text in [given] if isinstance(given, str) else given or []:
+            check_expression(text)
+        return given
+
     @field_validator("names")
     @classmethod
     def _of_what_it_draws(cls, names: dict[str, str], info: ValidationInfo) -> dict[str, str]:

@@ -11,6 +11,9 @@ from pathlib import Path as PathOnDisk
 from sharpscope.errors import InputError
 from sharpscope.studies.file.toml_lines import Path, key_lines
 
+_LONGEST = 800
+"""Characters of the longest sentence; one that shows a large value, such as a whole table, is cut."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -58,7 +61,9 @@ class Source:
         return best[1]
 
     def refusal(self, path: Sequence[str | int], sentence: str) -> InputError:
-        """Return an `InputError` of one sentence that begins with file and line."""
+        """Return an `InputError` of one sentence that begins with file and line; a long sentence loses its middle."""
+        if len(sentence) > _LONGEST:
+            sentence = f"{sentence[: _LONGEST // 2]} … {sentence[-_LONGEST // 2 :]}"
         line = self.line(path)
         where = self.origin if line is None else f"{self.origin}, line {line}"
         return InputError(f"{where}: {sentence}")

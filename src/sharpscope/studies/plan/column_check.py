@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.studies.tasks.run_measures import checked
@@ -15,10 +15,19 @@ METRICS = tuple(f"{part}_{what}" for part in ("train", "validation", "test") for
 OUTCOMES = (*METRICS, "constant_loss")
 """Numbers known of every finished run: losses, accuracies, and the loss of the best constant answer."""
 
-_ALWAYS = (
-    *("run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "gap", *OUTCOMES),
-    *("epoch", "epoch_lr", "epoch_loss", "epoch_accuracy", "seconds"),
-)
+IDENTITY = ("data", "model", "optimizer", "lr", "batch_size", "seed")
+"""Columns of the table of runs that say how a run was made, whether or not the grid varies them."""
+
+RESULTS = ("run_id", "configuration", "status", "stop_reason", "epochs", "parameters", "gap", *OUTCOMES)
+"""Columns of the table of runs that say what came of a run."""
+
+_OF_EPOCHS = ("epoch", "epoch_lr", "epoch_loss", "epoch_accuracy", "seconds")
+"""Further columns of the history of a run's training."""
+
+RESERVED = {*RESULTS, *IDENTITY, *_OF_EPOCHS, "study", "measure", "value", "stderr", "error"}
+"""Names that no axis of a grid and no measure may have as a column of its own."""
+
+_ALWAYS = (*RESULTS, *_OF_EPOCHS)
 _OF_VIEWS = {
     "landscapes": (
         *("pair", "landscape", "run_a", "run_b", "alpha", "loss", "accuracy", "distance"),
@@ -55,6 +64,28 @@ def check_columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
                 raise study.source.refusal(
                     place, f"{place[0]}: {place[-1]} speaks of {column!r}, which is no column; {remedy}"
                 )
+
+
+def check_labels(study: Study, axes: Collection[str]) -> None:
+    """Raise `InputError` where a measure or track has the name of another column of its table.
+
+    ``axes`` are the columns of what the grid varies.
+    """
+    taken = {*RESERVED, *axes}
+    listed: list[tuple[Place, str]] = [
+        (("measures", i), _label(given)) for i, given in enumerate(study.config.measures)
+    ]
+    taken |= {f"{label}_stderr" for _, label in listed}
+    for audit in study.config.audits:
+        taken |= {f"{audit.name}_{_label(given)}_change" for given in audit.measures}
+    listed += [(("tracks", i), track.label) for i, track in enumerate(study.config.tracks)]
+    for place, label in listed:
+        if label in taken:
+            raise study.source.refusal(
+                (*place, "name"),
+                f"{place[0]}: a measure may not have the name of another column, received {label!r}; "
+                'give it a name of its own, such as name = "my_measure"',
+            )
 
 
 def _known(study: Study, rows: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -13,7 +13,7 @@ from sharpscope.serialization import content_hash, explain
 from sharpscope.studies.file.library import Study
 from sharpscope.studies.file.source import leading, path_of, quoted_in
 from sharpscope.studies.plan import selection
-from sharpscope.studies.plan.column_check import check_columns
+from sharpscope.studies.plan.column_check import IDENTITY, RESERVED, check_columns, check_labels
 from sharpscope.studies.plan.plan import Plan, PlannedMeasure, PlannedRun, PlannedTrack
 from sharpscope.studies.plan.views import plan_views
 from sharpscope.studies.tasks.run_measures import checked, refuse_state
@@ -28,6 +28,9 @@ COLUMNS = {
     "stop.epochs": "max_epochs",
 }
 """Column names of dotted keys whose last part would not say enough."""
+
+_OWN_COLUMN = {"data.name", "model.name", "optimizer.name", "optimizer.lr", *IDENTITY}
+"""Dotted keys that have a column in the table of runs, whether or not the grid varies them."""
 
 
 def make_plan(study: Study) -> Plan:
@@ -56,6 +59,7 @@ def make_plan(study: Study) -> Plan:
     views = plan_views(study, planned)
     plan = Plan(study, tuple(planned), tuple(measures), tuple(axes), tuple(tracks), tuple(views))
     _check_claims(study)
+    check_labels(study, [names[p] for p in paths])
     check_columns(study, [run.row for run in planned])
     return plan
 
@@ -106,6 +110,10 @@ def _measures(study: Study, runs: list[PlannedRun]) -> list[PlannedMeasure]:
         place = ("measures", i)
         try:
             where = spec.pop("where", {})
+            if not isinstance(where, Mapping):
+                raise InputError(
+                    f"where must be a table of column = value, received {where!r}; write {{ lr = 0.1 }}"
+                )
             label, measure, options = checked(spec)
             chosen = _chosen(runs, where)
         except InputError as error:
@@ -183,7 +191,8 @@ def _key_in(given: Any, sentence: str) -> tuple[str | int, ...]:
     named = [key for key in given if key in words and key not in ("measure", "name", "where")]
     if named:
         return (named[-1],)
-    inside = [("where", k) for k in given.get("where") or {} if k in words]
+    where = given.get("where")
+    inside = [("where", k) for k in (where if isinstance(where, Mapping) else {}) if k in words]
     return inside[0] if inside else ("measure",) if "measure" in given else ()
 
 
@@ -203,10 +212,11 @@ def _check_claims(study: Study) -> None:
 
 
 def _columns(paths: list[str]) -> dict[str, str]:
-    """Return a column name for every dotted path: its last part where that is unique."""
+    """Return a column name for every dotted path: its last part, or the whole path where that name is taken."""
     short = {path: COLUMNS.get(path, path.rpartition(".")[2]) for path in paths}
     taken = list(short.values())
-    return {path: name if taken.count(name) == 1 else path for path, name in short.items()}
+    free = {path for path, name in short.items() if taken.count(name) == 1 and name not in RESERVED}
+    return {path: name if path in free or path in _OWN_COLUMN else path for path, name in short.items()}
 
 
 def _at(table: Any, path: str) -> Any:

@@ -1,0 +1,57 @@
+"""What a plan is made of: names of columns, tasks and what they need, columns that claims name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sharpscope import InputError
+from sharpscope.studies import JointPlan, Plan, load_study, make_plan
+
+BASE = 'name = "few"\n[run]\ndata = "digits"\noptimizer = { name = "sgd", lr = 0.1 }\nmodel = "mlp"\n'
+BASE += "batch_size = 50\nstop = { epochs = 2 }\n"
+
+
+def planned(tmp_path: Path, text: str) -> Plan:
+    (tmp_path / "few.toml").write_text(BASE + text)
+    return make_plan(load_study(tmp_path / "few.toml"))
+
+
+def test_two_axes_of_one_last_part_keep_their_whole_paths(tmp_path: Path) -> None:
+    text = BASE.replace('"mlp"', '{ name = "nets:build" }')
+    text = text.replace("epochs = 2", "epochs = 2, plateau = { threshold = 0.1 }")
+    axes = "[grid]\nmodel.options.threshold = [1, 2]\nstop.plateau.{} = [3, 4]\n"
+    for second, named in {
+        "patience": ("threshold", "patience"),
+        "threshold": ("model.options.threshold", "stop.plateau.threshold"),
+    }.items():
+        (tmp_path / "few.toml").write_text(text + axes.format(second))
+        plan = make_plan(load_study(tmp_path / "few.toml"))
+        assert plan.axes == named
+        assert [tuple(run.settings.values()) for run in plan.runs] == [(1, 3), (1, 4), (2, 3), (2, 4)]
+
+
+def test_a_measure_waits_for_its_run_and_a_line_for_both(tmp_path: Path) -> None:
+    text = (
+        '[grid]\nseed = [0, 1]\noptimizer.lr = [0.1, 0.2]\n[[measures]]\nmeasure = "trace"\n[[landscapes]]\n'
+    )
+    text += 'name = "line"\na = { lr = 0.1 }\nb = { lr = 0.2 }\n'
+    plan = planned(tmp_path, text)
+    tasks = {task.id: task for task in JointPlan((plan,)).tasks()}
+    assert all(tasks[run.id].needs == () for run in plan.runs)
+    assert {measure.id: (measure.run,) for measure in plan.measures} == {
+        m.id: tasks[m.id].needs for m in plan.measures
+    }
+    assert [len(tasks[view.id].needs) for view in plan.views] == [2, 2]
+
+
+@pytest.mark.parametrize("key", ["where", "a", "b"])
+def test_every_selection_of_a_claim_is_checked(key: str, tmp_path: Path) -> None:
+    claim = {"a": "{ lr = 0.1 }", "b": "{ lr = 0.2 }", "where": "{ seed = 0 }", key: "{ depth = 3 }"}
+    text = '[grid]\noptimizer.lr = [0.1, 0.2]\n[[claims]]\nid = "C"\nstatement = "s"\nkind = "paired"\ny = "gap"\n'
+    text += 'direction = "greater"\n' + "".join(f"{name} = {value}\n" for name, value in claim.items())
+    with pytest.raises(InputError, match=r"'depth'.* is no column") as raised:
+        planned(tmp_path, text)
+    line = (BASE + text).splitlines().index(f"{key} = {{ depth = 3 }}") + 1
+    assert f"line {line}:" in str(raised.value)
