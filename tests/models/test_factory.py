@@ -93,6 +93,21 @@ def test_what_can_go_wrong_is_one_sentence(module, data, attribute, options, wor
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["os:system", "shutil:rmtree", "subprocess:run", "builtins:exec"])
+def test_a_module_of_python_itself_is_refused(name, data):
+    with pytest.raises(InputError, match="must be of a module of your own"):
+        build(name, data("digits"), 0)
+
+
+def test_what_a_module_has_only_imported_is_refused(module, data):
+    with open(f"{module}.py", "a") as file:
+        file.write("from os import system\nfrom shutil import rmtree\n")
+    with pytest.raises(InputError, match="must be a function or class"):  # a built-in function
+        build(f"{module}:system", data("digits"), 0, command="true")
+    with pytest.raises(InputError, match="comes from shutil"):
+        build(f"{module}:rmtree", data("digits"), 0, path="nowhere")
+
+
 def test_a_module_that_does_not_exist(data):
     with pytest.raises(InputError, match="'no_such_module', which cannot be imported"):
         build("no_such_module:model", data("digits"), 0)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import sys
-from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +9,9 @@ from torch import nn
 
 from sharpscope.errors import InputError
 from sharpscope.models.building_blocks import initialise
+from sharpscope.models.own_code import call_own, current_folder_importable, find_own, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from sharpscope.data import Dataset
     from sharpscope.models.config import ModelConfig
 
@@ -28,19 +22,12 @@ def build_own(config: ModelConfig, dataset: Dataset) -> nn.Module:
     The module is imported from the current folder or from ``sys.path``. The model must turn two samples of
     the data set into outputs (2, n_outputs). Raises InputError, one sentence for each way this fails.
     """
-    with _current_folder_importable():
-        factory = _find(config.name)
-        arguments = dict(config.options)
-        if _takes_dataset(factory):
-            arguments["dataset"] = dataset  # type: ignore[assignment]
-        _check_call(config.name, factory, arguments)
-        try:
-            model = factory(**arguments)
-        except Exception as error:
-            raise InputError(
-                f"The model factory {config.name} must return a model, but raised {type(error).__name__} "
-                f"({error}); correct it or its options."
-            ) from error
+    with current_folder_importable():
+        factory = find_own(config.name, "model", "a model")
+        arguments: dict[str, Any] = dict(config.options)
+        if takes(factory, "dataset"):
+            arguments["dataset"] = dataset
+        model = call_own(config.name, "model", factory, **arguments)
         if not isinstance(model, nn.Module):
             raise InputError(
                 f"The model factory {config.name} must return a torch.nn.Module, "
@@ -49,50 +36,6 @@ def build_own(config: ModelConfig, dataset: Dataset) -> nn.Module:
         _check_outputs(config.name, model, dataset)
         initialise(model, config.initialisation or "default")
     return model
-
-
-def _find(name: str) -> Callable[..., Any]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = import_module(module_name)
-    except Exception as error:
-        raise InputError(
-            f"The model {name} names the module {module_name!r}, which cannot be imported "
-            f"({type(error).__name__}: {error}); run from its folder or correct the name."
-        ) from error
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        raise InputError(
-            f"The module {module_name} has no {attribute!r}; name a function or class that it defines."
-        )
-    if not callable(factory):
-        raise InputError(
-            f"The model {name} must be a function or class that returns a model, "
-            f"received {type(factory).__name__}; name the factory."
-        )
-    return factory  # type: ignore[no-any-return]
-
-
-def _takes_dataset(factory: Callable[..., Any]) -> bool:
-    try:
-        return "dataset" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some builtins have no signature
-        return False
-
-
-def _check_call(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    try:
-        signature = inspect.signature(factory)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        received = ", ".join(arguments) or "none"
-        raise InputError(
-            f"The model factory {name} has the signature {signature}, received the options {received} "
-            f"({error}); correct the options."
-        ) from None
 
 
 def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
@@ -115,16 +58,3 @@ def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
             f"The model {name} must return outputs of shape {expected} for {dataset.name}, received {shape}; "
             "make it fit the data."
         )
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    folder = os.getcwd()
-    added = folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if added and folder in sys.path:
-            sys.path.remove(folder)

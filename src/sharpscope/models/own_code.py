@@ -1,0 +1,96 @@
+"""Objects of the user's own: ``package.module:name``, imported from the current folder or the search path."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from sharpscope.errors import InputError
+
+
+def find_own(name: str, kind: str, makes: str) -> Callable[..., Any]:
+    """Return the function or class that ``package.module:name`` stands for, after importing its module.
+
+    ``kind`` and ``makes`` say in a refusal what is named and what it has to return, such as ``model`` and ``a
+    model``. Importing a module runs its code, so this is called only for what the user has asked to train. The
+    function or class must be written in that module or its package, and modules of Python's standard library are
+    refused unimported: ``os:system`` is no model. Raises InputError for all of these, and for a module that cannot
+    be imported.
+    """
+    module_name, _, attribute = name.partition(":")
+    package = module_name.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        raise InputError(
+            f"The {kind} {name} must be of a module of your own, and {package} belongs to Python; name another."
+        )
+    try:
+        with current_folder_importable():
+            module = import_module(module_name)
+    except Exception as error:
+        raise InputError(
+            f"The {kind} {name} names the module {module_name!r}, which cannot be imported "
+            f"({type(error).__name__}: {error}); run from its folder or correct the name."
+        ) from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise InputError(
+            f"The module {module_name} has no {attribute!r}; name a function or class that it defines."
+        )
+    if not (inspect.isfunction(found) or inspect.isclass(found)):
+        raise InputError(
+            f"The {kind} {name} must be a function or class that returns {makes}, "
+            f"received {type(found).__name__}; name the factory."
+        )
+    if found.__module__.partition(".")[0] != package:
+        raise InputError(
+            f"The {kind} {name} must be written in {module_name}, and it comes from {found.__module__}; "
+            "name it there."
+        )
+    return found
+
+
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Return whether a function has an argument of that name."""
+    try:
+        return argument in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+
+
+def call_own(name: str, kind: str, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Call a function of the user's own; raise InputError where it does not take the options, or raises."""
+    try:
+        inspect.signature(function).bind(*given, **options)
+    except ValueError:
+        pass  # some builtins have no signature
+    except TypeError as error:
+        received = ", ".join(options) or "none"
+        raise InputError(
+            f"The {kind} factory {name} has the signature {inspect.signature(function)}, received the options "
+            f"{received} ({error}); correct the options."
+        ) from None
+    try:
+        return function(*given, **options)
+    except Exception as error:
+        raise InputError(
+            f"The {kind} factory {name} raised {type(error).__name__} ({error}); correct it or its options."
+        ) from error
+
+
+@contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """Put the current folder first on the search path for modules, and take it off again."""
+    folder = os.getcwd()
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if added and folder in sys.path:
+            sys.path.remove(folder)
