@@ -223,3 +223,12 @@ def test_fingerprint_changes_with_everything_that_defines_the_function_and_nothi
         build(touch=lambda m: m[0].weight.data.add_(1e-12)),
     ]
     assert len(set(different)) == len(different)
+
+
+def test_other_parameters_of_the_same_function() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    obj = Objective(model, nn.functional.mse_loss, (torch.ones(4, 2), torch.zeros(4, 1)), params="1.*")
+    everything = obj.with_params()
+    assert (obj.size, everything.size, obj.with_params("0.bias").size) == (4, 13, 3)
+    assert everything.loss() == obj.loss()
+    assert torch.equal(everything.gradient()[-4:], obj.gradient())

@@ -120,6 +120,12 @@ class Evaluator:
         other.model, other.dtype, other.centre, other.cost = model, dtype, None, Cost()
         return other
 
+    def with_layout(self, layout: Layout) -> Evaluator:
+        """Return the same evaluator of other parameters of the model, at the model's own ones."""
+        other = copy(self)
+        other.layout, other.centre, other.cost = layout, None, Cost()
+        return other
+
     # -- what is evaluated --------------------------------------------------------------------------
 
     @property

@@ -273,6 +273,10 @@ class Objective:
         """Return this objective with another point (size,) in place of the model's own parameters."""
         return self._with(self.evaluator.at(point))
 
+    def with_params(self, params: Selection = None) -> Objective:
+        """Return the same objective of other parameters (``params`` as at the start) at the model's own values."""
+        return self._with(self.evaluator.with_layout(layout_of(select(self.model, params))))
+
     def with_copy(self, dtype: torch.dtype, model: nn.Module | None = None) -> Objective:
         """Return the same objective of a private copy of its model, or of another with the same parameters.
 
@@ -347,7 +351,11 @@ def _evaluator(
         raise InputError(f"dropout=True needs mode='train', received mode={mode!r}; set mode='train'")
     if dtype not in (None, torch.float32, torch.float64):
         raise InputError(f"dtype must be torch.float32 or torch.float64, received {dtype}; leave it out")
-    model = getattr(model, "_orig_mod", model)  # a compiled module has no double backward
+    # A compiled module has no double backward; DistributedDataParallel waits for ranks that do not measure.
+    inside: Any = model
+    while hasattr(inside, "_orig_mod") or isinstance(inside, nn.parallel.DistributedDataParallel):
+        inside = getattr(inside, "_orig_mod", None) or inside.module
+    model = inside
     chosen = select(model, params)
     doubles = all(p.dtype == torch.float64 for p in chosen.values())
     return Evaluator(
