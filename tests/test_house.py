@@ -110,6 +110,7 @@ GENERIC = {
 EXCEPTIONS = {
     ("analysis", "strata"): "the statistical term for groups within which values are compared",
     ("analysis", "agreement"): "the statistical term for concordance",
+    ("analysis", "departure"): "the statistical term for a distance from a mean",
 }
 """Uses of a retired word in another, standard sense: (package, word) and the reason."""
 
@@ -172,11 +173,13 @@ def test_no_two_public_classes_share_a_name():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    # each framework's callback bears the same name in its own module, as users import it from there
+    where.pop("SharpnessCallback")
     assert {name: places for name, places in where.items() if len(places) > 1} == {}
 
 
 def test_modules_import_each_other_in_no_circle():
-    graph = grimp.build_graph("sharpscope", include_external_packages=False)
+    graph = grimp.build_graph("sharpscope", exclude_type_checking_imports=True)
     imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
     # A package's face hands on names of its own modules; an import of the face from inside the package would be a
     # circle that Python bears only by luck, so faces count like any other module.

@@ -47,7 +47,7 @@ def league(
             raise InputError(f"--measures must be among {', '.join(names) or 'none'}, received {name!r}")
     together = ("study", "seed") if pool.runs["study"].nunique() > 1 else ("seed",)
     table = rank(pool.results(), chosen, pool.axes, target, given=given, together=together)
-    cautions = [*pool.notes, *(caution.text for caution in warnings(pool.runs, pool.measures))]
+    caveats = [*pool.notes, *(caveat.text for caveat in warnings(pool.runs, pool.measures))]
     if csv is not None:
         try:
             csv.write_text(table.to_csv(index=False), encoding="utf-8")
@@ -63,7 +63,7 @@ def league(
                 "given": given,
                 "axes": list(pool.axes),
                 "measures": records,
-                "cautions": cautions,
+                "cautions": caveats,
             }
         )
         return
@@ -82,8 +82,8 @@ def league(
     for row in records:
         if row["note"]:
             print(f"{row['measure']}: {row['note']}")
-    for caution in cautions:
-        print(f"note: {caution}")
+    for caveat in caveats:
+        print(f"note: {caveat}")
 
 
 def _ranks(row: Mapping[Hashable, Any]) -> str:

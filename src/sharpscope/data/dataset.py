@@ -78,7 +78,7 @@ class Split:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Split:
         """Return the split on a device; ``dtype`` converts its floating-point tensors only."""
-        return Split(_moved(self.inputs, device, dtype), _moved(self.targets, device, dtype))
+        return Split(_placed(self.inputs, device, dtype), _placed(self.targets, device, dtype))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Graph:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Graph:
         """Return the graph on a device; ``dtype`` converts the features only."""
-        return Graph(_moved(self.features, device, dtype), _moved(self.edge_index, device, None))
+        return Graph(_placed(self.features, device, dtype), _placed(self.edge_index, device, None))
 
 
 @dataclass(frozen=True)
@@ -126,5 +126,5 @@ class Dataset:
         )
 
 
-def _moved(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | None) -> Tensor:
+def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(device, dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype)

@@ -193,7 +193,7 @@ class SharpnessMonitor:
     @property
     def seconds(self) -> float:
         """Seconds the monitor has taken."""
-        return self._pace.spent
+        return self._pace.measuring
 
     def table(self) -> pd.DataFrame:
         """Return the rows as a table."""

@@ -26,7 +26,7 @@ class Pace:
         self, every: int | None, share: float | None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.every, self.asked = every, share
-        self.spent = 0.0
+        self.measuring = 0.0
         self._clock = clock
         self._began: float | None = None
         self._recent: list[float] = []
@@ -46,11 +46,11 @@ class Pace:
             return step % self.every == 0
         cost = 1.1 * max(self._recent)
         assert self.asked is not None
-        return self.spent + cost <= self.asked * (self.elapsed + cost)
+        return self.measuring + cost <= self.asked * (self.elapsed + cost)
 
     def paid(self, seconds: float, measurement: bool = True) -> None:
         """Note what was spent; whole measurements tell what the next one is expected to cost."""
-        self.spent += seconds
+        self.measuring += seconds
         if measurement:
             self.expect(seconds)
 
@@ -62,4 +62,4 @@ class Pace:
     @property
     def share(self) -> float:
         """The share of the elapsed time that went into measuring."""
-        return self.spent / self.elapsed if self.elapsed else 0.0
+        return self.measuring / self.elapsed if self.elapsed else 0.0

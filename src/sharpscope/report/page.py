@@ -72,7 +72,7 @@ def build_page(
     named = study.measures
     if len(named):
         named = named.assign(measure=named["measure"].map(dict(study.titles)))
-    cautions = warnings(study.runs, named)
+    caveats = warnings(study.runs, named)
     drawn = draw_figures(figures)
     found = findings(study.correlations, study.targets, study.titles)
     return environment.from_string(_package_file("template.html.j2")).render(
@@ -82,7 +82,7 @@ def build_page(
         facts=_facts(study),
         varied=[(axis.name, ", ".join(axis.labels)) for axis in study.axes],
         fixed=_fixed(study),
-        cautions=cautions,
+        caveats=caveats,
         verdicts=verdict_rows(verdicts),
         figures=drawn,
         copyable=bool(configs),
@@ -197,8 +197,11 @@ def _definitions(study: StudyCharts, info: MeasureInfo) -> list[dict[str, str]]:
             ("products", "Hessian products"),
             ("losses", "loss evaluations"),
         ):
-            if column in rows.columns and np.nansum(spent := pd.to_numeric(rows[column]).astype(float)) > 0:
-                costs.append(f"{number(float(np.nanmean(spent)))} {noun}")
+            if (
+                column in rows.columns
+                and np.nansum(costs_of_runs := pd.to_numeric(rows[column]).astype(float)) > 0
+            ):
+                costs.append(f"{number(float(np.nanmean(costs_of_runs)))} {noun}")
         protocols = list(dict.fromkeys(rows["protocol"].dropna())) if "protocol" in rows.columns else []
         found.append(
             {

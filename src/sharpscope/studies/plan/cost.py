@@ -37,7 +37,7 @@ _CORA = (2_708, 1_433, 10_556)  # nodes, features, directed edges
 
 
 @dataclass(frozen=True)
-class Cost:
+class StudyCost:
     """An estimate: runs, and seconds of one core for training them and for measuring."""
 
     runs: int
@@ -66,7 +66,7 @@ class Calibration:
         return start + each * samples
 
 
-def cost_of(plan: JointPlan, calibration: Calibration | None = None) -> Cost:
+def cost_of(plan: JointPlan, calibration: Calibration | None = None) -> StudyCost:
     """Return what a plan is expected to cost on this machine, with one thread per run.
 
     Every network is built once and two small steps are timed on random numbers in the shape of its data; nothing is
@@ -96,7 +96,7 @@ def cost_of(plan: JointPlan, calibration: Calibration | None = None) -> Cost:
                 seen.add(view.id)
                 chosen = ObjectiveConfig.model_validate(view.objective)
                 measuring += _view(view.kind, view.request, configs[view.runs[0]], chosen, timing)
-    return Cost(len(plan.runs), training, measuring)
+    return StudyCost(len(plan.runs), training, measuring)
 
 
 def _training(config: RunConfig, timing: Calibration) -> float:
@@ -127,8 +127,8 @@ def _measure(
     if name in ("worst_case", "hammoud2023"):
         batch = spec.get("batch_size", 64)
         restarts = 1 if batch is None else int(spec.get("restarts", 50))
-        climb = timing.gradient(config, n if batch is None else min(int(batch), n))
-        return restarts * (int(spec.get("steps", 5)) + 1) * climb
+        ascent_step = timing.gradient(config, n if batch is None else min(int(batch), n))
+        return restarts * (int(spec.get("steps", 5)) + 1) * ascent_step
     if name == "between_iterates":
         normed = "bn" in config.model.name or bool(config.model.options.get("batch_norm"))
         return (int(spec.get("points", 8)) if normed else 1) * LAMBDA_MAX * whole

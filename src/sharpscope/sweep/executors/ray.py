@@ -164,7 +164,7 @@ class RayExecutor(SlotExecutor[_RaySlot]):
     def _take(self, slot: _RaySlot) -> None:
         """Take the answer of a slot's actor, and ask again while it has a task."""
         try:
-            told = json.loads(self._ray.get(slot.answer))
+            reported = json.loads(self._ray.get(slot.answer))
         except self._ray.exceptions.RayError as error:
             with contextlib.suppress(Exception):  # an actor that only seems dead must not work on
                 self._ray.kill(slot.actor)
@@ -174,13 +174,13 @@ class RayExecutor(SlotExecutor[_RaySlot]):
                 self._start_failed(slot, _last_line(error))
             return
         if slot.ready:
-            for message in told:
+            for message in reported:
                 self._hear(slot, message)
-        elif told["trouble"] is not None:
-            self._start_failed(slot, told["trouble"])
+        elif reported["trouble"] is not None:
+            self._start_failed(slot, reported["trouble"])
             return
         else:
-            slot.host = told["host"]
+            slot.host = reported["host"]
             self._report(slot)
         slot.answer = slot.actor.hear.remote() if slot.task is not None else None
 

@@ -277,8 +277,14 @@ class Coordinator:
         task = self._schedule.tasks[task_id]
         about = len(self._schedule.missing[task_id]) if results is None else results
         self._count[event] += about
-        told = {"event": event, "task": task_id, "label": task.label, "kind": task.kind, "results": about}
-        self._emit({**told, **fields})
+        event_fields = {
+            "event": event,
+            "task": task_id,
+            "label": task.label,
+            "kind": task.kind,
+            "results": about,
+        }
+        self._emit({**event_fields, **fields})
 
     def _emit(self, event: Message) -> None:
         self._progress.update(event)

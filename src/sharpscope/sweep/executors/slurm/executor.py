@@ -188,7 +188,7 @@ class SlurmExecutor(SlotExecutor[_SlurmSlot]):
                 slot.suspect = True
                 self._ask_at = min(self._ask_at, time.monotonic() + _ASK_SOON)
             else:
-                self._over(slot, state or "COMPLETED")
+                self._job_ended(slot, state or "COMPLETED")
 
     def _queued_again(self, slot: _SlurmSlot) -> None:
         """Mark a job as waiting in the queue again, with its task."""
@@ -196,7 +196,7 @@ class SlurmExecutor(SlotExecutor[_SlurmSlot]):
         if self._stopping and slot.task is not None:
             self._ask(slot)
 
-    def _over(self, slot: _SlurmSlot, state: str) -> None:
+    def _job_ended(self, slot: _SlurmSlot, state: str) -> None:
         """Remove the slot of a job that Slurm says is over."""
         if not slot.starts:
             self._start_failed(
