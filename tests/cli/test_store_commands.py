@@ -131,7 +131,7 @@ def test_nothing_is_removed_under_a_running_sweep(cli, store: Store) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="the parent's tag is read from /proc")
 def test_status_says_what_runs_where_since_when_and_how_long_still(cli, store: Store) -> None:
-    here, elsewhere = living_tag(), "gpu-box-77-123"
+    here, elsewhere = living_tag(), "gpu-box.0b0b0b-77-123"
     for one in (RUN, ITS_MEASURE):
         store.remove(one)
     task = {"kind": "runs", "seconds": 30.0, "worker": 1, "where": here}
@@ -142,7 +142,7 @@ def test_status_says_what_runs_where_since_when_and_how_long_still(cli, store: S
             {**task, "task": RUN, "label": "lr=0.3", "fraction": 0.25},
             {**task, "task": "t2", "label": "lr=0.5", "worker": None, "where": None, "fraction": None},
         ],
-        progress={"eta": 135.0},
+        eta=135.0,
     )
     coordinator(store, elsewhere)
     (store.root / "leases" / f"{RUN}@{here}+1").touch()
@@ -150,7 +150,7 @@ def test_status_says_what_runs_where_since_when_and_how_long_still(cli, store: S
     _, out, _ = cli("status", store.root)
     assert re.search(r"runs +1 +1 +0 +0\n", out)
     assert re.search(r"gradient_norm +1 +0 +1 +0\n", out)
-    host = here.rsplit("-", 2)[0]
+    host = owner.place_of(here)[0]
     assert f"at work: process {os.getppid()} of {host}, 2 at a time, 2 min 15 s left\n" in out
     assert f"  worker 1 (process {os.getppid()}): lr=0.3 for 30 s, 25% done, 1 min 30 s left\n" in out
     assert "  starting: lr=0.5 for 30 s\n" in out
@@ -167,7 +167,7 @@ def test_status_says_what_runs_where_since_when_and_how_long_still(cli, store: S
 
 def test_gc_clears_away_what_it_says_and_no_more(cli, store: Store) -> None:
     dead = store.root / "tmp" / f"x@{dead_tag()}"
-    foreign = store.root / "tmp" / "x@elsewhere-1-1"
+    foreign = store.root / "tmp" / "x@elsewhere.0a0a0a-1-1"
     mine = store.root / "tmp" / f"x@{owner.own_tag()}"
     for folder in (dead, foreign, mine):
         folder.mkdir()

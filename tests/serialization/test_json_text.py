@@ -7,7 +7,14 @@ import numpy
 import pytest
 
 from sharpscope.errors import InputError
-from sharpscope.serialization import canonical_json, content_hash, json_ready, readable_json
+from sharpscope.serialization import (
+    canonical_json,
+    content_hash,
+    json_ready,
+    readable_json,
+    seal_json,
+    unseal_json,
+)
 
 
 def test_canonical_json_is_one_text_per_value():
@@ -69,3 +76,24 @@ def test_json_ready_says_nan_and_infinity_in_one_way_at_every_depth():
 def test_readable_json_refuses_what_json_has_no_form_for():
     with pytest.raises(ValueError, match="JSON"):
         readable_json({"loss": math.nan})
+
+
+@pytest.mark.parametrize(
+    "text", [readable_json({"a": [1, {"b": "}\n"}], "λ": None}), '{"event": "x"}\n', '{"a": {}}']
+)
+def test_a_sealed_table_reads_back_and_no_byte_of_it_can_change(text):
+    sealed = seal_json(text).encode()
+    assert json.loads(sealed).items() >= json.loads(text).items()
+    assert unseal_json(sealed) == json.loads(text)
+    for place in range(len(sealed)):
+        for flipped in (sealed[place] ^ 1, ord(" "), ord("\n"), None):
+            changed = sealed[:place] + (b"" if flipped is None else bytes([flipped])) + sealed[place + 1 :]
+            if changed != sealed:
+                with pytest.raises(ValueError):
+                    unseal_json(changed)
+
+
+def test_only_a_table_with_a_key_can_be_sealed():
+    for text in ("{}", "[1]", "1", "{\n}\n", ""):
+        with pytest.raises(InputError, match="only a JSON table"):
+            seal_json(text)

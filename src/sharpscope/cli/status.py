@@ -35,6 +35,7 @@ def status(
     published = opened.published()
     known = {result for results in planned.values() for result in results}
     damage = opened.find_damage(known) if verify else {}
+    records_damaged = opened.find_damaged_records() if verify else {}
     coordinators = [one for one in activity(opened.root) if one.alive is not False or one.results]
     running = {result for one in coordinators if one.alive is not False for result in one.results}
     running -= published.keys()
@@ -55,7 +56,7 @@ def status(
                 ],
                 "coordinators": [dataclasses.asdict(one) for one in coordinators],
                 "failures": [{"task": f.id, "label": f.label, "reason": f.reason} for f in failures],
-                **({"damaged": damage} if verify else {}),
+                **({"damaged": {**damage, **records_damaged}} if verify else {}),
             }
         )
     else:
@@ -74,9 +75,11 @@ def status(
             print(f"damaged: {published[result]}/{result}: {what}")
         if damage:
             print(f"'sharpscope retry {opened.root} --damaged', then the study again, redoes just these")
-        elif verify:
+        for path, what in records_damaged.items():
+            print(f"damaged: {path}: {what}")
+        if verify and not damage and not records_damaged:
             print("every result is as it was published")
-    if damage:
+    if damage or records_damaged:
         raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from sharpscope.errors import InputError
 
 # Above this a float no longer tells neighbouring integers apart; as an integer it would claim digits.
 _EXACT_INTEGERS = 2**53
+_TABLE_END = re.compile(r"(?<=[^{\s,])(\n?)\}\n?\Z")
+_SEAL = re.compile(r',\s+"sha256": "[0-9a-f]{64}"(\n?\}\n?)\Z')
 
 
 def canonical_json(obj: Any, *, by_value: bool = True) -> str:
@@ -59,6 +62,40 @@ def readable_json(obj: Any) -> str:
     '{\n  "a": 1,\n  "b": "λ"\n}\n'
     """
     return json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def seal_json(text: str) -> str:
+    r"""Return the text of a JSON table with one more key, ``sha256``: the SHA-256 of the text without it.
+
+    The seal shows whether any byte has changed since; it does not show who wrote the text. Raises `InputError` for a
+    text that is no table with a key.
+
+    >>> seal_json('{"a": 1}\n')[:22]
+    '{"a": 1, "sha256": "e8'
+    >>> unseal_json(seal_json('{\n  "a": 1\n}\n'))
+    {'a': 1}
+    """
+    match = _TABLE_END.search(text)
+    if match is None:
+        raise InputError(f"only a JSON table with a key can be sealed, received {text[:40]!r}; give a table")
+    space = "\n  " if match[1] else " "
+    seal = f',{space}"sha256": "{hashlib.sha256(text.encode()).hexdigest()}"'
+    return text[: match.start(1)] + seal + match[0]
+
+
+def unseal_json(text: str | bytes) -> dict[str, Any]:
+    """Return the table that `seal_json` sealed; `ValueError` for a text that lacks a seal or does not match it."""
+    plain = text if isinstance(text, str) else text.decode()
+    match = _SEAL.search(plain)
+    if match is None:
+        raise ValueError("has no SHA-256")
+    body = plain[: match.start()] + match[1]
+    if seal_json(body) != plain:
+        raise ValueError("does not match its own SHA-256")
+    content = json.loads(body)
+    if not isinstance(content, dict):
+        raise ValueError("is no table")
+    return content
 
 
 def json_ready(value: Any) -> Any:

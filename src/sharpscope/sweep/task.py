@@ -10,9 +10,8 @@ from typing import Any
 
 from sharpscope.errors import InputError
 from sharpscope.serialization import canonical_json
-from sharpscope.sweep.store.identity import RESERVED_KINDS
+from sharpscope.sweep.store.identity import NAME, RESERVED_KINDS
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
 
 
@@ -56,7 +55,7 @@ class Task:
     def __post_init__(self) -> None:
         results = [("result", name) for name in self.produces]
         for what, name in (("id", self.id), ("kind", self.kind), *results):
-            if not isinstance(name, str) or not _NAME.match(name):
+            if not isinstance(name, str) or not NAME.match(name):
                 raise InputError(
                     f"a task's {what} names a folder and is {name!r}; "
                     "use up to 128 letters, digits, '.', '_' and '-', a letter or digit first"

@@ -10,16 +10,17 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
-from sharpscope.sweep import Store, Task, run_tasks
+from sharpscope.sweep import Store, Task, activity, run_tasks
 from sharpscope.sweep.store import liveness
 from sharpscope.sweep.store.leases import Leases, held
 from sharpscope.sweep.store.liveness import Heartbeat, Liveness, new_coordinator
 from sharpscope.sweep.store.owner import own_tag
 from sharpscope.sweep.store.records import read_journal
 
-ELSEWHERE = "elsewhere-1-1+1"
+ELSEWHERE = "elsewhere.0a0a0a-1-1+1"
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ AWAY = """
 import sys
 from sharpscope.sweep import Store, Task, run_tasks
 from sharpscope.sweep.store import owner
-owner._host = lambda: "elsewhere"
+owner._host = lambda: "elsewhere.0a0a0a"
 tasks = [Task("slow", "runs", "sweep.fake_tasks:count", {"steps": 150, "factor": 3})]
 run_tasks(Store(sys.argv[1]), tasks, workers=1, on_event=lambda e: print(e["event"], e.get("step", ""), flush=True))
 """
@@ -219,7 +220,7 @@ def test_what_a_coordinator_of_another_machine_leaves_is_gone_on_with(tmp_path):
     store = Store(tmp_path / "store")
     lease = held(store.root)
     assert [result for result, _ in lease] == ["slow"]
-    assert lease[0][1].startswith("elsewhere-")
+    assert lease[0][1].startswith("elsewhere.0a0a0a-")
     events = []
     slow = Task("slow", "runs", "sweep.fake_tasks:count", {"steps": 150, "factor": 3})
     quick = Task("quick", "runs", "sweep.fake_tasks:write", {"value": 1})
@@ -235,7 +236,7 @@ def test_what_a_coordinator_of_another_machine_leaves_is_gone_on_with(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_what_a_coordinator_of_this_machine_leaves_is_gone_on_with_at_once(tmp_path):
     path = os.pathsep.join(p for p in sys.path if p)
-    here = AWAY.replace('owner._host = lambda: "elsewhere"', "")
+    here = AWAY.replace('owner._host = lambda: "elsewhere.0a0a0a"', "")
     other = subprocess.Popen(
         [sys.executable, "-c", here, str(tmp_path / "store")],
         env={**os.environ, "PYTHONPATH": path},
@@ -259,6 +260,98 @@ def test_what_a_coordinator_of_this_machine_leaves_is_gone_on_with_at_once(tmp_p
     assert next(e["resumed"] for e in events if e["event"] == "start")
     assert [e["event"] for e in read_journal(store.root)] == ["reclaimed", "published"]
     assert [p for name in ("tmp", "work", "leases") for p in (store.root / name).iterdir()] == []
+
+
+FROZEN = (
+    AWAY.replace("run_tasks(Store", "summary = run_tasks(Store")
+    + """
+print("summary", summary.done, summary.elsewhere, summary.failed, summary.interrupted, flush=True)
+"""
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("thawed_amid", [False, True], ids=["after the work is done", "while it is done"])
+def test_a_coordinator_frozen_past_its_lease_finds_its_task_done_elsewhere(tmp_path, thawed_amid):
+    path = os.pathsep.join(p for p in sys.path if p)
+    away = subprocess.Popen(
+        [sys.executable, "-c", FROZEN, str(tmp_path / "store")],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not away.stdout.readline().startswith("progress 5"):
+        pass
+    frozen = [psutil.Process(away.pid), *psutil.Process(away.pid).children(recursive=True)]
+    for process in frozen:
+        process.suspend()
+    thawed = []
+
+    def thaw(event=None):
+        amid = event is not None and event["event"] == "progress" and event.get("step", 0) > 20
+        if not thawed and (event is None or (thawed_amid and amid)):
+            for process in frozen:
+                process.resume()
+            thawed.append(True)
+
+    store = Store(tmp_path / "store")
+    slow = Task("slow", "runs", "sweep.fake_tasks:count", {"steps": 150, "factor": 3})
+    summary = run_tasks(store, [slow], workers=1, on_event=thaw, silence=1.5)
+    assert bool(thawed) == thawed_amid
+    thaw()
+    said = away.communicate(timeout=60)[0].splitlines()
+    assert away.returncode == 0
+    assert summary.done == 1
+    assert said[-1] == f"summary 1 {1 - summary.elsewhere} 0 False", "done elsewhere, and no failure"
+    assert (store.path("slow") / "value.txt").read_text() == "450"
+    assert store.failures() == []
+    assert [e["event"] for e in read_journal(store.root)].count("published") == 1
+    assert [p.name for name in ("tmp", "work", "leases") for p in (store.root / name).iterdir()] == []
+
+
+STRAY = {
+    "coordinators": [
+        "notes.txt",
+        "x.json",
+        "a-b-c+1.json",
+        "h.0a0a0a-99999999999999999999-1+1.json",
+        "@.json",
+    ],
+    "leases": ["slow", "@", "slow@", "slow@me", "slow@host-1-1+1", "slow@h.0a0a0a-1-1+x"],
+    "tmp": ["@", "x@y", "mine"],
+    "work": ["@", "slow@y", "slow"],
+    "failures": ["x.txt", "x.json"],
+}
+
+
+def test_stray_files_and_odd_heartbeats_disturb_nobody(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    for folder, names in STRAY.items():
+        for name in names:
+            (tmp_path / folder / name).write_text("stray")
+    (tmp_path / "coordinators" / "folder.json").mkdir()
+    (tmp_path / "failures" / "folder.json").mkdir()
+    odd = [
+        "[]",
+        "{",
+        '{"beat": "x"}',
+        '{"workers": -3}',
+        '{"running": 7}',
+        "1e999",
+        '{"eta": [1]}',
+        "[" * 5000,
+    ]
+    odd += ['{"running": [{"task": 1}]}', '{"running": [{"task": "t", "label": "l", "seconds": "s"}]}', "\0"]
+    for number, content in enumerate(odd):
+        (tmp_path / "coordinators" / f"h.0a0a0a-{number + 1}-1+1.json").write_text(content)
+    shown = activity(store.root)
+    assert len(shown) == len(odd)
+    assert all((one.host, one.workers, one.running, one.eta) == ("h", 0, (), None) for one in shown)
+    assert held(store.root) == []
+    slow = Task("slow", "runs", "sweep.fake_tasks:write", {"value": 1})
+    assert run_tasks(store, [slow], workers=1, silence=0.0).done == 1
+    assert [one.id for one in store.failures()] == ["folder", "x"]
 
 
 PAIR = """

@@ -153,7 +153,7 @@ def test_a_refusing_disk_is_one_sentence_and_nothing_half(store, monkeypatch, nu
         store.publish("a1", folder, "runs")
     one_sentence(error)
     with pytest.raises(StoreError, match="cannot write to the store") as error:
-        store.write_study({})
+        store.write_study({"name": "x"})
     one_sentence(error)
     with pytest.raises(StoreError, match="cannot write to the store"):
         store.prepare()
@@ -209,7 +209,7 @@ def check_read_only(store):
 def test_only_the_garbage_of_the_dead_is_removed(store, dead_tag):
     assert not may_live(dead_tag)
     assert may_live(own_tag())
-    assert may_live("elsewhere-1-1"), "a process of another machine may live"
+    assert may_live("elsewhere.0a0a0a-1-1"), "a process of another machine may live"
     assert not may_live(own_tag().rpartition("-")[0] + "-1"), "same number, other process"
     result(store, "mine", "being written")
     garbage = [store.root / "tmp" / f"{name}@{dead_tag}" for name in ("a1", "study.json")]
@@ -297,7 +297,7 @@ def test_killed_at_every_touch_of_the_disk_a_store_is_whole(tmp_path):
 def test_a_workspace_passes_from_the_dead_to_one_heir(store, dead_tag, monkeypatch):
     monkeypatch.setattr(workspaces, "_DYING", 0.05)
     left, elsewhere, living = (
-        store.root / "work" / f"a1@{tag}" for tag in (dead_tag, "elsewhere-1-1", living_tag())
+        store.root / "work" / f"a1@{tag}" for tag in (dead_tag, "elsewhere.0a0a0a-1-1", living_tag())
     )
     for workspace in (left, elsewhere, living):
         workspace.mkdir()

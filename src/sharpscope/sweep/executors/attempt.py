@@ -115,7 +115,12 @@ def _reporter(tell: Callable[..., None]) -> Callable[[Mapping[str, Any]], None]:
         now = time.monotonic()
         if now - last >= _REPORT_EVERY:
             last = now
-            tell("progress", **{k: v for k, v in event.items() if k not in ("event", "task")})
+            fields = {k: v for k, v in event.items() if k not in ("event", "task")}
+            if "fraction" in fields:
+                share = fields.pop("fraction")
+                if isinstance(share, int | float) and 0.0 <= share <= 1.0:
+                    fields["fraction"] = float(share)
+            tell("progress", **fields)
 
     return report
 

@@ -15,6 +15,7 @@ from sharpscope.errors import StoreError
 from sharpscope.sweep.executors import Executor, Message
 from sharpscope.sweep.scheduling.progress import SweepProgress
 from sharpscope.sweep.scheduling.schedule import TaskSchedule
+from sharpscope.sweep.store.liveness import HeartbeatState, RunningState
 from sharpscope.sweep.store.sharing import Peers, Sharing
 from sharpscope.sweep.store.store import Failure, Store
 
@@ -180,27 +181,43 @@ class Coordinator:
                 self._schedule.made(result)
         return True
 
+    def _overtaken(self, task_id: str) -> bool:
+        """Return whether another coordinator has taken over a task whose attempt here ended without a result.
+
+        That happens to a coordinator that was suspended for longer than others wait: its leases are gone, and its
+        attempt failed because its workspace was moved away. The task is then followed as others' tasks are.
+        """
+        missing = self._schedule.missing[task_id]
+        if self._sharing.leases.held(missing):
+            return False
+        self._sharing.leases.give_up(missing)
+        del self._running[task_id]
+        self._elsewhere.add(task_id)
+        self._tell("overtaken", task_id)
+        return True
+
     def _publish_state(self) -> None:
         """Publish what happens here with the next heartbeat."""
         now = time.monotonic()
         running = [
-            {
-                "task": task_id,
-                "label": self._schedule.tasks[task_id].label,
-                "kind": self._schedule.tasks[task_id].kind,
-                "seconds": now - state.since,
-                "worker": state.worker,
-                "where": state.where,
-                "fraction": state.fraction,
-            }
+            RunningState(
+                task=task_id,
+                label=self._schedule.tasks[task_id].label,
+                seconds=now - state.since,
+                worker=state.worker,
+                where=state.where,
+                fraction=state.fraction,
+            )
             for task_id, state in self._running.items()
         ]
-        progress = dataclasses.asdict(self._progress.snapshot())
-        self._sharing.show({"workers": self._executor.workers, "running": running, "progress": progress})
+        eta, workers = self._progress.snapshot().eta, self._executor.workers
+        self._sharing.show(HeartbeatState(workers=workers, eta=eta, running=tuple(running)))
 
     def _hear(self, message: Message) -> None:
         """Act on one message of the executor."""
         event, task_id = message["event"], message["task"]
+        if event in ("lost", "failed", "disk") and self._overtaken(task_id):
+            return
         if event == "lost" and all(map(self._store.has, self._schedule.missing[task_id])):
             event = "done"  # it died between publishing and saying so
         if event in ("start", "progress", "log"):
@@ -219,7 +236,11 @@ class Coordinator:
             reason = f"tried {attempt} times and {message['reason']}"
             self._fail(task_id, reason, log=message["log"], crashes=attempt)
         elif event == "done":
-            self._tell("done", task_id, seconds=seconds)
+            if message.get("published", True):
+                self._tell("done", task_id, seconds=seconds)
+            else:
+                self._count["elsewhere"] += len(self._schedule.missing[task_id])
+                self._tell("done", task_id, elsewhere=True)
             for result in self._schedule.missing[task_id]:
                 self._schedule.made(result)
         elif event == "failed":
@@ -236,7 +257,7 @@ class Coordinator:
         del self._running[task_id]
         self._over.add(task_id)
         with contextlib.suppress(StoreError):
-            if all(map(self._store.has, missing)):
+            if self._sharing.leases.held(missing) and all(map(self._store.has, missing)):
                 self._store.clear_attempts(task_id)
         self._sharing.leases.give_up(missing)
 
@@ -304,5 +325,5 @@ class _RunningTask:
         """Take note of a message about it."""
         if message["event"] == "start":
             self.worker, self.where = message.get("worker"), message.get("where")
-        elif message["event"] == "progress" and "fraction" in message:
-            self.fraction = message["fraction"]
+        elif message["event"] == "progress":
+            self.fraction = message.get("fraction", self.fraction)

@@ -98,7 +98,7 @@ class SweepProgress:
             if running.base is None:
                 running.base, running.since = share, now
             running.share, running.said = share, now
-        elif name in ("crashed", "interrupted"):
+        elif name in ("crashed", "interrupted", "overtaken"):
             self._running.pop(task, None)
         elif name in ("done", "failed", "blocked", "skipped"):
             ended = self._running.pop(task, None)

@@ -57,7 +57,8 @@ def run_tasks(
     - ``skipped``; ``start``: ``worker``, ``resumed``; ``progress``: what the task reports; ``log``: ``text``;
     - ``done``: ``seconds``; ``failed``: ``reason``, ``traceback``; ``blocked``: ``because``, the id that failed; the
       first two with ``elsewhere`` true and no ``seconds`` when another coordinator did the task;
-    - ``crashed``: ``reason``, ``attempt``; ``interrupted``: the task has saved and stopped;
+    - ``crashed``: ``reason``, ``attempt``; ``interrupted``: the task has saved and stopped; ``overtaken``: another
+      coordinator has taken it over, since this one was suspended for longer than others wait;
     - ``peers`` (no task), whenever it changes: how many other ``coordinators`` there are, and their ``workers``;
     - ``stopping`` (no task): ``running``, how many tasks are waited for, and ``why``.
 

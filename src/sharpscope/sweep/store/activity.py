@@ -5,11 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sharpscope.sweep.store.leases import held
-from sharpscope.sweep.store.liveness import BEAT, Liveness, coordinators, is_over, read_heartbeat, tag_of
-from sharpscope.sweep.store.owner import of_this_machine
+from sharpscope.sweep.store.liveness import (
+    BEAT,
+    HeartbeatState,
+    Liveness,
+    RunningState,
+    coordinators,
+    is_over,
+    read_heartbeat,
+    tag_of,
+)
+from sharpscope.sweep.store.owner import of_this_machine, place_of
 
 
 @dataclass(frozen=True)
@@ -70,29 +78,16 @@ def at_work(root: Path) -> list[CoordinatorState]:
 
 
 def _look(root: Path, coordinator: str, results: tuple[str, ...]) -> CoordinatorState:
-    state = read_heartbeat(root, coordinator) or {}
+    state = read_heartbeat(root, coordinator) or HeartbeatState()
     tag = tag_of(coordinator)
-    host, pid = _place(tag)
-    return CoordinatorState(
-        coordinator,
-        host,
-        pid,
-        not is_over(coordinator) if of_this_machine(tag) else None,
-        int(state.get("workers", 0)),
-        state.get("progress", {}).get("eta"),
-        tuple(_running(entry) for entry in state.get("running", ())),
-        results,
-    )
+    host, pid = place_of(tag) or (tag, 0)
+    alive = not is_over(coordinator) if of_this_machine(tag) else None
+    running = tuple(_running(task) for task in state.running)
+    return CoordinatorState(coordinator, host, pid, alive, state.workers, state.eta, running, results)
 
 
-def _running(entry: dict[str, Any]) -> RunningTask:
-    host, pid = _place(entry["where"]) if entry["where"] else (None, None)
-    seconds, fraction = float(entry["seconds"]), entry["fraction"]
-    left = seconds * (1 - fraction) / fraction if fraction else None
-    return RunningTask(entry["task"], entry["label"], entry["worker"], host, pid, seconds, fraction, left)
-
-
-def _place(tag: str) -> tuple[str, int]:
-    """Return the host and process number of a tag."""
-    host, pid, _ = tag.rsplit("-", 2)
-    return host, int(pid)
+def _running(state: RunningState) -> RunningTask:
+    host, pid = place_of(state.where or "") or (None, None)
+    fraction = state.fraction
+    left = state.seconds * (1 - fraction) / fraction if fraction else None
+    return RunningTask(state.task, state.label, state.worker, host, pid, state.seconds, fraction, left)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sharpscope.sweep.store.disk_errors import as_store_error
-from sharpscope.sweep.store.liveness import Liveness
+from sharpscope.sweep.store.liveness import Liveness, is_coordinator
 from sharpscope.sweep.store.records import note
 
 FOLDER = "leases"
@@ -69,6 +69,13 @@ class Leases:
         """Give every lease back."""
         self.give_up(tuple(self._mine))
 
+    def held(self, results: Iterable[str]) -> bool:
+        """Return whether this coordinator still has its leases on all of some results.
+
+        Others take them over when it has been silent for too long, as a process does that was suspended.
+        """
+        return all(self._path(result).exists() for result in results)
+
     def others(self, results: Iterable[str]) -> str | None:
         """Return another living coordinator that is at work on one of some results, None when there is none."""
         with as_store_error(f"read the store {self._root}"):
@@ -101,4 +108,8 @@ def held(root: Path) -> list[tuple[str, str]]:
         names = sorted(os.listdir(root / FOLDER))
     except FileNotFoundError:
         return []
-    return [(result, owner) for result, at, owner in (name.partition("@") for name in names) if at]
+    return [
+        (result, owner)
+        for result, _, owner in (name.partition("@") for name in names)
+        if is_coordinator(owner)
+    ]

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from sharpscope.serialization import write_whole
+from pydantic import ConfigDict, Field, NonNegativeInt
+
+from sharpscope.serialization import StrictConfig, write_whole
 from sharpscope.sweep.store.disk_errors import disk_sentence
-from sharpscope.sweep.store.owner import may_live, of_this_machine, own_tag
+from sharpscope.sweep.store.owner import may_live, of_this_machine, own_tag, place_of
 
 SILENCE = 60.0
 """Seconds without a heartbeat after which a coordinator of another machine counts as dead."""
@@ -41,6 +42,12 @@ def tag_of(coordinator: str) -> str:
     return coordinator.partition("+")[0]
 
 
+def is_coordinator(name: str) -> bool:
+    """Return whether a text is the id of a coordinator; anyone may put a file into a store's folders."""
+    tag, _, number = name.partition("+")
+    return number.isdecimal() and place_of(tag) is not None
+
+
 def is_over(coordinator: str) -> bool:
     """Return whether a coordinator has surely ended; False for one of another machine, of which that is unknown."""
     tag = tag_of(coordinator)
@@ -49,14 +56,38 @@ def is_over(coordinator: str) -> bool:
     return not may_live(tag)
 
 
+class RunningState(StrictConfig):
+    """A running task in a heartbeat: ``where`` is the tag of its process; None for what is not known yet."""
+
+    model_config = ConfigDict(extra="ignore")  # a newer sharpscope may say more
+
+    task: str
+    label: str
+    seconds: float
+    worker: int | None = None
+    where: str | None = None
+    fraction: float | None = None
+
+
+class HeartbeatState(StrictConfig):
+    """The content of a heartbeat: a count, the number of workers, the seconds left and the running tasks."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    beat: int = 0
+    workers: NonNegativeInt = 0
+    eta: float | None = None
+    running: Annotated[tuple[RunningState, ...], Field(strict=False)] = ()
+
+
 class Heartbeat:
     """Writes a coordinator's file every few seconds, in a thread of its own, while a ``with`` block runs.
 
-    ``state`` is the table that the file holds beside the counter; assign another table to change it.
+    ``state`` is what the file holds beside the count; assign another one to change it.
     """
 
     def __init__(self, root: Path, coordinator: str, every: float = BEAT) -> None:
-        self.state: Mapping[str, Any] = {}
+        self.state = HeartbeatState()
         self._path = root / FOLDER / f"{coordinator}.json"
         self._scratch = root / "tmp" / f"heartbeat@{coordinator}"
         self._coordinator = coordinator
@@ -91,7 +122,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Write the file with the next count; an error of the disk is kept for `failure`."""
         self._beat += 1
-        text = json.dumps({**self.state, "beat": self._beat}, default=str)
+        text = self.state.model_copy(update={"beat": self._beat}).model_dump_json()
         try:
             write_whole(self._path, text, scratch=self._scratch, durable=False)
         except OSError as error:
@@ -104,18 +135,18 @@ class Heartbeat:
             self.beat()
 
 
-def read_heartbeat(root: Path, coordinator: str) -> dict[str, Any] | None:
+def read_heartbeat(root: Path, coordinator: str) -> HeartbeatState | None:
     """Return the content of a coordinator's file, None when there is none that can be read."""
     try:
-        content = json.loads((root / FOLDER / f"{coordinator}.json").read_text(encoding="utf-8"))
+        return HeartbeatState.model_validate_json((root / FOLDER / f"{coordinator}.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 def coordinators(root: Path) -> list[str]:
     """Return the ids of all coordinators that have a file, sorted, whether they live or not."""
-    return sorted(path.name.removesuffix(".json") for path in root.glob(f"{FOLDER}/*.json"))
+    names = (path.name.removesuffix(".json") for path in root.glob(f"{FOLDER}/*.json"))
+    return sorted(name for name in names if is_coordinator(name))
 
 
 class Liveness:
@@ -131,13 +162,14 @@ class Liveness:
         self._silence = silence
         self._clock = clock
         # coordinator -> its counter, and when that count was first seen
-        self._seen: dict[str, tuple[object, float]] = {}
+        self._seen: dict[str, tuple[int | None, float]] = {}
 
     def alive(self, coordinator: str) -> bool:
         """Return whether a coordinator may still be at work."""
         if of_this_machine(tag_of(coordinator)):
             return not is_over(coordinator)
-        beat = (read_heartbeat(self._root, coordinator) or {}).get("beat")
+        state = read_heartbeat(self._root, coordinator)
+        beat = None if state is None else state.beat
         now = self._clock()
         last, since = self._seen.setdefault(coordinator, (beat, now))
         if beat != last:

@@ -7,13 +7,15 @@ from, so that what was derived from a damaged result is known.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sharpscope.errors import StoreError
 
@@ -58,16 +60,21 @@ def describe(folder: Path, result: str, needs: tuple[str, ...] = ()) -> Manifest
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     """Return a folder's manifest, None where it has none; `ValueError` when it is damaged."""
     try:
-        with open(os.path.join(folder, NAME), "rb") as file:
-            content = file.read()
+        content = _read_regular(os.path.join(folder, NAME))
     except FileNotFoundError:
         return None
     line, _, seal = content.partition(b"\n")
     if seal != _sha256(line).encode() + b"\n":
         raise ValueError("does not match its own SHA-256")
-    fields = json.loads(line)
-    files = {path: Entry(size, sha256) for path, (size, sha256) in fields["files"].items()}
-    return Manifest(fields["id"], files, tuple(fields["needs"]))
+    try:
+        fields = json.loads(line)
+        files = {path: Entry(int(size), str(sha256)) for path, (size, sha256) in fields["files"].items()}
+        manifest = Manifest(str(fields["id"]), files, tuple(map(str, fields["needs"])))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("is no manifest") from error
+    if outside := [path for path in files if not _is_inside(path)]:
+        raise ValueError(f"names a file outside the result, {outside[0]!r}")
+    return manifest
 
 
 def problem(folder: Path, *, content: bool) -> str | None:
@@ -104,8 +111,7 @@ def read_published(path: Path) -> bytes:
     if manifest is None:
         raise damaged(path.parent, f"{NAME} is missing")
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = _read_regular(path)
     except OSError as error:
         raise damaged(path.parent, f"{name} cannot be read ({error.strerror})") from error
     entry = manifest.files.get(name)
@@ -129,7 +135,10 @@ def damaged(folder: Path, what: str) -> StoreError:
 
 def _file_problem(path: Path, entry: Entry, content: bool) -> str | None:
     try:
-        size = path.stat().st_size
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is no ordinary file"
+        size = found.st_size
         if size != entry.size or (content and _entry(path) != entry):
             return _difference(size, entry)
     except FileNotFoundError:
@@ -157,6 +166,20 @@ def _mark(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def _read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of an ordinary file; `OSError` for a link, and for a pipe, which would never end."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        return file.read()
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts and "\\" not in path
 
 
 def _entry(path: Path) -> Entry:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sharpscope.sweep.store.leases import Leases
 from sharpscope.sweep.store.liveness import (
     SILENCE,
     Heartbeat,
+    HeartbeatState,
     Liveness,
     coordinators,
     new_coordinator,
@@ -40,7 +40,7 @@ class Sharing:
         self._id = new_coordinator()
         self._liveness = Liveness(root, silence)
         self._heartbeat = Heartbeat(root, self._id)
-        self._heartbeat.state = {"workers": workers}
+        self._heartbeat.state = HeartbeatState(workers=workers)
         self.leases = Leases(root, self._id, self._liveness)
 
     def __enter__(self) -> Sharing:
@@ -52,7 +52,7 @@ class Sharing:
             self.leases.give_up_all()
         self._heartbeat.__exit__(*exception)
 
-    def show(self, state: Mapping[str, Any]) -> None:
+    def show(self, state: HeartbeatState) -> None:
         """Publish this state of the coordinator with the next heartbeat."""
         self._heartbeat.state = state
 
@@ -62,18 +62,14 @@ class Sharing:
 
     def peers(self) -> Peers:
         """Return the other coordinators that live, counted."""
-        living = [
-            read_heartbeat(self._root, other) or {}
+        states = [
+            read_heartbeat(self._root, other)
             for other in coordinators(self._root)
             if other != self._id and self._liveness.alive(other)
         ]
-        living = [
-            state for state in living if state.get("workers") != 0
-        ]  # 0: it holds `exclusive` for a moment
-        return Peers(
-            len(living),
-            sum(int(state.get("workers", 0)) for state in living),
-        )
+        # a coordinator of no workers holds `exclusive` for a moment
+        workers = [state.workers for state in states if state is not None and state.workers]
+        return Peers(len(workers), sum(workers))
 
 
 @contextlib.contextmanager

@@ -23,9 +23,14 @@ from sharpscope.sweep.store import manifest
 from sharpscope.sweep.store.disk_errors import as_store_error
 from sharpscope.sweep.store.identity import (
     MARKER,
+    NAME,
+    REPORT,
     RESERVED_KINDS,
+    STUDY,
     WORKING_FOLDERS,
     check_version,
+    is_store_without_marker,
+    lost_marker,
     read_study,
     study_text,
     write_version,
@@ -36,6 +41,7 @@ from sharpscope.sweep.store.records import (
     failure_mark,
     failure_path,
     failure_paths,
+    find_damaged_records,
     note,
     read_failure,
 )
@@ -51,10 +57,12 @@ _NOBODYS = {"lost+found", ".DS_Store", "desktop.ini"}
 class Store:
     """A store of results at a folder; opened if it is there, made if the folder is missing or empty.
 
-    Opening reads only, so a read-only store can be looked at. With ``create=False`` nothing is ever made.
+    Opening reads only, so a read-only store can be looked at. With ``create=False`` nothing is ever made. A store may
+    have come from someone else: a symbolic link in it is refused or passed over, so that nothing outside is read.
 
     Raises `StoreError`, one sentence each, for a file in place of the folder, a folder of other things, a store
-    of another format version, a damaged ``sharpscope.json``, no store where one must be, and a disk that refuses.
+    of another format version, a damaged or lost ``sharpscope.json``, a symbolic link, no store where one must be,
+    and a disk that refuses.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
@@ -62,9 +70,11 @@ class Store:
         with as_store_error(f"open the store {self.root}"):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError(f"the store {self.root} is a file and must be a folder; choose another path")
-            names = {entry.name for entry in self.root.iterdir()} if self.root.exists() else set()
+            names = _names(self.root) if self.root.exists() else set()
             if MARKER in names:
                 check_version(self.root)
+            elif is_store_without_marker(names):
+                raise lost_marker(self.root)
             elif foreign := sorted(n for n in names - _NOBODYS if not n.startswith(f"{MARKER}@")):
                 raise StoreError(
                     f"the folder {self.root} is no store and holds other things, such as '{foreign[0]}'; "
@@ -83,13 +93,15 @@ class Store:
     def kinds(self) -> list[str]:
         """Return the kinds of result the store holds, sorted."""
         with as_store_error(f"read the store {self.root}"), os.scandir(self.root) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and _is_kind(e.name))
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False) and _is_kind(e.name))
 
     def ids(self, kind: str) -> list[str]:
         """Return the ids of the published results of one kind, sorted."""
         with as_store_error(f"read the store {self.root}"):
             folder = self.root / kind
-            return sorted(e.name for e in os.scandir(folder) if e.is_dir()) if folder.is_dir() else []
+            if not folder.is_dir():
+                return []
+            return sorted(e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False))
 
     def published(self) -> dict[str, str]:
         """Return the kind of every published result by its id: one look at the store instead of one for each."""
@@ -116,7 +128,10 @@ class Store:
         return found
 
     def _find(self, result: str) -> Path | None:
-        return next((p for kind in self.kinds() if (p := self.root / kind / result).is_dir()), None)
+        if not NAME.match(result):
+            return None
+        paths = (self.root / kind / result for kind in self.kinds())
+        return next((path for path in paths if path.is_dir() and not path.is_symlink()), None)
 
     def problem(self, result: str, *, content: bool = True) -> str | None:
         """Return what is wrong with a published result's files, in words that name the file; None when nothing is.
@@ -141,6 +156,11 @@ class Store:
         candidates = [*self.results(), *(one for one in self.published() if one in known)]
         found = {one: self.problem(one) for one in sorted(set(candidates))}
         return {one: what for one, what in found.items() if what is not None}
+
+    def find_damaged_records(self) -> dict[str, str]:
+        """Return what is wrong with each damaged failure record and with the journal, by path in the store."""
+        with as_store_error(f"read the store {self.root}"):
+            return find_damaged_records(self.root)
 
     def made_from(
         self, results: Iterable[str], needs: Mapping[str, Collection[str]] | None = None
@@ -311,7 +331,7 @@ class Store:
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Write ``study.json``: what this store is for, so that a report can be rebuilt from the store alone."""
         with as_store_error(f"write to the store {self.root}"):
-            self._write(self.root / "study.json", study_text(study))
+            self._write(self.root / STUDY, study_text(study))
 
     def change_study(self, change: Callable[[dict[str, Any] | None], Mapping[str, Any]]) -> None:
         """Replace what ``study.json`` holds by what `change` makes of it, while no other process does the same.
@@ -322,12 +342,12 @@ class Store:
         if study is None or study_text(change(study)) != study_text(study):
             with as_store_error(f"write to the store {self.root}"):
                 self._make_folders()
-            with exclusive(self.root, "study.json"):
+            with exclusive(self.root, STUDY):
                 self.write_study(change(self.read_study()))
 
     def read_study(self) -> dict[str, Any] | None:
         """Return what `write_study` wrote, None when nothing was; `StoreError` when the file is damaged."""
-        path = self.root / "study.json"
+        path = self.root / STUDY
         with as_store_error(f"read {path}"):
             return read_study(path)
 
@@ -339,6 +359,28 @@ class Store:
         (self.root / "tmp").mkdir(exist_ok=True)
         path.parent.mkdir(exist_ok=True)
         write_whole(path, text, scratch=self._owned("tmp", path.name))
+
+
+def _names(root: Path) -> set[str]:
+    """Return the names in a store's folder; `StoreError` for a symbolic link there or in its report."""
+    names = set()
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise _linked(entry.path)
+            names.add(entry.name)
+    for parent, folders, files in os.walk(root / REPORT):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(parent, name)):
+                raise _linked(os.path.join(parent, name))
+    return names
+
+
+def _linked(path: str) -> StoreError:
+    return StoreError(
+        f"{path} is a symbolic link, and a store holds none, so that nothing outside it is read or written; "
+        "put the folder itself there"
+    )
 
 
 def _is_kind(name: str) -> bool:

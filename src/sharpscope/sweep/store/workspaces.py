@@ -75,7 +75,7 @@ def claim(mine: Path, task_id: str, produces: tuple[str, ...]) -> tuple[Path, bo
     if mine.is_dir():
         return mine, _worked_in(mine)
     for workspace in sorted(mine.parent.glob(f"{task_id}@*"), key=_worth, reverse=True):
-        if _outlived(owner(workspace)):
+        if workspace.is_dir() and not workspace.is_symlink() and _outlived(owner(workspace)):
             with contextlib.suppress(FileNotFoundError):
                 workspace.rename(mine)
                 return mine, _worked_in(mine)
