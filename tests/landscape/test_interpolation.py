@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from measures.test_registry import assert_untouched, snapshot
 from problems import PROBLEMS, data, settle
 from sharpscope import InputError, Objective, interpolate
+from sharpscope.landscape import Interpolation
 
 
 def networks() -> tuple[nn.Module, nn.Module, tuple[Tensor, Tensor]]:
@@ -139,3 +140,11 @@ def test_bad_arguments() -> None:
             interpolate(a, b, obj, **arguments)
     with pytest.raises(InputError, match="same factory"):
         interpolate(a, nn.Linear(4, 3), obj)
+
+
+def test_a_basins_edge_is_interpolated_between_coarse_points() -> None:
+    alphas = np.linspace(-1, 2, 7)
+    line = Interpolation(alphas, 1 + 4 * np.abs(alphas), alphas * np.nan, 3.0, (1.0, 5.0))
+    width = line.basin_width("a", rise=0.6)
+    assert width.interval == pytest.approx((-0.15, 0.15))
+    assert width.distance == pytest.approx(0.9)

@@ -7,7 +7,6 @@ from torch import nn
 from oracles.dense import dense
 from problems import PROBLEMS
 from sharpscope import InputError, NotConvergedWarning, Objective, average_direction_sharpness
-from sharpscope.measures.perturbation.batched import can_batch, losses_at
 
 QUADRATIC = next(p for p in PROBLEMS if p.name.startswith("quadratic"))
 
@@ -109,23 +108,6 @@ def test_more_samples_continue_the_same_draws() -> None:
     e = average_direction_sharpness(obj, 1.0, relative_width=0.4)
     again = average_direction_sharpness(obj, 1.0, samples=e.protocol["samples"])
     assert e.value == pytest.approx(again.value, rel=1e-12)
-
-
-@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_batched_losses_are_those_of_single_points(problem) -> None:
-    obj = problem.objective()
-    points = obj.flat() + 0.3 * torch.randn(5, obj.size, generator=torch.Generator().manual_seed(1)).double()
-    before = obj.cost.losses
-    batched = list(losses_at(obj, points))
-    assert obj.cost.losses - before == 5
-    assert batched == pytest.approx([obj.loss(p) for p in points], rel=1e-12)
-
-
-def test_small_networks_are_batched_and_convolutions_are_not() -> None:
-    fits = {p.name: can_batch(p.objective()) for p in PROBLEMS}
-    assert fits["mlp relu"]
-    assert not fits["convolution"]
-    assert not fits["batch norm train"]
 
 
 def test_the_adaptive_form_ignores_a_function_preserving_rescaling() -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from oracles.quadratic import quadratic
 from problems import PROBLEMS
 from sharpscope import InputError, measure, quadratic_bound
 
@@ -48,3 +49,11 @@ def test_a_row_holds_the_bound_on_the_rise_and_the_rise_itself() -> None:
 def test_bad_arguments(arguments: dict) -> None:
     with pytest.raises(InputError):
         quadratic_bound(QUADRATIC.objective(), **arguments)
+
+
+def test_where_no_curvature_is_positive_the_slope_alone_bounds_the_rise() -> None:
+    gradient = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    concave = torch.tensor([-1.0, -2.0], dtype=torch.float64).diag()
+    both = quadratic_bound(quadratic(concave, gradient, torch.ones(2, dtype=torch.float64)), 0.5)
+    assert both.bound - both.loss == pytest.approx(0.5 * 5)
+    assert both.holds

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from problems import PROBLEMS, Problem, data, uneven
-from sharpscope import InputError, NonFiniteError, Objective, worst_case_sharpness
-from sharpscope.measures.perturbation import batched
-from sharpscope.measures.perturbation.ball import project
+from problems import PROBLEMS, data, uneven
+from sharpscope import InputError, Objective, worst_case_sharpness
 
 
 def linear(zero: bool = True) -> Objective:
@@ -51,30 +48,6 @@ def test_batches_average_their_own_maxima() -> None:
     whole = worst_case_sharpness(obj, 0.1, "linf", False, batch_size=None).value
     assert e.value > whole * 1.02  # the mean of maxima exceeds the maximum of the mean
     assert e.samples == 300
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("adaptive", [True, False])
-def test_projection_is_feasible_and_leaves_the_inside_alone(norm: str, adaptive: bool) -> None:
-    torch.manual_seed(0)
-    centre = torch.randn(50)
-    centre[7] = 0
-    c = centre.abs() if adaptive else torch.ones(50)
-    for size in (1e-3, 1.0, 1e3):
-        inside = project(size * torch.randn(50), c, 0.2, norm)  # type: ignore[arg-type]
-        u = inside[c > 0] / c[c > 0]
-        assert float(u.abs().max() if norm == "linf" else u.norm()) <= 0.2 * (1 + 1e-6)
-        torch.testing.assert_close(project(inside, c, 0.2, norm), inside)  # type: ignore[arg-type]
-        if adaptive:
-            assert inside[7] == 0
-    assert not project(torch.ones(3), torch.zeros(3), 1.0, norm).any()  # type: ignore[arg-type]
-
-
-def test_negative_weights_move_both_ways() -> None:
-    """Bounds w ± ρ|w|, not the swapped w ± ρw of a negative weight, which pins it to one side."""
-    negative = torch.tensor([-2.0, -2.0])
-    moved = project(torch.tensor([5.0, -5.0]), negative.abs(), 0.1, "linf")
-    torch.testing.assert_close(moved, torch.tensor([0.2, -0.2]))
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
@@ -127,45 +100,3 @@ def test_overflow_is_infinite_and_flagged() -> None:
 def test_bad_arguments(arguments: dict) -> None:
     with pytest.raises(InputError):
         worst_case_sharpness(PROBLEMS[0].objective(), **{"batch_size": 4, **arguments})
-
-
-@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
-def test_batched_ascents_find_what_single_ascents_find(
-    problem: Problem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    obj = problem.objective()
-    if problem.batch_loss:
-        assert not batched.can_batch(obj)
-        return
-    for how in ({"steps": 12, "starts": 2}, {"steps": 4, "step_size": 0.1}):
-        found = []
-        for batches in (True, False):
-            with monkeypatch.context() as patch:
-                if not batches:
-                    patch.setattr(batched, "can_batch", lambda _: False)
-                found.append(worst_case_sharpness(obj, 0.2, "l2", batch_size=4, restarts=3, **how))
-        assert found[0].value == pytest.approx(found[1].value, rel=1e-6)
-        assert found[0].stderr == pytest.approx(found[1].stderr, rel=1e-5)
-
-
-def test_small_networks_are_batched_and_report_overflow_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = []
-    original = batched._batched_gradients
-
-    def counting(parts: list[Objective], points: Tensor) -> Any:
-        passes.append(len(parts))
-        return original(parts, points)
-
-    monkeypatch.setattr(batched, "_batched_gradients", counting)
-    obj = next(p for p in PROBLEMS if p.name == "mlp relu").objective()
-    e = worst_case_sharpness(obj, 0.2, batch_size=4, restarts=40, step_size=0.1)
-    assert passes == [32] * 6 + [8] * 6
-    assert e.cost["gradients"] == pytest.approx(40 * 6 * 4 / 19)
-    x, _ = data(9, 2)
-    steep = Objective(nn.Linear(2, 1).double(), lambda o, t: torch.exp(o**2 * 1e2).mean(), (x, x[:, :1]))
-    e = worst_case_sharpness(steep, 50.0, "l2", False, batch_size=3, restarts=4)
-    assert math.isinf(e.value)
-    with torch.no_grad():
-        steep.model.weight.fill_(1e3)
-    with pytest.raises(NonFiniteError, match="measured parameters"):
-        worst_case_sharpness(steep, 50.0, batch_size=3, restarts=4)

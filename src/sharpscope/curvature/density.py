@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
+from sharpscope.estimate import CostMeter
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
@@ -88,7 +88,7 @@ def spectral_density(
     """
     if probes < 2 or steps < 2:
         raise InputError(f"probes and steps must be at least 2, received {probes} and {steps}; raise them")
-    began, before = time.perf_counter(), obj.cost.products
+    cost, before = CostMeter(), obj.cost.products
     steps = min(steps, obj.size)
     nodes, weights = np.empty((probes, steps)), np.empty((probes, steps))
     with CurvatureProducts(obj, memory, matrix) as product:
@@ -104,7 +104,7 @@ def spectral_density(
         nodes,
         weights,
         products=obj.cost.products - before,
-        seconds=time.perf_counter() - began,
+        seconds=cost.seconds,
         protocol={
             "algorithm": "lanczos quadrature",
             "matrix": matrix,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from sharpscope.autograd.vectors import dot, norm
 from sharpscope.curvature.eigenvalues import top_eigenvalues
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
+from sharpscope.estimate import CostMeter
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
@@ -85,7 +85,7 @@ def lambda_max_from_sample(
             "lambda_max_from_sample needs samples that do not interact, received an objective in train mode or made "
             "from batches; measure it whole with top_eigenvalues"
         )
-    began = time.perf_counter()
+    cost = CostMeter()
     order = torch.randperm(total, generator=generator("eigenvalue of a sample", seed))[:samples]
     halves = order[: samples // 2], order[samples // 2 :]
     common = {"tol": tol, "seed": seed, "memory": memory, "matrix": matrix}
@@ -106,7 +106,7 @@ def lambda_max_from_sample(
         above=above,
         samples=samples,
         products=spent + (whole.products + 1) * samples / total,
-        seconds=time.perf_counter() - began,
+        seconds=cost.seconds,
         protocol={
             "algorithm": "halves crossed",
             "matrix": matrix,

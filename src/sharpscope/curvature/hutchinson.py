@@ -13,7 +13,6 @@ Both hold for any U. It is taken from a subset of the data, whose leading eigenv
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -26,7 +25,7 @@ from sharpscope.autograd.vectors import dot, project_out
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
-from sharpscope.estimate import Estimate
+from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.objective.importance_sampling import draw
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
@@ -151,7 +150,7 @@ def _probe(
     92 % of them held instead of 95 %. So the spread is the largest that was seen after any block.
     """
     _check(rtol, samples, max_samples, deflate)
-    began, before = time.perf_counter(), copy(obj.cost)
+    cost = CostMeter(obj)
     limit = samples if samples is not None else max_samples
     draws: list[float] = []
     widest, converged = 0.0, False
@@ -181,8 +180,7 @@ def _probe(
             NotConvergedWarning,
             stacklevel=3,
         )
-    cost = {**obj.cost.since(before), "seconds": time.perf_counter() - began}
-    return known + mean, error, len(draws), cost, converged, len(u)
+    return known + mean, error, len(draws), cost.total(), converged, len(u)
 
 
 def _mean_and_spread(draws: list[float]) -> tuple[float, float]:

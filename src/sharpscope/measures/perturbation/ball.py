@@ -38,7 +38,11 @@ class Ball:
         return direction
 
     def random(self, generator: torch.Generator) -> Tensor:
-        """Return a random point of the ball: uniform in ℓ∞; in ℓ2 on its surface, where high dimensions live."""
+        """Return a random point of the ball.
+
+        Uniform in ℓ∞. In ℓ2 uniform on the sphere ‖δ ⊘ c‖ = ρ, to which almost all of a ball in high dimensions is
+        close; coordinates with c = 0 are then set to 0.
+        """
         size, like = self.scale.numel(), self.scale
         if self.norm == "linf":
             unit = 2 * torch.rand(size, generator=generator) - 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +38,16 @@ def between_iterates(
     Raises `InputError` where the optimizer has a state.
     """
     from sharpscope.curvature import between_iterates as along
-    from sharpscope.estimate import Estimate
+    from sharpscope.estimate import CostMeter, Estimate
     from sharpscope.measures.hessian_spectrum import lambda_max
 
-    obj, before = trained.obj, copy(trained.obj.cost)
+    obj, cost = trained.obj, CostMeter(trained.obj)
     if not any(hasattr(module, "running_mean") for module in obj.model.modules()):
         e = lambda_max(obj, tol, max_products, seed)
         return Estimate(
             "between_iterates", e.value, error=e.error, converged=e.converged, cost=e.cost,
             protocol={**e.protocol, "points": 1}, fingerprint=e.fingerprint,
         )  # fmt: skip
-    began = time.perf_counter()
     found = along(obj, next_iterate(trained), points, tol=tol, seed=seed)
     top = int(found.values.argmax())
     return Estimate(
@@ -58,7 +55,7 @@ def between_iterates(
         found.value,
         error=float(found.errors[top]),
         converged=bool(found.converged.all()),
-        cost={**obj.cost.since(before), "seconds": time.perf_counter() - began},
+        cost=cost.total(),
         protocol={**found.protocol, "position": float(found.positions[top])},
         fingerprint=found.fingerprint,
     )
