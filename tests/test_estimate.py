@@ -4,6 +4,7 @@ import math
 import statistics
 
 import pytest
+import torch
 from scipy.stats import t
 
 from problems import PROBLEMS
@@ -38,7 +39,7 @@ def test_the_meter_counts_from_its_start_and_parts_by_their_share() -> None:
     obj.loss()
     meter = CostMeter(obj)
     obj.gradient()
-    parts = [obj.subset(obj.batches.tensors()[1][:0].new_tensor([0, i])) for i in (1, 2)]
+    parts = [obj.subset(torch.tensor([0, i])) for i in (1, 2)]
     parts[0].loss()  # before it is included
     for part in parts:
         meter.include(part, 0.25)

@@ -24,7 +24,7 @@ def test_a_point_has_the_objectives_loss_there(problem) -> None:
 
 def test_accuracy_is_the_share_of_right_classes_over_uneven_batches() -> None:
     obj = next(p for p in PROBLEMS if p.name == "mlp relu").objective()
-    x, y = obj.batches.tensors()
+    x, y = obj.evaluator.tensors()
     right = float((obj.model(x).argmax(1) == y).double().mean())
     assert Points(obj, recompute=False).evaluate(obj.flat())[1] == pytest.approx(right)
 

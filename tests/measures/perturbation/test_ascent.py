@@ -110,9 +110,9 @@ def test_fixed_steps_count_the_highest_iterate_not_the_last() -> None:
     curvature = torch.tensor([-1.0, -2.3], dtype=torch.float64)
     obj = quadratic(curvature.diag(), gradient, torch.ones(2, dtype=torch.float64))
     delta, losses = torch.zeros(2, dtype=torch.float64), []
-    for _ in range(15):
+    for _ in range(12):
         delta = delta + gradient + curvature * delta
         losses.append(float(gradient @ delta + 0.5 * (curvature * delta**2).sum()))
-    assert losses[-1] < 0.5 * max(losses)
-    e = worst_case_sharpness(obj, 50.0, "l2", False, batch_size=None, steps=15, step_size=1.0)
+    assert 0 < losses[-1] < 0.99 * max(losses)
+    e = worst_case_sharpness(obj, 50.0, "l2", False, batch_size=None, steps=12, step_size=1.0)
     assert e.value == pytest.approx(max(losses), rel=1e-12)
