@@ -8,9 +8,11 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from sharpscope.data import DataConfig, load
+from sharpscope.errors import InputError
 from sharpscope.serialization import explain
-from sharpscope.training import RunConfig, weight_seed
-from training.small_runs import config
+from sharpscope.training import RunConfig, train, weight_seed
+from training.small_runs import classification, config, perceptron
 
 BASE = {
     "data": "digits",
@@ -61,7 +63,7 @@ def refusal(**changes: object) -> str:
             {"stop": {"epochs": 3, "train_accuracy": 99}},
             "stop.train_accuracy must be less than or equal to 1; received 99.",
         ),
-        ({"loss": "hinge"}, "loss must be 'cross_entropy' or 'mse'; received 'hinge'."),
+        ({"loss": "hinge"}, "loss: a loss is cross_entropy, mse, or package.module:function; received 'hinge'."),
         (
             {"model": {"name": "package.module:factory", "options": {"widths": [1.0, float("inf")]}}},
             "model.options.widths.1 must be a finite number; received inf.",
@@ -69,6 +71,22 @@ def refusal(**changes: object) -> str:
         (
             {"schedule": {"kind": "every", "n": 2}},
             "schedule: the schedule every needs gamma; received {'kind': 'every', 'n': 2}.",
+        ),
+        ({"clip_norm": 0}, "clip_norm must be greater than 0; received 0."),
+        ({"clip_norm": float("inf")}, "clip_norm must be a finite number; received inf."),
+        ({"label_smoothing": 1.0}, "label_smoothing must be less than 1; received 1.0."),
+        ({"ema_decay": 1}, "ema_decay must be less than 1; received 1."),
+        (
+            {"augmentation": {"names": []}},
+            "augmentation.names: an augmentation names crop, flip or both, each once; received [].",
+        ),
+        (
+            {"augmentation": {"names": ["flip", "flip"]}},
+            "augmentation.names: an augmentation names crop, flip or both, each once; received ['flip', 'flip'].",
+        ),
+        (
+            {"augmentation": {"names": ["rotate"]}},
+            "augmentation.names.0 must be 'crop' or 'flip'; received 'rotate'.",
         ),
     ],
 )  # fmt: skip
@@ -78,10 +96,50 @@ def test_refusals_are_one_sentence_naming_key_value_and_rule(
     assert refusal(**changes) == sentence
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rho_schedule": {"kind": "cosine"}}, "rho_schedule moves the ρ of SAM and its variants, and sgd has none"),
+        ({"clip_norm": 1.0, "optimizer": {"name": "lbfgs", "lr": 1.0}}, "falsify the line search of lbfgs"),
+        (
+            {"clip_norm": 1.0, "optimizer": {"name": "sam", "lr": 1.0, "options": {"base": "lbfgs"}}},
+            "falsify the line search of lbfgs",
+        ),
+        ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing is for cross_entropy, and the loss is mse"),
+        ({"data": {"name": "digits", "subset_seed": "run"}}, "data.subset_seed"),
+        ({"data": {"name": "digits", "subset_seed": "seed"}, "seed": -1}, "data.subset_seed"),
+        ({"optimizer": {"name": "own:make", "lr": 0.1, "options": {"lr": 1}}}, "the optimizer's own key lr"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(changes: dict[str, object], words: str) -> None:
+    assert words in refusal(**changes)
+
+
+def test_subsets_may_follow_the_seed_of_the_run() -> None:
+    data = {"name": "digits", "train_samples": 100, "subset_seed": "seed"}
+    run = config(data=data, seed=3)
+    assert run.data.subset_seed == 3
+    assert run.run_id() == config(data={**data, "subset_seed": 3}, seed=3).run_id()
+    assert config(data=data).data.subset_seed == 0
+    assert config(data=DataConfig.model_validate(data), seed=2).data.subset_seed == 2
+    with pytest.raises(InputError, match="stands for the seed of a run"):
+        load(DataConfig.model_validate(data))
+
+
+def test_naming_code_of_ones_own_imports_nothing() -> None:
+    run = config(
+        optimizer={"name": "no_such_module:make", "lr": 0.1, "options": {"beta": 0.9}},
+        loss="no_such_module:loss",
+    )
+    assert run.optimizer.name == "no_such_module:make"
+    with pytest.raises(InputError, match="'no_such_module', which cannot be imported"):
+        train(run, classification(), perceptron())
+
+
 def test_an_unknown_optimizer_is_refused_with_the_list_of_what_exists() -> None:
     sentence = refusal(optimizer={"name": "sdg", "lr": 0.1})
     assert sentence.startswith("optimizer.name: there is no such optimizer, choose one of adadelta, ")
-    assert " sgd; received 'sdg'." in sentence
+    assert " sgd, or package.module:factory; received 'sdg'." in sentence
 
 
 def test_a_value_the_optimizer_refuses_is_refused_with_its_reason() -> None:
@@ -127,6 +185,14 @@ def test_every_choice_makes_another_run() -> None:
         {"seed": 1},
         {"initial_weights": "shared"},
         {"dtype": "float64"},
+        {"data": {"name": "digits", "final_test": "whole"}},
+        {"schedule": {"warmup": 2}},
+        {"schedule": {"kind": "one_cycle"}},
+        {"clip_norm": 1.0},
+        {"label_smoothing": 0.1},
+        {"augmentation": {"names": ["flip"]}},
+        {"augmentation": {"names": ["flip"], "seed": 0}},
+        {"ema_decay": 0.9},
     ]
     identifiers = {config(**change).run_id() for change in changes} | {config().run_id()}
     assert len(identifiers) == len(changes) + 1
@@ -176,6 +242,16 @@ def test_a_key_that_came_later_leaves_earlier_identifiers_alone() -> None:
         "stop": {"epochs": 2},
     }
     plain = RunConfig.model_validate(fields)
+    assert plain.run_id() == "2175eceda6a7884d"
+    unset = {
+        "clip_norm": None,
+        "label_smoothing": 0.0,
+        "augmentation": None,
+        "ema_decay": None,
+        "rho_schedule": None,
+    }
+    data = {"name": "digits", "final_test": "sample"}
+    assert RunConfig.model_validate({**fields, **unset, "data": data, "schedule": {"warmup": None}}) == plain
     assert "steps_per_epoch" not in plain.canonical_json()
     several = RunConfig.model_validate({**fields, "steps_per_epoch": 3})
     assert several.run_id() != plain.run_id()

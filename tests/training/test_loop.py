@@ -10,8 +10,10 @@ from torch import nn
 
 from sharpscope.data import Split
 from sharpscope.errors import InputError
+from sharpscope.optim import SAM
 from sharpscope.seeding import generator
 from sharpscope.training import evaluate, train
+from sharpscope.training.schedules import learning_rate
 from training.small_runs import bits, classification, config, noisy_network, perceptron, regression, timeless
 
 
@@ -145,6 +147,117 @@ def test_full_batch_is_gradient_descent_in_file_order() -> None:
         torch.testing.assert_close(ours.detach(), theirs.detach() - 0.1 * theirs.grad)
 
 
+@pytest.mark.parametrize("limit", [0.05, 100.0])
+def test_clipping_by_hand(limit: float) -> None:
+    """One full step: θ − η g min(1, c / (‖g‖ + 1e-6)), the norm over all weights and biases."""
+    data, model, twin = classification(), perceptron(), perceptron().double()
+    outcome = train(
+        config(batch_size="full", stop={"epochs": 1}, clip_norm=limit, dtype="float64"), data, model
+    )
+    nn.functional.cross_entropy(twin(data.train.inputs.double()), data.train.targets).backward()
+    gradients = [p.grad for p in twin.parameters() if p.grad is not None]
+    norm = math.sqrt(sum(float((g**2).sum()) for g in gradients))
+    assert 0.1 < norm < 10
+    for ours, theirs, g in zip(model.parameters(), twin.parameters(), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs - 0.1 * g * min(1.0, limit / (norm + 1e-6)))
+    assert outcome.status == "finished"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_cannot_be_clipped_ends_the_run_as_diverged(bad: float) -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * bad
+
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: Any = Broken.apply(super().forward(x)) if self.training else super().forward(x)
+            return out  # type: ignore[no-any-return]
+
+    outcome = train(config(clip_norm=1.0), classification(), Model(6, 3))
+    assert outcome.status == "diverged"
+    assert outcome.epochs == 1
+
+
+def test_sam_is_clipped_twice_and_its_ascent_keeps_its_direction() -> None:
+    """By hand: ε = ρ g/‖g‖ whatever the limit, then a step with the clipped gradient at θ + ε."""
+    data, model, twin = classification(), perceptron(), perceptron().double()
+    optimizer = {"name": "sam", "lr": 0.1, "options": {"rho": 0.3}}
+    train(
+        config(batch_size="full", stop={"epochs": 1}, clip_norm=0.01, optimizer=optimizer, dtype="float64"),
+        data,
+        model,
+    )
+
+    def gradients() -> list[torch.Tensor]:
+        loss = nn.functional.cross_entropy(twin(data.train.inputs.double()), data.train.targets)
+        return list(torch.autograd.grad(loss, list(twin.parameters())))
+
+    def norm(vectors: list[torch.Tensor]) -> float:
+        return math.sqrt(sum(float((v**2).sum()) for v in vectors))
+
+    start, first = [p.detach().clone() for p in twin.parameters()], gradients()
+    with torch.no_grad():
+        for p, g in zip(twin.parameters(), first, strict=True):
+            p += 0.3 * g / norm(first)
+    second = gradients()
+    for ours, theirs, g in zip(model.parameters(), start, second, strict=True):
+        torch.testing.assert_close(ours, theirs - 0.1 * g * 0.01 / (norm(second) + 1e-6))
+
+
+def test_warm_up_and_the_radius_move_step_by_step() -> None:
+    """Rates and radii as SAM receives them, over two epochs of seven steps; the history has each epoch's last."""
+    seen: list[tuple[float, float]] = []
+
+    class Watching(SAM):
+        def step(self, closure: Any = None) -> Any:
+            seen.append((self.param_groups[0]["lr"], self.param_groups[0]["sam_rho"]))
+            return super().step(closure)
+
+    run = config(
+        optimizer={"name": "sam", "lr": 0.14, "options": {"rho": 0.4}},
+        schedule={"warmup": 1},
+        rho_schedule={"kind": "every", "n": 1, "gamma": 0.5},
+        stop={"epochs": 2},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "sharpscope.training.run_state.build_optimizer",
+            lambda c, p, m: Watching(p, torch.optim.SGD, rho=0.4, lr=c.lr),
+        )
+        outcome = train(run, classification(), perceptron())
+    assert [lr for lr, _ in seen] == pytest.approx([0.02 * min(k, 7) for k in range(1, 15)])
+    assert [rho for _, rho in seen] == [0.4] * 7 + [0.2] * 7
+    assert [row["lr"] for row in outcome.history] == pytest.approx([0.14, 0.14])
+
+
+def test_one_cycle_with_a_rule_that_ends_it_early() -> None:
+    run = config(schedule={"kind": "one_cycle"}, stop={"epochs": 50, "train_loss": 0.9})
+    outcome = train(run, classification(), perceptron())
+    assert outcome.stop_reason == "train_loss"
+    assert 1 < outcome.epochs < 50
+    expected = [learning_rate(run.schedule, 0.1, row["epoch"], 50, 6, 7) for row in outcome.history]
+    assert [row["lr"] for row in outcome.history] == expected  # on the way of fifty epochs all along
+
+
+def test_a_run_is_judged_on_the_whole_test_part_at_its_end() -> None:
+    data, model = classification(), perceptron()
+    whole = data.test
+    sample = replace(data, test=Split(whole.inputs[:4], whole.targets[:4]), whole_test=whole)
+    outcome = train(config(), sample, model)
+    last = outcome.history[-1]
+    assert (last["test_loss"], last["test_accuracy"]) == evaluate(model, sample.test, "cross_entropy")
+    expected = evaluate(model, whole, "cross_entropy")
+    assert (outcome.final["test_loss"], outcome.final["test_accuracy"]) == expected
+    assert outcome.final["test_loss"] != last["test_loss"]
+    assert outcome.final["train_loss"] == last["train_loss"]
+
+
 @pytest.mark.parametrize("options", [{}, {"line_search_fn": "strong_wolfe"}])
 def test_lbfgs_calls_its_closure_several_times(options: dict[str, Any]) -> None:
     run = config(
@@ -154,7 +267,10 @@ def test_lbfgs_calls_its_closure_several_times(options: dict[str, Any]) -> None:
         stop={"epochs": 5},
         dtype="float64",
     )
-    outcome = train(run, regression(), nn.Linear(4, 1))
+    model = nn.Linear(4, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    outcome = train(run, regression(), model)
     assert outcome.history[0]["epoch_loss"] > 1  # the loss where the step started
     assert outcome.final["train_loss"] is not None
     assert outcome.final["train_loss"] < 1e-10

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 import torch
 from torch import nn
 
+from sharpscope.data import Split
 from sharpscope.errors import CheckpointError
+from sharpscope.seeding import generator
 from sharpscope.training import RunConfig, TrainingOutcome, read_metadata, train
 from sharpscope.training.optimizers import optimizer_classes
 from training.small_runs import bits, classification, config, noisy_network, perceptron, timeless
@@ -37,6 +40,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "asam", "lr": 0.01, "options": {"base": "adamw", "rescale": "weights"}},
         "schedule": {"kind": "cosine"},
     },
+    "everything": {
+        "optimizer": {"name": "sam", "lr": 0.2, "options": {"rho": 0.1, "momentum": 0.9}},
+        "schedule": {"kind": "cosine", "warmup": 2},
+        "rho_schedule": {"kind": "constant", "warmup": 3},
+        "clip_norm": 0.5,
+        "label_smoothing": 0.2,
+        "ema_decay": 0.9,
+    },
+    "one cycle": {"schedule": {"kind": "one_cycle"}, "ema_decay": 0.5, "clip_norm": 0.1},
 }
 
 
@@ -116,6 +128,33 @@ def test_tied_weights_resume_exactly(tmp_path: Path) -> None:
     model = in_pieces(run, tmp_path, 5, tied)[1]
     assert bits(model) == bits(whole)
     assert model[0].weight is model[2].weight
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_an_augmented_run_resumes_exactly(steps: int, tmp_path: Path) -> None:
+    def convolutional(seed: int = 0) -> nn.Sequential:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(
+                nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)
+            )
+
+    grey = classification()
+    data = replace(
+        grey, train=Split(torch.randn(53, 1, 5, 5, generator=generator("grey")), grey.train.targets),
+        test=Split(torch.randn(17, 1, 5, 5, generator=generator("grey test")), grey.test.targets), validation=None,
+    )  # fmt: skip
+    run = config(augmentation={"names": ["flip", "crop"], "padding": 1}, stop={"epochs": 2}, ema_decay=0.7)
+    whole = convolutional()
+    expected = train(run, data, whole)
+    for attempt in range(50):
+        model = convolutional(seed=attempt)
+        outcome = train(run, data, model, workspace=tmp_path, should_stop=after(steps))
+        if outcome.status != "interrupted":
+            break
+    assert attempt > 2
+    assert bits(model) == bits(whole)
+    assert timeless(outcome.history) == timeless(expected.history)
 
 
 def test_a_diverging_run_diverges_in_the_same_epoch(tmp_path: Path) -> None:

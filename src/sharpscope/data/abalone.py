@@ -54,8 +54,8 @@ def load_abalone(config: DataConfig, access: Access) -> Dataset:
     table, notes = _read(obtain("abalone", _ORIGIN, access))  # (4177, 11)
     if config.first_row == "lost":
         table, notes = table[1:], (*notes, "The file's first row is left out, as if it were a header.")
-    train, test = split_80_20("abalone", len(table), config.subset_seed)
-    rows = choose_rows(config.name, config.sizes, config.subset_seed, len(train), len(test))
+    train, test = split_80_20("abalone", len(table), config.drawn_by)
+    rows = choose_rows(config.name, config.sizes, config.drawn_by, len(train), len(test))
     used = table[train[rows.train]]
     mean, sd = used.mean(axis=0), used.std(axis=0)  # (11,)
     sd[sd == 0] = 1.0
@@ -79,6 +79,7 @@ def load_abalone(config: DataConfig, access: Access) -> Dataset:
         train=split(train[rows.train]),
         validation=None if rows.validation is None else split(train[rows.validation]),
         test=split(test[rows.test]),
+        whole_test=split(test) if config.final_test == "whole" else None,
         standardisation=sentence,
         notes=(*notes, *rows.notes),
     )

@@ -15,6 +15,7 @@ from pydantic import (
 
 from sharpscope.data.files import digest_of
 from sharpscope.data.subsets import Sizes
+from sharpscope.errors import InputError
 from sharpscope.serialization import StrictConfig
 
 NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora")
@@ -22,8 +23,11 @@ IMAGES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10")
 TABLE = "table"
 """A data set of the user's own; see `sharpscope.data.table`."""
 
-_LATER: tuple[str, ...] = ("neighbours", "digest", "target", "columns", "task")
-"""Keys that came later: left out of a run's identity while unset, so that earlier runs keep theirs."""
+_LATER: dict[str, str | None] = {
+    **dict.fromkeys(("neighbours", "digest", "target", "columns", "task")),
+    "final_test": "sample",
+}
+"""Keys that came later, with their defaults; while unset they are no part of a run's identity."""
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -51,6 +55,11 @@ class DataConfig(StrictConfig):
       latter for a column of numbers). ``digest`` stands for the file's content in a run's identity; the path does not
       enter it.
 
+    - ``subset_seed``: a number, or ``"seed"`` in a run's configuration for the run's own seed, so that intervals over
+      seeds include the choice of the samples (Bouthillier et al. 2021).
+    - ``final_test``: with ``"whole"`` the test loss and accuracy at a run's end are taken over the whole test part,
+      those after every epoch over ``test_samples`` of it.
+
     The statistics of a standardisation are those of the training samples actually used.
 
     >>> DataConfig(name="digits", train_samples=500).pixels
@@ -61,7 +70,8 @@ class DataConfig(StrictConfig):
     train_samples: Count | None = None
     validation_samples: Count | None = None
     test_samples: Count | None = None
-    subset_seed: int = Field(default=0, ge=0)
+    subset_seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
+    final_test: Literal["sample", "whole"] = "sample"
     pixels: Literal["standardised", "unit"] = "standardised"
     rows: Literal["raw", "normalised"] = "raw"
     targets: Literal["raw", "standardised"] = "raw"
@@ -72,6 +82,15 @@ class DataConfig(StrictConfig):
     target: str | None = None
     columns: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     task: Literal["classification", "regression"] | None = None
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed by which splits and subsets are drawn; raises InputError while it stands for a run's."""
+        if self.subset_seed == "seed":
+            raise InputError(
+                'subset_seed = "seed" stands for the seed of a run, and there is none here; give a number.'
+            )
+        return self.subset_seed
 
     @property
     def sizes(self) -> Sizes:
@@ -119,7 +138,7 @@ class DataConfig(StrictConfig):
     @model_serializer(mode="wrap")
     def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
-        return {key: value for key, value in fields.items() if key not in _LATER or value is not None}
+        return {key: value for key, value in fields.items() if key not in _LATER or value != _LATER[key]}
 
     @model_validator(mode="after")
     def _choices_apply(self) -> DataConfig:

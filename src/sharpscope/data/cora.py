@@ -71,7 +71,7 @@ def load_cora(config: DataConfig, access: Access) -> Dataset:
     validation = np.arange(len(train), len(train) + _VALIDATION)
     test = np.sort(test)
     rows = choose_rows(
-        config.name, config.sizes, config.subset_seed, len(train), len(test), validation=len(validation)
+        config.name, config.sizes, config.drawn_by, len(train), len(test), validation=len(validation)
     )
     targets = torch.from_numpy(labels.astype(np.int64))  # (2708,)
 
@@ -87,6 +87,7 @@ def load_cora(config: DataConfig, access: Access) -> Dataset:
         train=split(train[rows.train]),
         validation=split(validation[rows.validation]),
         test=split(test[rows.test]),
+        whole_test=split(test) if config.final_test == "whole" else None,
         standardisation=_INFO.standardisation
         if config.rows == "raw"
         else "word indicators divided by their sum in each node",

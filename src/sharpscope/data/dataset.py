@@ -102,6 +102,7 @@ class Dataset:
 
     ``input_shape`` is the shape of one sample, (channels, height, width) for images. ``standardisation`` says
     what was done to the inputs; ``notes`` say what a reader of the results has to know about the data.
+    ``whole_test`` is the whole test part where a run's end is judged on it and ``test`` is a sample of it.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Dataset:
     standardisation: str
     notes: tuple[str, ...] = ()
     graph: Graph | None = None
+    whole_test: Split | None = None
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Dataset:
         """Return the data set on a device, optionally with its floating-point tensors as ``dtype``."""
@@ -122,6 +124,7 @@ class Dataset:
             train=self.train.to(device, dtype),
             validation=None if self.validation is None else self.validation.to(device, dtype),
             test=self.test.to(device, dtype),
+            whole_test=None if self.whole_test is None else self.whole_test.to(device, dtype),
             graph=None if self.graph is None else self.graph.to(device, dtype),
         )
 

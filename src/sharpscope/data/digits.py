@@ -33,8 +33,8 @@ def load_digits(config: DataConfig) -> Dataset:
     bunch = datasets.load_digits()
     images = bunch.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
     labels = torch.from_numpy(bunch.target.astype(np.int64))  # (1797,)
-    train, test = split_80_20("digits", len(images), config.subset_seed)
-    rows = choose_rows(config.name, config.sizes, config.subset_seed, len(train), len(test))
+    train, test = split_80_20("digits", len(images), config.drawn_by)
+    rows = choose_rows(config.name, config.sizes, config.drawn_by, len(train), len(test))
     scale = pixel_scale(images[train[rows.train]], 16, config.pixels)
 
     def split(indices: NDArray[np.int64]) -> Split:
@@ -54,6 +54,7 @@ def load_digits(config: DataConfig) -> Dataset:
         train=split(train[rows.train]),
         validation=None if rows.validation is None else split(train[rows.validation]),
         test=split(test[rows.test]),
+        whole_test=split(test) if config.final_test == "whole" else None,
         standardisation=scale.sentence,
         notes=rows.notes,
         graph=graph,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sharpscope.data.dataset import Dataset, DatasetInfo, Split
 from sharpscope.data.files import Access, Origin, find, obtain
 from sharpscope.data.image_files import ImageFormat, probe_images, read_images
@@ -14,7 +16,6 @@ from sharpscope.errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from sharpscope.data.config import DataConfig
@@ -38,7 +39,7 @@ class ImageSet:
 
         from sharpscope.data.pixels import pixel_scale
 
-        rows = choose_rows(config.name, config.sizes, config.subset_seed, self.info.train, self.info.test)
+        rows = choose_rows(config.name, config.sizes, config.drawn_by, self.info.train, self.info.test)
         # Both files are sought before the long decoding starts.
         paths = [obtain(self.info.name, origin, access) for origin in (self.train, self.test)]
         train = read_images(paths[0], self.info.train, self.layout, access.progress)
@@ -59,6 +60,9 @@ class ImageSet:
             if rows.validation is None
             else split(train.images, train.labels, rows.validation),
             test=split(test.images, test.labels, rows.test),
+            whole_test=split(test.images, test.labels, np.arange(len(test.images)))
+            if config.final_test == "whole"
+            else None,
             standardisation=scale.sentence,
             notes=(*((_jpeg_note(f"{jpeg} of {total}"),) if jpeg else ()), *rows.notes),
         )

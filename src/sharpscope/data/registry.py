@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sharpscope.data.abalone import describe_abalone, load_abalone
@@ -45,7 +46,14 @@ def load(
                 f"A data set must be one of {', '.join(NAMES)}, received {config!r}; choose one of these."
             )
         config = DataConfig(name=config)
-    access = Access(data_dir, download, progress)
+    dataset = _load(config, Access(data_dir, download, progress))
+    if dataset.whole_test is None or len(dataset.whole_test) == len(dataset.test):
+        return dataset
+    note = f"The test loss and accuracy at a run's end are over all {len(dataset.whole_test)} test samples."
+    return replace(dataset, notes=(*dataset.notes, note))
+
+
+def _load(config: DataConfig, access: Access) -> Dataset:
     match config.name:
         case "digits":
             return load_digits(config)

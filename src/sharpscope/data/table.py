@@ -33,8 +33,8 @@ def load_table(config: DataConfig) -> Dataset:
     names = _inputs(table, config)
     inputs = _numbers(table, names, config)  # (rows, d)
     targets, labels = _targets(table, config)
-    train, test = split_80_20(f"table/{config.digest}", len(table), config.subset_seed)
-    rows = choose_rows(config.name, config.sizes, config.subset_seed, len(train), len(test))
+    train, test = split_80_20(f"table/{config.digest}", len(table), config.drawn_by)
+    rows = choose_rows(config.name, config.sizes, config.drawn_by, len(train), len(test))
     used = train[rows.train]
     inputs = _standardised(inputs, used)
     sentence = (
@@ -61,6 +61,7 @@ def load_table(config: DataConfig) -> Dataset:
         train=split(used),
         validation=None if rows.validation is None else split(train[rows.validation]),
         test=split(test[rows.test]),
+        whole_test=split(test) if config.final_test == "whole" else None,
         standardisation=sentence,
         notes=(*notes, *rows.notes),
     )

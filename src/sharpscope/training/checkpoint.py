@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimizer and schedule in one safetensors file, written whole or not at all.
+"""Checkpoints: weights, optimizer, schedule and average in one safetensors file, written whole or not at all.
 
 Tensors are safetensors entries; everything else is JSON in the file's metadata, under a SHA-256 over both.
 Nothing is ever pickled, and no pickle is ever read: loading one may run any code.
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,9 @@ from safetensors.torch import save_file
 from sharpscope.errors import CheckpointError
 from sharpscope.serialization import replacing
 from sharpscope.training.state_tree import decode, encode
+
+if TYPE_CHECKING:
+    from sharpscope.training.averaging import WeightAverage
 
 _VERSION = "1"
 
@@ -39,6 +42,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     schedule: Schedule | None = None,
     metadata: Mapping[str, Any] | None = None,
+    average: WeightAverage | None = None,
 ) -> None:
     """Write a checkpoint atomically: after a crash at any moment, `path` is the old file or the new one.
 
@@ -58,6 +62,8 @@ def save_checkpoint(
         body["optimizer"] = encode(optimizer.state_dict(), tensors, "optimizer")
     if schedule is not None:
         body["schedule"] = encode(schedule.state_dict(), tensors, "schedule")
+    if average is not None:
+        body["average"] = encode(average.state_dict(), tensors, "average")
     stored = _storable(tensors)
     try:
         text = json.dumps(body)
@@ -76,8 +82,9 @@ def load_checkpoint(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
     schedule: Schedule | None = None,
+    average: WeightAverage | None = None,
 ) -> dict[str, Any]:
-    """Load a checkpoint into a model, and into an optimizer and a schedule where given; return its metadata.
+    """Load a checkpoint into a model, and into optimizer, schedule and average where given; return its metadata.
 
     A plain safetensors file of a ``state_dict`` serves as well, for the weights alone. Everything is checked
     before anything is changed. Raises `CheckpointError`, in one sentence, for a file that is missing, truncated,
@@ -97,7 +104,10 @@ def load_checkpoint(
         _check_optimizer(path, body["optimizer_class"], optimizer_state, optimizer)
     if schedule is not None:
         schedule_state = _part(path, body, "schedule", tensors)
+    average_state: Any = None if average is None else _part(path, body, "average", tensors)
     model.load_state_dict(weights)
+    if average is not None:
+        average.load_state_dict(average_state)
     if optimizer is not None:
         _restore_optimizer(optimizer, optimizer_state)
     if schedule is not None:

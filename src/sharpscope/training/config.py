@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    Field,
+    PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -22,7 +24,8 @@ from sharpscope.data import DataConfig
 from sharpscope.models import ModelConfig
 from sharpscope.seeding import seed_of
 from sharpscope.serialization import StrictConfig, canonical_json, content_hash
-from sharpscope.training.optimizers import OptimizerConfig
+from sharpscope.training.augmentation import AugmentationConfig
+from sharpscope.training.optimizers import SHARPNESS_AWARE, OptimizerConfig
 from sharpscope.training.schedules import ScheduleConfig
 from sharpscope.training.stopping import PlateauConfig, StopConfig
 
@@ -36,7 +39,16 @@ __all__ = [
 ]
 
 
-_LATER_KEYS: dict[str, object] = {"steps_per_epoch": None, "precision": "full", "compile": False}
+_LATER_KEYS: dict[str, object] = {
+    "steps_per_epoch": None,
+    "precision": "full",
+    "compile": False,
+    "rho_schedule": None,
+    "clip_norm": None,
+    "label_smoothing": 0.0,
+    "augmentation": None,
+    "ema_decay": None,
+}
 _ALWAYS = object()
 
 
@@ -44,7 +56,10 @@ class RunConfig(StrictConfig):
     """One training run, completely: the same configuration gives the same bits.
 
     - ``data``, ``model``: what is trained on what; a bare name stands for ``{"name": ...}``.
-    - ``loss``: ``cross_entropy``, ``mse``, or None for what the data set's task asks for.
+    - ``loss``: ``cross_entropy``, ``mse``, ``package.module:function`` for one of one's own (see `loss_function`), or
+      None for what the data set's task asks for.
+    - ``optimizer``, ``schedule``: see `OptimizerConfig` and `ScheduleConfig`. ``rho_schedule`` moves the radius ρ of
+      SAM and its variants in the same way, from the optimizer's ``rho``.
     - ``batch_size``: samples a step, or ``full`` for gradient descent on the whole training set.
     - ``steps_per_epoch``: with ``full``, this many steps an epoch instead of one (hammoud2023's released code).
     - ``drop_last``: leave out the last, smaller batch of an epoch. By default it is used.
@@ -54,12 +69,20 @@ class RunConfig(StrictConfig):
     - ``dtype``: of weights, inputs and, unless ``precision`` says otherwise, all arithmetic.
     - ``precision``: ``bfloat16`` computes the products and convolutions of training steps in bfloat16
       (``torch.autocast``); weights, their gradients and updates, sums and evaluations stay float32.
+    - ``clip_norm``: before every step of the optimizer the gradient g of all weights is multiplied by
+      min(1, c / (‖g‖₂ + 1e-6)) for this c (Pascanu et al. 2013; ``torch.nn.utils.clip_grad_norm_``). SAM's two
+      gradients are clipped one by one, which leaves the direction of its ascent as it is.
+    - ``label_smoothing``: training steps use `smoothed_cross_entropy`; evaluations and measures use the
+      cross-entropy to the labels themselves, and so does a stopping rule on ``train_loss``.
+    - ``augmentation``: see `AugmentationConfig`; for the images of training steps only.
+    - ``ema_decay``: evaluate, measure and publish an exponential moving average of the weights with this decay, see
+      `WeightAverage`. Training itself goes on from the weights of the last step.
     - ``compile``: let ``torch.compile`` write the kernels of training steps. Needs a C++ compiler, on a GPU Triton.
     """
 
     data: DataConfig
     model: ModelConfig
-    loss: Literal["cross_entropy", "mse"] | None = None
+    loss: str | None = None
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()
     batch_size: int | Literal["full"]
@@ -71,6 +94,22 @@ class RunConfig(StrictConfig):
     dtype: Literal["float32", "float64"] = "float32"
     precision: Literal["full", "bfloat16"] = "full"
     compile: bool = False
+    rho_schedule: ScheduleConfig | None = None
+    clip_norm: PositiveFloat | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augmentation: AugmentationConfig | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _subset_that_follows_the_seed(cls, given: Any) -> Any:
+        """Put the run's seed where the data's ``subset_seed`` is ``"seed"``."""
+        data = given.get("data") if isinstance(given, Mapping) else None
+        if isinstance(data, DataConfig) and data.subset_seed == "seed":
+            data = data.model_dump()
+        if not isinstance(data, Mapping) or data.get("subset_seed") != "seed":
+            return given
+        return {**given, "data": {**data, "subset_seed": given.get("seed", 0)}}
 
     @field_validator("data", "model", mode="before")
     @classmethod
@@ -84,6 +123,27 @@ class RunConfig(StrictConfig):
         if not (size or given == "full"):
             raise ValueError('a batch size is an integer of at least 1, or "full"')
         return given
+
+    @field_validator("loss")
+    @classmethod
+    def _a_known_loss_or_ones_own(cls, loss: str | None) -> str | None:
+        if loss not in (None, "cross_entropy", "mse") and ":" not in str(loss):
+            raise ValueError("a loss is cross_entropy, mse, or package.module:function")
+        return loss
+
+    @model_validator(mode="after")
+    def _options_that_apply(self) -> RunConfig:
+        optimizer = self.optimizer
+        own = ":" in optimizer.name
+        if self.rho_schedule is not None and not own and optimizer.name not in SHARPNESS_AWARE:
+            raise ValueError(
+                f"rho_schedule moves the ρ of SAM and its variants, and {optimizer.name} has none"
+            )
+        if self.clip_norm is not None and "lbfgs" in (optimizer.name, optimizer.options.get("base")):
+            raise ValueError("clip_norm would falsify the line search of lbfgs; leave one of them out")
+        if self.label_smoothing and self.loss not in (None, "cross_entropy"):
+            raise ValueError(f"label_smoothing is for cross_entropy, and the loss is {self.loss}")
+        return self
 
     @model_validator(mode="after")
     def _steps_of_full_batches(self) -> RunConfig:

@@ -10,9 +10,11 @@ import torch
 
 from sharpscope.autograd.allocator import freed_memory_kept
 from sharpscope.errors import InputError
+from sharpscope.training.augmentation import Augmentation
 from sharpscope.training.computation import forward_of
 from sharpscope.training.cpu.kernels import FastKernels
 from sharpscope.training.history import Row, TrainingOutcome
+from sharpscope.training.losses import smoothed_cross_entropy
 from sharpscope.training.reproducible import reproducible, seed_step
 from sharpscope.training.run_state import RunState
 
@@ -68,11 +70,12 @@ def train(
                     break
                 row = run.end_epoch()
                 if on_epoch is not None:
-                    with kernels.paused():
+                    with kernels.paused(), run.evaluated_weights():
                         on_epoch(dict(row))
                 # a run that diverged keeps its last save, from before that: a later attempt finds the same again
                 if run.save_is_due() and (run.outcome is None or run.outcome.status != "diverged"):
                     run.save()
+        run.publish()
     assert run.outcome is not None
     return run.outcome
 
@@ -88,7 +91,8 @@ def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | No
         if asked:
             return False
         seed_step(run.run_id, run.epoch, step, run.device)
-        take(*run.batches[step])
+        run.schedule(step)
+        take(step)
         if step % _FINITE_EVERY == 0 and not run.loss_sum.isfinite():
             break
     run.note(steps)
@@ -100,29 +104,43 @@ class Step:
 
     def __init__(self, run: RunState) -> None:
         self._run = run
-        self._forward = forward_of(run.config, run.model, run.device)
+        config = run.config
+        self._forward = forward_of(config, run.model, run.device)
+        smoothing = config.label_smoothing
+        self._loss = smoothed_cross_entropy(smoothing) if smoothing else run.loss
+        self._clipped = [p for group in run.optimizer.param_groups for p in group["params"]]
+        self._augmented = (
+            Augmentation(config.augmentation, run.dataset, run.run_id)
+            if config.augmentation is not None
+            else None
+        )
         self._labelled = run.dataset.task == "classification"
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> None:
-        """Take the step; loss and hits are those of the weights it starts from.
+    def __call__(self, step: int) -> None:
+        """Take a step of the epoch; loss and hits are those of the weights it starts from.
 
         The optimizer decides how often the closure runs: most run it once, L-BFGS and SAM several times.
         """
         run = self._run
+        inputs, targets = run.batches[step]
+        if self._augmented is not None:
+            inputs = self._augmented(inputs, run.epoch, step)
         start: list[Tensor] = []
 
         def closure() -> Tensor:
             run.optimizer.zero_grad()
             outputs = self._forward(inputs)
-            loss = run.loss(outputs, targets)
+            loss = self._loss(outputs, targets)
             loss.backward()
+            if run.config.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self._clipped, run.config.clip_norm)
             if not start:
                 start.extend((loss.detach(), outputs.detach()))
             return loss
 
-        step: Any = run.optimizer.step  # torch types a closure as returning a float
+        optimizer_step: Any = run.optimizer.step  # torch types a closure as returning a float
         try:
-            step(closure)
+            optimizer_step(closure)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -130,6 +148,8 @@ class Step:
                 f"batch normalisation cannot normalise a batch of {len(targets)} sample; set drop_last = true or "
                 f"choose a batch_size that leaves no single sample of {len(run.dataset.train)}."
             ) from error
+        if run.average is not None:
+            run.average.update()
         loss, outputs = start
         run.loss_sum.add_(loss, alpha=len(targets))
         if self._labelled:

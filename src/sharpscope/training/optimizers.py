@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, JsonValue, PositiveFloat, ValidationInfo, field_validator
 
 from sharpscope.errors import InputError
+from sharpscope.models.own_code import call_own, find_own, takes
 from sharpscope.serialization import StrictConfig
 
 if TYPE_CHECKING:
     import torch
 
-_AROUND_ANOTHER = frozenset({"sam", "asam", "gsam", "friendlysam", "looksam"})
+SHARPNESS_AWARE = frozenset({"sam", "asam", "gsam", "friendlysam", "looksam"})
+"""Optimizers around another one, whose perturbation has a radius ρ."""
+
 # How a step is carried out, not what it computes: a run's configuration names no such thing.
 _EXECUTION = frozenset({"foreach", "fused", "capturable", "differentiable"})
 
@@ -33,6 +36,10 @@ class OptimizerConfig(StrictConfig):
     ``sam`` and its variants ``asam``, ``gsam``, ``friendlysam`` and ``looksam`` (`sharpscope.SAM` and so on) take
     ``rho``, ``rescale``, ``eta``, ``decay_in_ascent``, a variant's own options, ``base`` (the name of another
     optimizer, ``sgd`` by default) and the base's options.
+
+    ``package.module:factory`` is an optimizer of one's own: a class or a function that receives the parameters,
+    ``lr``, the options, and ``model`` if it takes that, and returns a ``torch.optim.Optimizer``. Its name and options
+    are stored as they are written; its module is imported when a run begins, not before.
     """
 
     name: str
@@ -42,9 +49,13 @@ class OptimizerConfig(StrictConfig):
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
+        if ":" in name:
+            return name
         classes = optimizer_classes()
         if name.lower() not in classes:
-            raise ValueError(f"there is no such optimizer, choose one of {', '.join(classes)}")
+            raise ValueError(
+                f"there is no such optimizer, choose one of {', '.join(classes)}, or package.module:factory"
+            )
         return name.lower()
 
     @field_validator("options")
@@ -53,8 +64,12 @@ class OptimizerConfig(StrictConfig):
         if not {"name", "lr"} <= info.data.keys():
             return options  # refused already, for another key
         name, lr = info.data["name"], info.data["lr"]
+        if ":" in name:
+            if "lr" in options:
+                raise ValueError("the learning rate is the optimizer's own key lr, not one of its options")
+            return options
         base = options.get("base", "sgd")
-        if name in _AROUND_ANOTHER and (not isinstance(base, str) or base.lower() not in _bases()):
+        if name in SHARPNESS_AWARE and (not isinstance(base, str) or base.lower() not in _bases()):
             raise ValueError(
                 f"the base of {name} is the name of another optimizer, one of {', '.join(_bases())}, not {base!r}"
             )
@@ -65,7 +80,7 @@ class OptimizerConfig(StrictConfig):
             if key not in accepted:
                 raise ValueError(f"{name} has no option {key}, its options are {', '.join(sorted(accepted))}")
         spelt = {key: _spelt(str(accepted[key].annotation), key, value) for key, value in options.items()}
-        if name in _AROUND_ANOTHER and "base" in spelt:
+        if name in SHARPNESS_AWARE and "base" in spelt:
             spelt["base"] = str(base).lower()
         if not spelt:
             return spelt
@@ -105,7 +120,7 @@ def build_optimizer(
     """Build the configured optimizer over parameters of a model.
 
     Raises `InputError` where the class refuses an option's value or these parameters (Muon, for one, takes
-    matrices only).
+    matrices only), and where a factory of one's own cannot be imported, called or used.
     """
     return _build(config.name, config.lr, config.options, parameters, model)
 
@@ -118,12 +133,14 @@ def _build(
     model: torch.nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     parameters = list(parameters)
+    if ":" in name:
+        return _build_own(name, lr, options, parameters, model)
     classes = optimizer_classes()
     build: Any = classes[name]  # every class has its own keyword arguments
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     execution: dict[str, Any] = {}
     steps_taken_by = build
-    if name in _AROUND_ANOTHER:
+    if name in SHARPNESS_AWARE:
         steps_taken_by = classes[str(arguments.pop("base", "sgd"))]
         execution = {"base": steps_taken_by, "model": model}
     if "fused" in inspect.signature(steps_taken_by).parameters and all(
@@ -139,15 +156,37 @@ def _build(
     return optimizer
 
 
+def _build_own(
+    name: str,
+    lr: float,
+    options: Mapping[str, JsonValue],
+    parameters: list[torch.Tensor],
+    model: torch.nn.Module | None,
+) -> torch.optim.Optimizer:
+    import torch
+
+    factory = find_own(name, "optimizer", "an optimizer")
+    arguments: dict[str, Any] = {"lr": lr, **options}
+    if takes(factory, "model"):
+        arguments["model"] = model
+    optimizer = call_own(name, "optimizer", factory, parameters, **arguments)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(
+            f"the optimizer factory {name} must return a torch.optim.Optimizer, received "
+            f"{type(optimizer).__name__}; return the optimizer itself."
+        )
+    return optimizer
+
+
 def _bases() -> list[str]:
-    return [name for name in optimizer_classes() if name not in _AROUND_ANOTHER]
+    return [name for name in optimizer_classes() if name not in SHARPNESS_AWARE]
 
 
 def _options_of(name: str, base: str) -> dict[str, inspect.Parameter]:
     """The options a configuration may give; SAM's and its variant's, and their base's besides."""
     classes = optimizer_classes()
     leave_out = _EXECUTION | {"params", "lr"}
-    if name not in _AROUND_ANOTHER:
+    if name not in SHARPNESS_AWARE:
         parameters = inspect.signature(classes[name]).parameters
         return {key: parameter for key, parameter in parameters.items() if key not in leave_out}
     both = {name: inspect.signature(classes[name]).parameters for name in ("sam", name)}

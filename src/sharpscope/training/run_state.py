@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from sharpscope.training.evaluation import evaluate_splits
+from sharpscope.errors import InputError
+from sharpscope.training.averaging import WeightAverage
+from sharpscope.training.evaluation import evaluate, evaluate_splits
 from sharpscope.training.history import METRICS, Progress, Row, TrainingOutcome, recorded
 from sharpscope.training.losses import Loss, loss_function
 from sharpscope.training.optimizers import build_optimizer
@@ -80,11 +84,13 @@ class RunState:
         self.loss: Loss = loss_function(resolved_loss(config, dataset))
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(config.optimizer, trainable, model)
+        self._radii = self._radii_of_optimizer()
+        self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
         self.outcome: TrainingOutcome | None = None
         self.progress, self._workspace = Progress(), None
         if folder is not None:
             self._workspace = Workspace(folder, self.run_id, checkpoint_every_s)
-            self.progress = self._workspace.resume(model, self.optimizer)
+            self.progress = self._workspace.resume(model, self.optimizer, self.average)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self._end_where_a_rule_holds()
@@ -96,16 +102,23 @@ class RunState:
 
     def begin_epoch(self) -> int:
         """Prepare the current epoch, and return the number of its steps that an earlier attempt has taken."""
-        config, progress = self.config, self.progress
-        self.lr = learning_rate(config.schedule, config.optimizer.lr, self.epoch, config.stop.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        self.batches = Minibatches(self.dataset.train, config, self.run_id, self.epoch, self.device)
+        progress = self.progress
+        self.batches = Minibatches(self.dataset.train, self.config, self.run_id, self.epoch, self.device)
+        self.schedule(progress.step)
         self.loss_sum.fill_(progress.loss_sum)
         self.correct.fill_(progress.correct)
         self.model.train()
         self._begin = time.perf_counter()
         return progress.step
+
+    def schedule(self, step: int) -> None:
+        """Give the optimizer its learning rate, and SAM its ρ, of a step of the epoch, counted from 0."""
+        config, place = self.config, (self.epoch, self.config.stop.epochs, step, len(self.batches))
+        self.lr = learning_rate(config.schedule, config.optimizer.lr, *place)
+        for group, radius in zip(self.optimizer.param_groups, self._radii, strict=True):
+            group["lr"] = self.lr
+            if config.rho_schedule is not None:
+                group["sam_rho"] = learning_rate(config.rho_schedule, radius, *place)
 
     def note(self, step: int) -> None:
         """Record that ``step`` steps of the epoch are taken, with the sums and the seconds up to here."""
@@ -121,7 +134,7 @@ class RunState:
     def save(self) -> None:
         """Save the state that `note` recorded last."""
         if self._workspace is not None:
-            self._workspace.save(self.model, self.optimizer, self.progress)
+            self._workspace.save(self.model, self.optimizer, self.progress, self.average)
 
     def end_epoch(self) -> Row:
         """Evaluate the model, append the epoch's row to the history, and end the run where a rule says so."""
@@ -132,7 +145,8 @@ class RunState:
             row["epoch_accuracy"] = self.correct.item() / self.batches.samples
         problem = self._non_finite()
         if problem is None:
-            row |= evaluate_splits(self.model, self.dataset, self.loss)
+            with self.evaluated_weights():
+                row |= evaluate_splits(self.model, self.dataset, self.loss)
             if recorded(row) != row:
                 problem = "non_finite_loss"
         row["seconds"] = self.progress.seconds + time.perf_counter() - begin
@@ -147,6 +161,17 @@ class RunState:
             self._end_where_a_rule_holds()
         return row
 
+    @contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """Put the weights that are evaluated into the model: their moving average, where the run has one."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield
+
+    def publish(self) -> None:
+        """Leave a finished run's model with the weights that are evaluated."""
+        if self.average is not None and self.outcome is not None and self.outcome.status == "finished":
+            self.average.publish()
+
     def interrupt(self) -> None:
         """End this attempt; a later call of `train` continues the run."""
         self._end("interrupted", "interrupted")
@@ -158,6 +183,18 @@ class RunState:
         finite = [parameter.isfinite().all() for parameter in self.model.parameters()]
         return None if torch.stack(finite).all() else "non_finite_weights"  # one wait for the device
 
+    def _radii_of_optimizer(self) -> list[float]:
+        """Return ρ of every group of parameters, as configured; zeros where no schedule moves it."""
+        groups = self.optimizer.param_groups
+        if self.config.rho_schedule is None:
+            return [0.0] * len(groups)
+        if not all("sam_rho" in group for group in groups):
+            raise InputError(
+                f"rho_schedule moves sam_rho of the optimizer's groups, and those of {self.config.optimizer.name} "
+                "have none; leave it out."
+            )
+        return [float(group["sam_rho"]) for group in groups]
+
     def _end_where_a_rule_holds(self) -> None:
         reason = stop_reason(self.config.stop, self.progress.history)
         if reason is not None:
@@ -166,6 +203,10 @@ class RunState:
     def _end(self, status: Literal["finished", "diverged", "interrupted"], reason: str) -> None:
         history = self.progress.history
         final = {key: history[-1][key] if status == "finished" else None for key in METRICS}
+        if status == "finished" and self.dataset.whole_test is not None:
+            with self.evaluated_weights():
+                test = evaluate(self.model, self.dataset.whole_test, self.loss)
+            final["test_loss"], final["test_accuracy"] = test
         self.outcome = TrainingOutcome(status, reason, len(history), history, final)
 
 

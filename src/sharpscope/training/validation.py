@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from sharpscope.errors import InputError
+from sharpscope.training.augmentation import Augmentation
 from sharpscope.training.evaluation import eval_mode
+from sharpscope.training.losses import check_own_loss, loss_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +25,8 @@ def resolved_loss(config: RunConfig, dataset: Dataset) -> str:
 
     Raises `InputError` where the two do not fit.
     """
+    if config.loss is not None and ":" in config.loss:
+        return config.loss
     fitting = _LOSS_OF[dataset.task]
     if config.loss not in (None, fitting):
         raise InputError(
@@ -53,6 +57,12 @@ def validate(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
             f"a regression has no accuracy, and the run on {dataset.name} is to stop at train_accuracy = "
             f"{config.stop.train_accuracy}; use train_loss instead."
         )
+    if config.label_smoothing and resolved_loss(config, dataset) != "cross_entropy":
+        raise InputError(
+            f"label_smoothing is for classes, and {dataset.name} is a {dataset.task}; leave it out."
+        )
+    if config.augmentation is not None:
+        Augmentation(config.augmentation, dataset, "")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(
             f"training needs a parameter that requires a gradient; {type(model).__name__} has none."
@@ -68,3 +78,6 @@ def validate(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
             f"a model of {dataset.name} must return (n, {dataset.n_outputs}); {type(model).__name__} returned "
             f"{found} for {wanted[0]} samples."
         )
+    name = resolved_loss(config, dataset)
+    if ":" in name:
+        check_own_loss(name, loss_function(name), dataset, outputs)

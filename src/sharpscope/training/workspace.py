@@ -16,6 +16,8 @@ from sharpscope.training.history import Progress
 if TYPE_CHECKING:
     import torch
 
+    from sharpscope.training.averaging import WeightAverage
+
 FILE = "progress.safetensors"
 
 
@@ -36,18 +38,26 @@ class Workspace:
         self._due = time.monotonic() + every_s
 
     def due(self) -> bool:
-        """Say whether it is time to save again."""
+        """Return whether it is time to save again."""
         return time.monotonic() >= self._due
 
-    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Save where the run stands."""
+    def save(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        average: WeightAverage | None = None,
+    ) -> None:
+        """Save the state of the run, in place of what was saved before."""
         begin = time.monotonic()
         metadata = {"run_id": self._run_id, "progress": asdict(progress)}
-        save_checkpoint(self._folder / FILE, model, optimizer, metadata=metadata)
+        save_checkpoint(self._folder / FILE, model, optimizer, metadata=metadata, average=average)
         end = time.monotonic()
         self._due = end + max(self._every_s, 20 * (end - begin) if self._every_s > 0 else 0.0)
 
-    def resume(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    def resume(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+    ) -> Progress:
         """Load what an earlier attempt saved, or return a fresh start.
 
         Raises `CheckpointError` where the folder holds another run, or a checkpoint that cannot be read.
@@ -60,7 +70,7 @@ class Workspace:
             raise CheckpointError(
                 f"the workspace {self._folder} belongs to run {found}, not to {self._run_id}; use another folder."
             )
-        return Progress(**load_checkpoint(path, model, optimizer)["progress"])
+        return Progress(**load_checkpoint(path, model, optimizer, average=average)["progress"])
 
     def _partial_files(self) -> Iterator[Path]:
         with suppress(OSError):

@@ -34,7 +34,7 @@ class FastKernels:
                 elif (forward := narrow_convolution(layer)) is not None:
                     self._forwards[layer] = forward
             self._forwards |= normalised_poolings([run.model])
-            if run.config.precision == "full":
+            if run.config.precision == "full" and run.config.clip_norm is None:
                 self._forwards |= descending_layers(run.model, run.optimizer)
 
     def __enter__(self) -> FastKernels:
