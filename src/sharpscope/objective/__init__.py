@@ -7,5 +7,6 @@ and importance sampling of the data.
 
 from sharpscope.objective.evaluator import BatchLoss, Evaluator, Loss
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.preconditioned import preconditioned
 
-__all__ = ["BatchLoss", "Evaluator", "Loss", "Objective"]
+__all__ = ["BatchLoss", "Evaluator", "Loss", "Objective", "preconditioned"]

@@ -18,6 +18,7 @@ from sharpscope.measures.perturbation.ascent import AscentRun
 from sharpscope.measures.perturbation.lbfgs import Request, Response
 from sharpscope.objective import batched_points
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.preconditioned import PreconditionedEvaluator
 
 MOST_POINTS = 32
 """Largest number of points evaluated in one pass."""
@@ -45,7 +46,7 @@ _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 def can_batch(obj: Objective) -> bool:
     """Return whether points of this objective are evaluated in batched passes: see `MOST_WORK`."""
-    if obj.mode != "eval" or obj.evaluator.loss is None:
+    if obj.mode != "eval" or obj.evaluator.loss is None or isinstance(obj.evaluator, PreconditionedEvaluator):
         return False
     if any(
         isinstance(m, nn.modules.conv._ConvNd | nn.RNNBase | nn.MultiheadAttention)
