@@ -10,8 +10,38 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
+class Result:
+    """What every result offers beside its numbers: one line of text, a chart, and HTML for a notebook."""
+
+    def plot(self) -> Any:
+        """Return an Altair chart of the result; ``.save("chart.svg")`` writes it."""
+        from importlib import import_module
+
+        return import_module("sharpscope.examination.plots").plot(self)
+
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        return str(import_module("sharpscope.examination.plots").as_html(self))
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a value with its error, both to the digits that the error leaves.
+
+    >>> with_error(3.7556, 0.0012), with_error(120.4, 0.6), with_error(0.0, 0.0), with_error(2.5, float("nan"))
+    ('3.756 ± 0.001', '120.4 ± 0.6', '0 ± 0', '2.5 ± –')
+    """
+    if not (math.isfinite(error) and error > 0 and math.isfinite(value)):
+        return f"{value:.4g} ± {'0' if error == 0 else '–' if math.isnan(error) else format(error, '.1g')}"
+    digits = -math.floor(math.log10(error))
+    if digits > 8 or digits < -6:
+        return f"{value:.4g} ± {error:.1g}"
+    places = max(digits, 0)
+    return f"{round(value, digits):.{places}f} ± {round(error, digits):.{places}f}"
+
+
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Result):
     """One measured value.
 
     Attributes
@@ -54,6 +84,18 @@ class Estimate:
     cost: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line: the value, its standard error or error estimate, and whether it converged.
+
+        >>> Estimate("trace", 183.47, stderr=2.4, samples=16)
+        trace = 183 ± 2
+        >>> Estimate("lambda_max", 3.7556, error=0.0012, converged=False)
+        lambda_max = 3.756 ± 0.001, not converged
+        """
+        error = self.stderr if self.stderr is not None else self.error
+        value = f"{self.value:.6g}" if error is None else with_error(self.value, error)
+        return f"{self.measure} = {value}{'' if self.converged else ', not converged'}"
 
     @classmethod
     def of_samples(

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from sharpscope import InputError, Objective, examine
 from sharpscope.curvature.by_layer import layers_of, shares_by_layer, trace_by_layer
 from sharpscope.examination.examination import PARTS
-from sharpscope.examination.summary import with_error
 
 QUICK = {"k": 2, "surface_points": 5}
 
@@ -77,11 +76,6 @@ def test_words_carry_the_number_and_its_error(found):
     assert "40 samples" in text
     assert "83 parameters" in text
     assert len(repr(found)) < 100
-
-
-def test_values_are_rounded_to_their_error():
-    assert with_error(-0.32489, 0.00014) == "−0.3249 ± 0.0001"
-    assert with_error(1234567.0, 4321.0) == "1235000 ± 4000"
 
 
 def test_the_page_needs_no_network_and_escapes_the_title(obj, tmp_path):

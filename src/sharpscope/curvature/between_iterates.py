@@ -12,11 +12,12 @@ from torch import Tensor
 from sharpscope.curvature.eigenvalues import Eigenpairs, top_eigenvalues
 from sharpscope.curvature.operators import Memory
 from sharpscope.errors import InputError
+from sharpscope.estimate import Result
 from sharpscope.objective.objective import Objective
 
 
 @dataclass(frozen=True)
-class BetweenIterates:
+class BetweenIterates(Result):
     """λ_max at evenly spaced points of a segment, both ends included.
 
     ``value`` is the largest (kaur2022's rule for networks with batch normalisation); ``values``, ``errors`` and
@@ -30,6 +31,11 @@ class BetweenIterates:
     products: int
     protocol: Mapping[str, object]
     fingerprint: str
+
+    def __repr__(self) -> str:
+        """Return one line: the largest λ_max and where it lies."""
+        where = float(self.positions[int(self.values.argmax())])
+        return f"λ_max between iterates at most {self.value:.5g}, at {where:.3g} of the step"
 
     @property
     def value(self) -> float:

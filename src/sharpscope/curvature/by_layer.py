@@ -13,12 +13,13 @@ from torch import Tensor
 
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
+from sharpscope.estimate import Result, with_error
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 
 @dataclass(frozen=True)
-class LayerTraces:
+class LayerTraces(Result):
     """Traces of the Hessian's diagonal blocks, one for every layer (layers,).
 
     ``names`` are the modules that hold the parameters, ``sizes`` how many parameters each holds, ``values`` the
@@ -30,6 +31,12 @@ class LayerTraces:
     values: NDArray[np.float64]
     stderrs: NDArray[np.float64]
     probes: int
+
+    def __repr__(self) -> str:
+        """Return one line: how many layers, and the one with the largest trace."""
+        first = int(np.argmax(self.values))
+        value = with_error(float(self.values[first]), float(self.stderrs[first]))
+        return f"traces of {len(self.names)} layers, the largest {value} in {self.names[first]}"
 
     def intervals(self, level: float = 0.95) -> NDArray[np.float64]:
         """Return Student's intervals with ``probes`` − 1 degrees of freedom, (layers, 2)."""

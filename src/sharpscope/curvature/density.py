@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
-from sharpscope.estimate import CostMeter
+from sharpscope.estimate import CostMeter, Result
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 
 @dataclass(frozen=True)
-class SpectralDensity:
+class SpectralDensity(Result):
     """The Hessian's eigenvalue distribution as weighted nodes, one row per probe.
 
     Attributes
@@ -36,6 +36,11 @@ class SpectralDensity:
     seconds: float
     protocol: Mapping[str, object]
     fingerprint: str
+
+    def __repr__(self) -> str:
+        """Return one line: the range of the nodes, the probes and the products."""
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        return f"density of eigenvalues {low:.4g} … {high:.4g}, {len(self.nodes)} probes, {self.products:g} products"
 
     def moment(self, power: int) -> tuple[float, float]:
         """Return the mean over eigenvalues of λ^power, and its standard error over probes."""

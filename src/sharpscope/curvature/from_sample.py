@@ -13,7 +13,7 @@ from sharpscope.autograd.vectors import dot, norm
 from sharpscope.curvature.eigenvalues import top_eigenvalues
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
-from sharpscope.estimate import CostMeter
+from sharpscope.estimate import CostMeter, Result
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
@@ -22,7 +22,7 @@ BLOCKS = 20
 
 
 @dataclass(frozen=True)
-class SampledEigenvalue:
+class SampledEigenvalue(Result):
     """An estimate of λ_max over all the data, from ``samples`` of them.
 
     ``below`` is the curvature of one half along the other half's eigenvector (mean of both ways) with its standard
@@ -38,6 +38,11 @@ class SampledEigenvalue:
     seconds: float
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line: the value, its 95 % interval and the samples."""
+        low, high = self.interval()
+        return f"λ_max = {self.value:.5g} [{low:.5g}, {high:.5g}] from {self.samples} samples"
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return (low, high): ``below`` less, and ``above`` plus, its one-sided Student margin of (1 − level)/2."""

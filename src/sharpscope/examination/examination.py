@@ -22,7 +22,7 @@ from sharpscope.curvature import (
 )
 from sharpscope.curvature.by_layer import LayerTraces, shares_by_layer, trace_by_layer
 from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
+from sharpscope.estimate import Estimate, Result
 from sharpscope.examination.summary import Sentences, sentences_of
 from sharpscope.landscape import surface
 from sharpscope.landscape.surface import Surface
@@ -58,7 +58,7 @@ AUDIT_SAMPLES = 16
 
 
 @dataclass(frozen=True)
-class Examination:
+class Examination(Result):
     """What `examine` found. A part that was left out, or that could not be had, is None; ``notes`` says why.
 
     Attributes

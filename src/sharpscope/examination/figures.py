@@ -1,8 +1,9 @@
-"""The figures of an examination, as Vega-Lite specifications."""
+"""Figures of results, as Vega-Lite specifications."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from sharpscope.curvature import SpectralDensity
 from sharpscope.curvature.by_layer import LayerTraces
 from sharpscope.estimate import Estimate
 from sharpscope.landscape.surface import Surface
+from sharpscope.measures.invariance.audit import INVARIANT, Audit
 
 Spec = dict[str, Any]
 
 MOST_LAYERS = 40
 """Layers that the figure shows; beyond these, the ones with the largest traces."""
+
+LEAST_CHANGE = 1e-16
+"""Least relative change that the figure of an audit shows: rounding of float64."""
 
 LEVELS = 12
 """Contour lines of a surface, evenly spaced in the logarithm of the loss where it spans a factor of 20."""
@@ -115,6 +120,156 @@ def layers_figure(layers: LayerTraces, shares: NDArray[np.float64] | None) -> Sp
         },
     }
     return {"hconcat": [bars, beside], "spacing": 12}
+
+
+def values_figure(rows: Sequence[tuple[str, float, float, float]], title: str) -> Spec:
+    """Return a point with its interval for each (name, value, low, high)."""
+    names = [name for name, *_ in rows]
+    data = [
+        {"name": name, "value": _finite(value), "low": _finite(low), "high": _finite(high)}
+        for name, value, low, high in rows
+    ]
+    y = {"field": "name", "type": "nominal", "sort": names, "title": None, "axis": {"labelLimit": 240}}
+    x = {"type": "quantitative", "title": title, "scale": {"zero": False, "padding": 16}}
+    return {
+        "data": {"values": data},
+        "width": 360,
+        "height": {"step": 28},
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70},
+                "encoding": {"y": y, "x": {**x, "field": "value"}},
+            },
+        ],
+    }
+
+
+def curve_figure(rows: Sequence[Mapping[str, float]], x_title: str, y_title: str) -> Spec:
+    """Return y over x, with intervals where the rows have ``low`` and ``high``."""
+    data = [{key: _finite(value) for key, value in row.items()} for row in rows]
+    x = {"field": "x", "type": "quantitative", "title": x_title, "scale": {"nice": False}}
+    y = {"type": "quantitative", "title": y_title, "scale": {"zero": False}}
+    layers: list[Spec] = [
+        {"mark": {"type": "line", "point": {"size": 30}}, "encoding": {"x": x, "y": {**y, "field": "y"}}}
+    ]
+    if "low" in rows[0]:
+        layers.insert(
+            0, {"mark": "rule", "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}}}
+        )
+    return {"data": {"values": data}, "width": 420, "height": 220, "layer": layers}
+
+
+def histogram_figure(edges: NDArray[np.float64], counts: NDArray[np.int64], name: str) -> Spec:
+    """Return the counts as bars between their edges."""
+    rows = [
+        {"low": float(low), "high": float(high), "count": int(count)}
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+    return {
+        "data": {"values": rows},
+        "width": 420,
+        "height": 200,
+        "mark": {"type": "bar", "binSpacing": 0},
+        "encoding": {
+            "x": {"field": "low", "bin": "binned", "type": "quantitative", "title": f"entries of {name}"},
+            "x2": {"field": "high"},
+            "y": {"field": "count", "type": "quantitative", "title": "count"},
+        },
+    }
+
+
+def audit_figure(audit: Audit) -> Spec:
+    """Return each measure's largest relative change on a logarithmic axis; below the dashed line it stands still."""
+    rows = [
+        {
+            "measure": str(row["measure"]),
+            "change": min(max(float(row["largest"]), LEAST_CHANGE), 1 / LEAST_CHANGE),
+            "comparable": "yes" if row["invariant"] else "no",
+        }
+        for row in audit.table.to_dict("records")
+    ]
+    y = {
+        "field": "measure",
+        "type": "nominal",
+        "sort": [row["measure"] for row in rows],
+        "title": None,
+        "axis": {"labelLimit": 240},
+    }
+    x = {
+        "field": "change",
+        "type": "quantitative",
+        "scale": {"type": "log", "domainMin": LEAST_CHANGE, "nice": False},
+        "title": "largest relative change",
+        "axis": {"format": ".0e", "tickCount": 6},
+    }
+    return {
+        "width": 320,
+        "height": {"step": 22},
+        "layer": [
+            {
+                "data": {"values": rows},
+                "mark": {"type": "point", "filled": True, "size": 70},
+                "encoding": {
+                    "y": y,
+                    "x": x,
+                    "color": {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]},
+                    "shape": {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]},
+                },
+            },
+            {
+                "data": {"values": [{"change": INVARIANT}]},
+                "mark": {"type": "rule", "strokeDash": [4, 3]},
+                "encoding": {"x": {"field": "change", "type": "quantitative"}},
+            },
+        ],
+    }
+
+
+def monitor_figure(rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """Return λ_max over the steps of a training with the edge of stability of its optimizer, where one is known."""
+    edge = "edge" if "edge" in rows[0] else "two_over_lr"
+    measured = (
+        "lambda_max_preconditioned"
+        if any(_number(row.get("lambda_max_preconditioned")) is not None for row in rows)
+        else "lambda_max"
+    )
+    data = [
+        {"step": float(row["step"]), "line": line, "value": _number(row.get(column))}
+        for row in rows
+        for line, column in (("λ_max", measured), ("edge of stability", edge))
+    ]
+    kept = [row for row in data if row["value"] is not None]
+    return {
+        "data": {"values": kept},
+        "width": 460,
+        "height": 220,
+        "mark": {"type": "line", "point": {"size": 24}},
+        "encoding": {
+            "x": {"field": "step", "type": "quantitative", "title": "step", "scale": {"nice": False}},
+            "y": {
+                "field": "value",
+                "type": "quantitative",
+                "title": "preconditioned λ_max" if measured != "lambda_max" else "λ_max",
+                "scale": {"zero": False},
+            },
+            "color": {"field": "line", "type": "nominal", "title": None, "sort": ["λ_max", "edge of stability"]},
+            "strokeDash": {
+                "field": "line", "type": "nominal", "title": None, "sort": ["λ_max", "edge of stability"],
+            },
+        },
+    }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _number(value: object) -> float | None:
+    return _finite(float(value)) if isinstance(value, int | float) else None
 
 
 def rises_figure(estimates: tuple[Estimate, ...], radius: str) -> Spec:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sharpscope.estimate import Estimate
+from sharpscope.estimate import Estimate, with_error
 from sharpscope.report.numbers import counted, listed, number
 
 if TYPE_CHECKING:
@@ -50,21 +49,6 @@ def sentences_of(found: Examination) -> Sentences:
     lines += _about_perturbations(found)
     lines += _about_audit(found)
     return Sentences(headline, tuple(lines))
-
-
-def with_error(value: float, error: float) -> str:
-    """Return a value with its error, both to the digits that the error leaves.
-
-    >>> with_error(3.7556, 0.0012), with_error(120.4, 0.6), with_error(0.0, 0.0), with_error(2.5, float("nan"))
-    ('3.756 ± 0.001', '120.4 ± 0.6', '0 ± 0', '2.5 ± –')
-    """
-    if not (math.isfinite(error) and error > 0 and math.isfinite(value)):
-        return f"{number(value)} ± {'0' if error == 0 else number(error)}"
-    digits = -math.floor(math.log10(error))
-    if digits > 8 or digits < -6:
-        return f"{number(value, 4)} ± {number(error, 1)}"
-    places = max(digits, 0)
-    return f"{round(value, digits):.{places}f} ± {round(error, digits):.{places}f}".replace("-", "−")
 
 
 def _about_ends(found: Examination) -> list[str]:

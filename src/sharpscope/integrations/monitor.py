@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sharpscope.curvature import Eigenpairs, top_eigenvalues
 from sharpscope.errors import InputError, NonFiniteError, NotConvergedWarning
+from sharpscope.estimate import Result
 from sharpscope.integrations.pace import Pace
 from sharpscope.integrations.trackers import Tracker
 from sharpscope.measures import average_direction_sharpness
@@ -29,7 +30,7 @@ GRADIENTS_AT_FIRST = 30
 """What the first measurement is expected to cost, in gradients on the probe set, before one has been timed."""
 
 
-class SharpnessMonitor:
+class SharpnessMonitor(Result):
     """Records λ_max, average-direction sharpness and gradient norm on a fixed probe set during training.
 
     Parameters
@@ -90,6 +91,11 @@ class SharpnessMonitor:
     [(2, 3.0, 4.0), (4, 3.0, 4.0)]
 
     """
+
+    def __repr__(self) -> str:
+        """Return one line: rows so far, and the last λ_max."""
+        last = f", last λ_max {self.rows[-1]['lambda_max']:.4g}" if self.rows else ""
+        return f"monitor with {len(self.rows)} rows{last}"
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sharpscope.errors import InputError, require_one_of, require_positive
+from sharpscope.estimate import Result
 from sharpscope.landscape.points import Points
 from sharpscope.landscape.progress import Ledger, Progress
 from sharpscope.objective.objective import Objective
@@ -42,7 +43,7 @@ class BasinWidth:
 
 
 @dataclass(frozen=True)
-class Interpolation:
+class Interpolation(Result):
     """Loss and accuracy at θ(α) = (1 − α) θ_a + α θ_b.
 
     ``own_losses`` are the ends' losses with the running statistics stored in the models. With frozen statistics the
@@ -56,6 +57,12 @@ class Interpolation:
     own_losses: tuple[float, float]
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line: the ends' losses and the largest between them."""
+        inside = self.losses[(self.alphas >= 0) & (self.alphas <= 1)]
+        top = f", at most {float(inside.max()):.4g} between them" if len(inside) else ""
+        return f"line between losses {self.own_losses[0]:.4g} and {self.own_losses[1]:.4g}{top}"
 
     def basin_width(self, end: Literal["a", "b"], rise: float = 0.1) -> BasinWidth:
         """Return the basin's width at an end: see `BasinWidth`.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.errors import InputError, require_one_of, require_positive
+from sharpscope.estimate import Result
 from sharpscope.landscape.interpolation import Statistics
 from sharpscope.landscape.points import Points
 from sharpscope.landscape.progress import Ledger, Progress
@@ -28,7 +29,7 @@ ORTHONORMAL = 1e-6
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Result):
     """Loss and accuracy at θ + x·s₁ e₁ + y·s₂ e₂ with orthonormal e₁, e₂ (2, size) and lengths s (2,).
 
     ``x`` (columns) and ``y`` (rows) are in units of s. For filter-normalised directions s is the norm of the weights
@@ -47,6 +48,12 @@ class Surface:
     explained: float | None = None
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line: the grid and the range of its losses."""
+        finite = self.losses[np.isfinite(self.losses)]
+        span = f"{float(finite.min()):.4g} … {float(finite.max()):.4g}" if finite.size else "none finite"
+        return f"surface of {len(self.x)} × {len(self.y)} points, losses {span}"
 
     def table(self) -> pd.DataFrame:
         """Return columns x, y, loss, accuracy, one row per point."""

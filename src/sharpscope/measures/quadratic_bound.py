@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from sharpscope.curvature import top_eigenvalues
 from sharpscope.errors import require_at_least, require_positive
-from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.estimate import CostMeter, Estimate, Result, with_error
 from sharpscope.measures.registry import register
 from sharpscope.measures.worst_case import worst_case_sharpness
 from sharpscope.objective.objective import Objective
 
 
 @dataclass(frozen=True)
-class QuadraticBound:
+class QuadraticBound(Result):
     """max_{‖ε‖₂ ≤ ρ} L(θ + ε) against L(θ) + ρ‖∇L‖ + ρ² max(λ_max, 0) / 2.
 
     ``reached`` is the largest loss found by ascent, a lower bound of the maximum. ``bound`` is the right side and
@@ -32,6 +32,12 @@ class QuadraticBound:
     converged: bool
     error: float = 0.0
     cost: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return one line: the loss reached and the bound."""
+        sign = "≤" if self.holds else ">"
+        bound = with_error(self.bound, self.error)
+        return f"loss reached {self.reached:.5g} {sign} bound {bound} at radius {self.radius:g}"
 
     @property
     def holds(self) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.errors import InputError
-from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.estimate import CostMeter, Estimate, Result
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 
@@ -66,12 +66,18 @@ def weight_kurtosis(obj: Objective, parameter: str = "first") -> Estimate:
 
 
 @dataclass(frozen=True)
-class WeightHistogram:
+class WeightHistogram(Result):
     """How many entries of a ``parameter`` lie in each bin: ``counts`` (bins,) between ``edges`` (bins + 1)."""
 
     parameter: str
     counts: NDArray[np.int64]
     edges: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        """Return one line: the parameter, its entries and the bins."""
+        low, high = float(self.edges[0]), float(self.edges[-1])
+        bins = f"{len(self.counts)} bins from {low:.3g} to {high:.3g}"
+        return f"{self.parameter}: {int(self.counts.sum())} entries in {bins}"
 
 
 def weight_histogram(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sharpscope.autograd.allocator import keep_freed_memory
 from sharpscope.autograd.module_state import SavedState
 from sharpscope.errors import InputError, NonFiniteError
+from sharpscope.estimate import Result
 from sharpscope.objective.batches import FixedBatches, update_with_tensor
 from sharpscope.objective.chunking import chunk_for, counting_held_bytes
 from sharpscope.objective.evaluator import BatchLoss, Cost, Evaluator, Loss, not_finite
@@ -29,7 +30,7 @@ from sharpscope.objective.parameters import Layout, Selection, layout_of, select
 from sharpscope.objective.transformers import CHUNK_TOKENS, HeadLoss, TokenBatches, TransformersLoss, loss_for
 
 
-class Objective:
+class Objective(Result):
     """The loss of a model on fixed data as a function of its flat parameter vector θ (size,).
 
     Parameters
@@ -108,6 +109,11 @@ class Objective:
         self.evaluator.held_per_sample = held_per_sample
         if not self.evaluator.batch_dependent:
             self.evaluator.chunk_size = chunk_size or chunk_for(held_per_sample, self.device)
+
+    def __repr__(self) -> str:
+        """Return one line: the model, its size, the samples if they were counted, and how it is evaluated."""
+        how = ", ".join([self.mode, str(self.dtype).removeprefix("torch.")])
+        return f"L(θ) of {type(self.model).__name__}: {self.size} parameters, {how}"
 
     @classmethod
     def from_batch_loss(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sharpscope.errors import InputError
+from sharpscope.estimate import Result
 from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
 from sharpscope.measures.registry import Measure, Spec, checked
 from sharpscope.measures.table import take
@@ -48,7 +49,7 @@ Few draws are enough because the same ones are used before and after a rescaling
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Result):
     """The result of an audit.
 
     ``table`` has one row per measure with the columns measure, value (of the model as it is), changed (a list: the
@@ -63,6 +64,11 @@ class Audit:
     function_change: float
     spread: float
     seed: int
+
+    def __repr__(self) -> str:
+        """Return one line: how many measures stand still."""
+        still = int(self.table["invariant"].sum())
+        return f"{still} of {len(self.table)} measures stand still under {len(self.rescalings)} kinds of rescaling"
 
 
 def audit(

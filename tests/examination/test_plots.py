@@ -1,0 +1,112 @@
+"""Every public result has a chart, HTML for a notebook and a line of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import sharpscope as ss
+from sharpscope.curvature.by_layer import trace_by_layer
+from sharpscope.estimate import Result
+from sharpscope.measures import weight_histogram
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    draws = torch.Generator().manual_seed(9)
+    return torch.randn(96, 5, generator=draws).double(), torch.arange(96) % 3
+
+
+def objective(seed: int = 0) -> ss.Objective:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    return ss.Objective(model, F.cross_entropy, data())
+
+
+def monitor() -> ss.SharpnessMonitor:
+    obj = objective()
+    optimizer = torch.optim.SGD(obj.model.parameters(), lr=0.1)
+    watching = ss.SharpnessMonitor(obj, every=2, optimizer=optimizer)
+    for _ in range(4):
+        optimizer.zero_grad()
+        inputs, targets = data()
+        F.cross_entropy(obj.model(inputs), targets).backward()
+        optimizer.step()
+        watching.after_step()
+    return watching
+
+
+def results() -> dict[str, Any]:
+    obj = objective()
+    step = obj.flat() - 0.1 * obj.gradient()
+    return {
+        "objective": obj,
+        "eigenvalues": ss.top_eigenvalues(obj, k=2),
+        "trace": ss.trace(obj),
+        "density": ss.spectral_density(obj, probes=2, steps=8),
+        "between": ss.between_iterates(obj, step, points=3),
+        "sampled": ss.lambda_max_from_sample(obj, 80),
+        "by layer": trace_by_layer(obj),
+        "average": ss.average_direction_sharpness(obj, 0.5, samples=8),
+        "worst": ss.worst_case_sharpness(obj, 0.01, batch_size=None, restarts=1),
+        "bound": ss.quadratic_bound(obj),
+        "histogram": weight_histogram(obj, bins=5),
+        "audit": ss.audit(obj, ["gradient_norm", "trace"]),
+        "line": ss.interpolate(objective(0).model, objective(1).model, obj, torch.linspace(0, 1, 5).tolist()),
+        "surface": ss.surface(obj, points=5),
+        "examination": ss.examine(
+            obj, k=1, without=["audit", "worst_case", "average_direction"], surface_points=5
+        ),
+        "monitor": monitor(),
+    }
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    return results()
+
+
+NAMES = (
+    *("objective", "trace", "density", "between", "sampled", "by layer", "average", "worst"),
+    *("bound", "histogram", "audit", "line", "surface", "examination", "monitor"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_draws_itself(made, name: str):
+    chart = made[name].plot()
+    assert isinstance(chart, altair.TopLevelMixin)
+    assert chart.to_dict(validate=True)["config"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_text_is_one_line_under_100_characters(made, name: str):
+    text = repr(made[name])
+    assert "\n" not in text
+    assert 5 < len(text) < 100
+    assert " object at 0x" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_shows_it(made, name: str):
+    page = made[name]._repr_html_()
+    assert page.startswith(("<p><code>", "<iframe"))
+    assert "<svg" in page or "&lt;svg" in page or name == "objective"
+
+
+def test_every_result_of_the_public_surface_is_one():
+    exempt = {"Eigenpairs", "SAM", "ASAM", "GSAM", "FriendlySAM", "LookSAM", "SAMTrainer"}
+    classes = [getattr(ss, name) for name in ss.__all__ if isinstance(getattr(ss, name), type)]
+    results = [c for c in classes if not issubclass(c, BaseException) and c.__name__ not in exempt]
+    assert [c.__name__ for c in results if not issubclass(c, Result)] == []
+
+
+def test_a_chart_of_nothing_is_refused(made):
+    empty = ss.SharpnessMonitor(objective(), every=2)
+    with pytest.raises(ss.InputError, match="needs rows"):
+        empty.plot()
+    assert empty._repr_html_().startswith("<p><code>monitor with 0 rows")
