@@ -217,7 +217,12 @@ def audit_figure(audit: Audit) -> Spec:
                     "y": y,
                     "x": x,
                     "color": {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]},
-                    "shape": {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]},
+                    "shape": {
+                        "field": "comparable",
+                        "type": "nominal",
+                        "sort": ["yes", "no"],
+                        "legend": None,
+                    },
                 },
             },
             {
@@ -258,7 +263,7 @@ def monitor_figure(rows: Sequence[Mapping[str, Any]]) -> Spec:
             },
             "color": {"field": "line", "type": "nominal", "title": None, "sort": ["λ_max", "edge of stability"]},
             "strokeDash": {
-                "field": "line", "type": "nominal", "title": None, "sort": ["λ_max", "edge of stability"],
+                "field": "line", "type": "nominal", "sort": ["λ_max", "edge of stability"], "legend": None,
             },
         },
     }  # fmt: skip

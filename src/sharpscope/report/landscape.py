@@ -58,7 +58,11 @@ def draw_line(table: pd.DataFrame, widths: Mapping[str, tuple[float, float]], ti
                 "y": {"field": column, "type": "quantitative", "title": name, "scale": axis},
             },
         }
-        return {"width": 520, "height": height, "layer": [*([band] if column == "loss" else []), rule, line]}
+        return {
+            "width": 520,
+            "height": height,
+            "layer": [*([band] if column == "loss" and basins else []), rule, line],
+        }
 
     panels = [curve("loss", "loss (log scale)" if logarithmic else "loss", 220, scale)]
     if table["accuracy"].notna().any():

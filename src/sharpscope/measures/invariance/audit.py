@@ -68,7 +68,7 @@ class Audit(Result):
     def __repr__(self) -> str:
         """Return one line: how many measures stand still."""
         still = int(self.table["invariant"].sum())
-        return f"{still} of {len(self.table)} measures stand still under {len(self.rescalings)} kinds of rescaling"
+        return f"{still} of {len(self.table)} measures stand still under rescalings in {len(self.rescalings)} places"
 
 
 def audit(
