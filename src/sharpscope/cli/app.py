@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
 
 from sharpscope import __version__
+from sharpscope.cli import streams
 from sharpscope.cli.audit import audit
 from sharpscope.cli.catalogue import data, models, studies
 from sharpscope.cli.examine import examine
@@ -43,7 +42,7 @@ for command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"sharpscope {__version__}")
+        streams.say(f"sharpscope {__version__}")
         raise typer.Exit
 
 
@@ -56,20 +55,27 @@ def _root(
     pass
 
 
-def main() -> None:
-    """Run the command line; exit status 0 done, 1 some runs failed or are damaged, 2 bad input, 130 interrupted."""
+def status_of_call() -> int:
+    """Run the command that the process was called with; print an error as one sentence; return the exit status."""
+    streams.prepare()
     try:
         app()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except SharpscopeError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        status = _refused(str(error))
+    except BrokenPipeError:  # the reader of our output has gone; `finish` notices too
+        status = 141
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        status = _refused(f"{where}{error.strerror or error}; check the file, its folder and the space left")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `sharpscope data | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        streams.say("interrupted; the same command goes on from here", error=True)
+        status = 130
+    return streams.finish(status)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _refused(sentence: str) -> int:
+    streams.say(f"error: {' '.join(sentence.split())}", error=True)
+    return 2

@@ -17,6 +17,7 @@ from sharpscope.cli.options import (
     Samples,
     Settings,
 )
+from sharpscope.cli.streams import say
 
 
 def audit(
@@ -87,14 +88,14 @@ def audit(
             }
         )
         return
-    print(
+    say(
         f"{len(found.rescalings)} rescalings, {sum(r.channels for r in found.rescalings)} channels, factors "
         f"{1 / spread:g} to {spread:g}, {repetitions} draws; "
         f"outputs changed by {found.function_change:.1e} (rounding)"
     )
     for note in target.dataset.notes:
-        print(f"note: {note}")
-    print()
+        say(f"note: {note}")
+    say()
     print_table(
         ["measure", "value", "largest relative change", "comparable across models", "seconds"],
         [

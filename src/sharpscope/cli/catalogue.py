@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sharpscope.cli.options import DataDir, Json, complete_study
+from sharpscope.cli.streams import say
 
 
 def data(data_dir: DataDir = None, json: Json = False) -> None:
@@ -27,11 +28,11 @@ def data(data_dir: DataDir = None, json: Json = False) -> None:
         ["name", "sizes", "task", "found"],
         [[s.name, s.sizes, s.task, s.where if s.found else f"no: {s.problem}"] for s in sets],
     )
-    print()
+    say()
     for s in sets:
-        print(f"{s.name}: {s.title}. {s.standardisation}")
+        say(f"{s.name}: {s.title}. {s.standardisation}")
         for note in s.notes:
-            print(f"  note: {note}")
+            say(f"  note: {note}")
 
 
 def models(json: Json = False) -> None:
@@ -51,7 +52,7 @@ def models(json: Json = False) -> None:
         [[m.name, f"{m.parameters:,}", ", ".join(m.papers) or "–", m.title] for m in listed],
         right=[1],
     )
-    print("\nOptions and defaults: sharpscope models --json")
+    say("\nOptions and defaults: sharpscope models --json")
 
 
 def studies(
@@ -111,17 +112,17 @@ def _words(extent: dict[str, Any]) -> str:
 def _print_files(listed: list[dict[str, Any]]) -> None:
     for one in listed:
         counts = f"{len(one['experiments'])} experiments, " if one["experiments"] else ""
-        print(f"{one['name']}: {one['title']} ({counts}{one['claims']} claims)")
+        say(f"{one['name']}: {one['title']} ({counts}{one['claims']} claims)")
         for scale, extent in one["scales"].items():
-            print(f"  {scale + ':':8}{_words(extent)}")
+            say(f"  {scale + ':':8}{_words(extent)}")
     _print_caution(listed)
-    print("More: sharpscope studies NAME. Run: sharpscope run NAME/EXPERIMENT --scale SCALE")
+    say("More: sharpscope studies NAME. Run: sharpscope run NAME/EXPERIMENT --scale SCALE")
 
 
 def _print_experiments(described: list[dict[str, Any]]) -> None:
     from sharpscope.cli.printing import print_table
 
-    print(described[0]["paper"])
+    say(described[0]["paper"])
     scales = list(described[0]["scales"])
     rows = [
         [
@@ -137,20 +138,20 @@ def _print_experiments(described: list[dict[str, Any]]) -> None:
 
 
 def _print_study(one: dict[str, Any]) -> None:
-    print(f"{one['name']}: {one['title'] or 'untitled'}")
+    say(f"{one['name']}: {one['title'] or 'untitled'}")
     if one["description"]:
-        print(one["description"])
+        say(one["description"])
     for claim in one["claims"]:
-        print(f"  {claim['id']}: {claim['statement']}")
+        say(f"  {claim['id']}: {claim['statement']}")
     for scale, extent in one["scales"].items():
         note = f" {extent['note']}" if extent["note"] else ""
-        print(f"{scale}: {_words(extent)}.{note}")
+        say(f"{scale}: {_words(extent)}.{note}")
     _print_caution([one])
 
 
 def _print_caution(listed: list[dict[str, Any]]) -> None:
     cores = [extent["cores"] for one in listed for extent in one["scales"].values() if "cores" in extent]
     if cores:
-        print(
+        say(
             f"Times are estimates for the {cores[0]} cores of this machine and runs of full length; most stop sooner."
         )

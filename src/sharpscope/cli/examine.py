@@ -18,6 +18,7 @@ from sharpscope.cli.options import (
     Part,
     Samples,
 )
+from sharpscope.cli.streams import say
 
 
 def examine(
@@ -101,8 +102,8 @@ def examine(
         )
         return
     for line in [str(found), *(f"note: {note}" for note in [*target.dataset.notes, *found.notes])]:
-        print(line)
-    print()
+        say(line)
+    say()
     print_table(
         ["measure", "radius", "value", "95 % low", "95 % high", "converged"],
         [
@@ -114,4 +115,4 @@ def examine(
         ],
         right=[1, 2, 3, 4],
     )  # fmt: skip
-    print(f"\npage: {output}")
+    say(f"\npage: {output}")

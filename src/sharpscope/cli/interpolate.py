@@ -19,6 +19,7 @@ from sharpscope.cli.options import (
     Part,
     Samples,
 )
+from sharpscope.cli.streams import say
 
 
 def interpolate(
@@ -52,16 +53,16 @@ def interpolate(
     import numpy as np
 
     from sharpscope.cli.printing import number, print_json
-    from sharpscope.cli.target import load_target, show_progress
+    from sharpscope.cli.target import load_target, output_folder, show_progress
     from sharpscope.landscape import interpolate as take
     from sharpscope.report.landscape import draw_line, save_specification
     from sharpscope.training import load_checkpoint
 
+    output_folder(output)
     target = load_target(model, first, data, option or [], data_dir, device, samples=samples, part=part)
     obj = target.obj
     other = deepcopy(obj.model)
     load_checkpoint(second, other)
-    output.mkdir(parents=True, exist_ok=True)
     line = take(
         obj.model,
         other,
@@ -91,15 +92,15 @@ def interpolate(
             }
         )
         return
-    print(
+    say(
         f"distance {number(line.distance)} between the models; own losses {', '.join(map(number, line.own_losses))}"
     )
     for note in target.dataset.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     for end, width in widths.items():
         least = "" if width.complete else "at least "
-        print(
+        say(
             f"basin at {end.upper()}: the loss stays within {rise:g} of its own over {least}{number(width.alpha)} of "
             f"the line, {number(width.distance)} in parameters"
         )
-    print(f"table:  {output / 'interpolation.csv'}\nfigure: {figures[0]}")
+    say(f"table:  {output / 'interpolation.csv'}\nfigure: {figures[0]}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sharpscope.cli.options import Json
+from sharpscope.cli.streams import say
 
 
 def league(
@@ -67,7 +68,7 @@ def league(
             }
         )
         return
-    print(f"{len(pool.runs)} runs, {target} predicted; 95 % intervals over configurations")
+    say(f"{len(pool.runs)} runs, {target} predicted; 95 % intervals over configurations")
     headers = ["rank", "measure", "τ_b", "granulated τ", f"τ given {given}", f"ρ given {given}", "runs"]
     rows = [
         [
@@ -81,9 +82,9 @@ def league(
     print_table(headers, rows, right=[6])
     for row in records:
         if row["note"]:
-            print(f"{row['measure']}: {row['note']}")
+            say(f"{row['measure']}: {row['note']}")
     for caveat in caveats:
-        print(f"note: {caveat}")
+        say(f"note: {caveat}")
 
 
 def _ranks(row: Mapping[Hashable, Any]) -> str:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from sharpscope.cli.printing import duration
+from sharpscope.cli.streams import say, visible
 from sharpscope.sweep import SweepProgress
 
 _PLAIN_EVERY = 15.0  # seconds between plain lines, for logs
@@ -77,9 +78,9 @@ class Live:
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(visible(text), markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text, error=True)
 
     def _show(self, force: bool) -> None:
         now = self._progress.snapshot()
@@ -92,4 +93,4 @@ class Live:
             self._bar.update(self._task, completed=now.finished, description="running", text=text)
         elif time.monotonic() - self._said > _PLAIN_EVERY and not force:
             self._said = time.monotonic()
-            print(f"[{duration(self._said - self._began)}] {text}", file=sys.stderr, flush=True)
+            say(f"[{duration(self._said - self._began)}] {text}", error=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sharpscope.cli.options import Json, StoreFolder
+from sharpscope.cli.streams import say
 
 
 def gc(
@@ -39,8 +40,8 @@ def gc(
         print_json({"store": str(opened.root), "removed": not dry_run, "paths": gone})
         return
     for path in gone:
-        print(path)
-    print(f"{len(gone)} {'would go' if dry_run else 'removed'}" if gone else "there is nothing to clear away")
+        say(path)
+    say(f"{len(gone)} {'would go' if dry_run else 'removed'}" if gone else "there is nothing to clear away")
 
 
 def retry(
@@ -85,12 +86,12 @@ def retry(
         )
         return
     for result, why in retried.removed.items():
-        print(f"removed: {result}: {why}")
+        say(f"removed: {result}: {why}")
     for result in retried.forgotten:
-        print(f"forgotten: the failure of {result}")
+        say(f"forgotten: the failure of {result}")
     if not (retried.removed or retried.forgotten):
-        print("there is nothing to do again")
+        say("there is nothing to do again")
     else:
-        print("next:")
+        say("next:")
         for command in commands:
-            print(f"  {command}")
+            say(f"  {command}")

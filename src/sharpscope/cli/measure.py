@@ -18,6 +18,7 @@ from sharpscope.cli.options import (
     Samples,
     Settings,
 )
+from sharpscope.cli.streams import say
 
 COSTS = ("losses", "gradients", "products")
 
@@ -77,11 +78,11 @@ def measure(
             }
         )
         return
-    print(f"loss {number(obj.loss(), 6)} on {obj.n_samples:g} {part} samples of {dataset.name}, mode {mode}")
-    print(f"{obj.size:,} parameters, fingerprint {obj.fingerprint}")
+    say(f"loss {number(obj.loss(), 6)} on {obj.n_samples:g} {part} samples of {dataset.name}, mode {mode}")
+    say(f"{obj.size:,} parameters, fingerprint {obj.fingerprint}")
     for note in dataset.notes:
-        print(f"note: {note}")
-    print()
+        say(f"note: {note}")
+    say()
     print_table(
         ["measure", "value", "95 % low", "95 % high", "converged", *COSTS, "seconds", "protocol"],
         [
@@ -95,4 +96,4 @@ def measure(
         right=[1, 2, 3, 5, 6, 7, 8],
     )  # fmt: skip
     totals = ", ".join(f"{number(float(table[cost].sum()))} {cost}" for cost in COSTS)
-    print(f"\ntotal: {totals} over the data, {table['seconds'].sum():.1f} s")
+    say(f"\ntotal: {totals} over the data, {table['seconds'].sum():.1f} s")

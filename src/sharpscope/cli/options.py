@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,14 @@ def _model_names(incomplete: str) -> list[str]:
     from sharpscope.models import NAMES
 
     return [name for name in NAMES if name.startswith(incomplete)]
+
+
+def _known_device(device: str) -> str:
+    from sharpscope.errors import InputError
+
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise InputError(f"--device must be cpu, cuda or cuda:NUMBER, received {device!r}; choose one")
+    return device
 
 
 DataDir = Annotated[
@@ -102,7 +111,10 @@ Scale = Annotated[
     str | None,
     typer.Option("--scale", metavar="smoke|laptop|paper", help="Of a study that declares scales: which one."),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to train and measure.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="cpu|cuda", help="Where to train and measure.", callback=_known_device),
+]
 StudyName = Annotated[
     str,
     typer.Argument(

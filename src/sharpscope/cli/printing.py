@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sharpscope.cli.streams import say, visible
 from sharpscope.serialization import json_ready
 
 
 def print_json(document: Any) -> None:
-    """Print a document as JSON; NaN becomes null, infinity a string."""
+    """Print a document as JSON; NaN becomes null, infinity a string, a symbol that the output lacks an escape."""
     print(json.dumps(json_ready(document), indent=2, ensure_ascii=False))
 
 
@@ -22,7 +23,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right:
 
     ``right`` lists the columns to align right.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[visible(str(cell)).replace("\n", " ") for cell in row] for row in rows]
     widths = [
         max(len(h), *(len(row[i]) for row in cells)) if cells else len(h) for i, h in enumerate(headers)
     ]
@@ -32,7 +33,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right:
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        print(text if len(text) <= limit else text[: max(limit - 1, 1)] + "…")
+        say(text if len(text) <= limit else text[: max(limit - 1, 1)] + "…")
 
 
 def number(value: float | None, digits: int = 4) -> str:

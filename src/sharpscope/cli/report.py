@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sharpscope.cli.options import Json, StoreFolder
+from sharpscope.cli.streams import say
 
 
 def report(
@@ -32,7 +33,7 @@ def report(
     if json:
         print_json({"report": str(page), "folder": str(page.parent)})
     else:
-        print(f"report: {page}")
+        say(f"report: {page}")
 
 
 def export(
@@ -56,4 +57,4 @@ def export(
         print_json({"files": [str(file) for file in files]})
     else:
         for file in files:
-            print(file)
+            say(str(file))

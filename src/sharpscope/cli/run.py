@@ -26,6 +26,7 @@ from sharpscope.cli.options import (
     Time,
     Workers,
 )
+from sharpscope.cli.streams import say
 
 _FEW = 10  # claims that are printed one by one
 
@@ -134,7 +135,7 @@ def _run_and_print(
             }
         )
     else:
-        print(
+        say(
             f"{len(plan.runs)} runs, {len(plan.measures)} measures: {summary.done} done in "
             f"{duration(summary.seconds)}"
             + (f" ({summary.elsewhere} of them by others that share the store)" if summary.elsewhere else "")
@@ -142,18 +143,18 @@ def _run_and_print(
             + (f", {summary.failed} failed, {summary.blocked} blocked by them" if summary.failed else "")
         )
         for failure in summary.failures[:10]:
-            print(f"  failed: {failure.label}: {failure.reason}")
+            say(f"  failed: {failure.label}: {failure.reason}")
         if len(verdicts) > _FEW:
             counts = Counter(verdict.verdict for _, verdict in verdicts)
-            print(f"{len(verdicts)} claims: {', '.join(f'{n} {word}' for word, n in counts.most_common())}")
+            say(f"{len(verdicts)} claims: {', '.join(f'{n} {word}' for word, n in counts.most_common())}")
         else:
             for _, verdict in verdicts:
-                print(f"  {verdict.id}: {verdict.verdict}. {verdict.reason}")
-        print(f"store:  {target.root}")
+                say(f"  {verdict.id}: {verdict.verdict}. {verdict.reason}")
+        say(f"store:  {target.root}")
         if page is not None:
-            print(f"report: {page}")
+            say(f"report: {page}")
         elif summary.interrupted:
-            print("interrupted; the same command goes on from here")
+            say("interrupted; the same command goes on from here")
     if summary.interrupted:
         raise typer.Exit(130)
     if summary.failed or summary.blocked:

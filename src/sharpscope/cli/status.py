@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpscope.cli.options import Json, StoreFolder
+from sharpscope.cli.streams import say
 
 if TYPE_CHECKING:
     from sharpscope.sweep import CoordinatorState
@@ -61,24 +62,24 @@ def status(
         )
     else:
         for study in records:
-            print(f"{study['key']}: {study['title'] or 'untitled'}")
+            say(f"{study['key']}: {study['title'] or 'untitled'}")
         print_table(["", "done", "running", "missing", "failed"], rows, right=[1, 2, 3, 4])
         for one in coordinators:
-            print("\n".join(_lines(one)))
+            say("\n".join(_lines(one)))
         together: dict[tuple[str, str], list[str]] = {}
         for failure in failures:
             together.setdefault((failure.label, failure.reason), []).append(failure.id)
         for (label, reason), ids in together.items():
             more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-            print(f"failed: {ids[0]}{more}, {label}: {reason}")
+            say(f"failed: {ids[0]}{more}, {label}: {reason}")
         for result, what in damage.items():
-            print(f"damaged: {published[result]}/{result}: {what}")
+            say(f"damaged: {published[result]}/{result}: {what}")
         if damage:
-            print(f"'sharpscope retry {opened.root} --damaged', then the study again, redoes just these")
+            say(f"'sharpscope retry {opened.root} --damaged', then the study again, redoes just these")
         for path, what in records_damaged.items():
-            print(f"damaged: {path}: {what}")
+            say(f"damaged: {path}: {what}")
         if verify and not damage and not records_damaged:
-            print("every result is as it was published")
+            say("every result is as it was published")
     if damage or records_damaged:
         raise typer.Exit(1)
 

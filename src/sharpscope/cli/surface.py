@@ -19,6 +19,7 @@ from sharpscope.cli.options import (
     Part,
     Samples,
 )
+from sharpscope.cli.streams import say
 
 
 def surface(
@@ -59,11 +60,12 @@ def surface(
     from copy import deepcopy
 
     from sharpscope.cli.printing import number, print_json
-    from sharpscope.cli.target import load_target, show_progress
+    from sharpscope.cli.target import load_target, output_folder, show_progress
     from sharpscope.landscape import surface as take
     from sharpscope.report.landscape import draw_surface, save_specification
     from sharpscope.training import load_checkpoint
 
+    output_folder(output)
     target = load_target(model, checkpoint, data, option or [], data_dir, device, samples=samples, part=part)
     obj, path = target.obj, []
     for earlier in trajectory or []:
@@ -71,7 +73,6 @@ def surface(
         load_checkpoint(earlier, other)
         named = dict(other.named_parameters())
         path.append(obj.layout.join(named[n].detach().to(obj.dtype) for n in obj.layout.names))
-    output.mkdir(parents=True, exist_ok=True)
     found = take(
         obj,
         radius=radius,
@@ -105,9 +106,9 @@ def surface(
             }
         )
         return
-    print(f"loss {number(centre)} at the model, {number(float(found.losses.max()))} at most in the plane")
+    say(f"loss {number(centre)} at the model, {number(float(found.losses.max()))} at most in the plane")
     for note in target.dataset.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     if found.explained is not None:
-        print(f"the plane holds {100 * found.explained:.1f} % of the trajectory's squared distance")
-    print(f"table:  {output / 'surface.csv'}\nfigure: {figures[0]}")
+        say(f"the plane holds {100 * found.explained:.1f} % of the trajectory's squared distance")
+    say(f"table:  {output / 'surface.csv'}\nfigure: {figures[0]}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sharpscope.cli.streams import visible
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
@@ -49,6 +52,7 @@ def load_target(
         raise InputError(
             f"--part is train or test and --mode eval or train, received {part!r} and {mode!r}; choose from these"
         )
+    _check_gpu(device)
     config = None if checkpoint is None else _config_in(checkpoint)
     if (factory is None or data is None) and config is None:
         missing = "MODEL" if factory is None else "--data"
@@ -67,6 +71,32 @@ def load_target(
     loss = config.loss if config is not None else None
     obj = build_objective(model.to(device), dataset.to(device, dtype), loss, chosen)
     return Target(obj, dataset)
+
+
+def output_folder(folder: Path) -> Path:
+    """Make the folder of a command's output and return it; raise `InputError` where that cannot be."""
+    from sharpscope.errors import InputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--output must be a folder that can be made, received {str(folder)!r} ({error.strerror}); name another"
+        ) from error
+    return folder
+
+
+def _check_gpu(device: str) -> None:
+    import torch
+
+    from sharpscope.errors import InputError
+
+    number = int(device.partition(":")[2] or 0)
+    there = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if device != "cpu" and number >= there:
+        raise InputError(
+            f"--device {device} needs CUDA device {number} and this machine has {there} of them; use --device cpu"
+        )
 
 
 def specs_of(
@@ -149,4 +179,6 @@ def _choices(
 def show_progress(done: int, total: int, what: str = "") -> None:
     """Print how far a long evaluation is, where a person watches."""
     if sys.stderr.isatty():
-        print(f"\r{done}/{total} {what:<40}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+        end = "" if done < total else "\n"
+        with contextlib.suppress(OSError):  # a message is not worth the measurement
+            print(f"\r{done}/{total} {visible(what):<40}", end=end, file=sys.stderr, flush=True)

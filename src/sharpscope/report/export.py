@@ -47,9 +47,9 @@ def csv_text(table: pd.DataFrame) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([str(column) for column in table.columns])
+    writer.writerow([_no_formula(str(column)) for column in table.columns])
     columns = [table[column].tolist() for column in table.columns]
-    writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+    writer.writerows([_no_formula(_cell(value)) for value in row] for row in zip(*columns, strict=True))
     return out.getvalue()
 
 
@@ -81,3 +81,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if isnan(value) else repr(value)
     return str(value)
+
+
+def _no_formula(text: str) -> str:
+    if text[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from sharpscope.errors import StoreError
+from sharpscope.studies.file.schema import FigureConfig, ObjectiveConfig
 from sharpscope.sweep import Store
 
 Record = dict[str, Any]
@@ -15,20 +18,85 @@ _LATER_LISTS = ("tracks", "views", "figures", "claims")
 """Keys that records made before they existed lack."""
 
 
+class _Result(BaseModel):
+    id: str = Field(pattern=r"^[0-9a-f]{8,64}$")
+
+
+class _Run(_Result):
+    configuration: str
+    settings: dict[str, JsonValue]
+
+
+class _OfRun(_Result):
+    run: str
+    label: str
+
+
+class _Measure(_OfRun):
+    of: str
+
+
+class _View(_Result):
+    kind: Literal["landscapes", "surfaces", "audits", "histograms"]
+    name: str
+    runs: list[str] = Field(min_length=1, max_length=2)
+
+
+class _Record(BaseModel):
+    """What a record must hold for the tables and reports that are made from it alone."""
+
+    name: str
+    key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]+)?$", max_length=200)
+    scale: Literal["own", "smoke", "laptop", "paper"]
+    origin: str
+    version: str
+    title: str
+    description: str
+    citation: str
+    note: str
+    source: str
+    objective: ObjectiveConfig
+    axes: list[str]
+    measure_info: dict[str, dict[str, str]]
+    runs: list[_Run]
+    measures: list[_Measure]
+    tracks: list[_OfRun]
+    views: list[_View]
+    figures: list[FigureConfig]
+    claims: list[dict[str, JsonValue]]
+    tasks: dict[str, str]
+
+
 def keep_records(store: Store, records: Iterable[Record]) -> None:
-    """Write records into a store beside those it has; one of the same key and scale is replaced."""
+    """Write records into a store beside those it has; one of the same key and scale is replaced.
+
+    Raises `StoreError` where the one to be replaced came from another file and shares no run with the new one.
+    """
     new = {_place(record): record for record in records}
 
     def beside(content: Record | None) -> Record:
-        listed = list(({_place(record): record for record in _records_in(content)} | new).values())
+        there = {_place(record): record for record in _records_in(content, store)}
+        for place in there.keys() & new.keys():
+            _refuse_another_study(there[place], new[place], store)
+        listed = list((there | new).values())
         return listed[0] if len(listed) == 1 else {"studies": listed}
 
     store.change_study(beside)
 
 
+def _refuse_another_study(old: Record, new: Record, store: Store) -> None:
+    runs = {run["id"] for run in old["runs"]}
+    files = [str(record["origin"]).rpartition("/")[2] for record in (old, new)]
+    if files[0] != files[1] and runs and runs.isdisjoint(run["id"] for run in new["runs"]):
+        raise StoreError(
+            f"the store {store.root} holds another study of the name {old['key']}, from {old['origin']}, and none of "
+            f"its {len(runs)} runs is one of {new['origin']}; pass another --store, or give this study another name"
+        )
+
+
 def read_records(store: Store) -> list[Record]:
     """Return the records of a store, in the order in which they came; raise `StoreError` where it holds none."""
-    found = _records_in(store.read_study())
+    found = _records_in(store.read_study(), store)
     if not found:
         raise StoreError(f"the store {store.root} holds no study yet; run one into it with 'sharpscope run'")
     return found
@@ -71,11 +139,26 @@ def needs_by_result(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     return needs
 
 
-def _records_in(content: Record | None) -> list[Record]:
+def _records_in(content: Record | None, store: Store) -> list[Record]:
     if content is None:
         return []
-    listed: list[Record] = content.get("studies", [content])
-    return [{"key": r.get("name", ""), **_LATER, **{k: [] for k in _LATER_LISTS}, **r} for r in listed]
+    listed = content.get("studies", [content]) if isinstance(content, dict) else [content]
+    return [_checked(record, store) for record in (listed if isinstance(listed, list) else [listed])]
+
+
+def _checked(record: object, store: Store) -> Record:
+    """Return a record with the keys that came later; raise `StoreError` where it is none that a run writes."""
+    given = record if isinstance(record, dict) else {}
+    whole = {"key": given.get("name", ""), **_LATER, **{k: [] for k in _LATER_LISTS}, **given}
+    try:
+        _Record.model_validate(whole)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise StoreError(
+            f"{store.root / 'study.json'} is damaged at {place or 'its top'}; remove it and run the study again, "
+            "which keeps every result"
+        ) from error
+    return whole
 
 
 def _place(record: Record) -> tuple[str, str]:
