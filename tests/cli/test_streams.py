@@ -151,9 +151,9 @@ def test_a_stop_during_the_start_leaves_no_traceback(folder: Path, after: float)
 
 def test_control_characters_of_stored_names_are_shown_as_escapes(cli, tmp_path: Path) -> None:
     store = small_store(tmp_path)
-    path = store.root / "study.json"
-    study = json.loads(path.read_text())
-    path.write_text(json.dumps({**study, "title": "\x1b]0;owned\x07\x1b[2J title \u202e"}))
+    study = store.read_study()
+    assert study is not None
+    store.write_study({**study, "title": "\x1b]0;owned\x07\x1b[2J title \u202e"})
     code, out, err = cli("status", store.root)
     assert code == 0, err
     assert "\x1b" not in out

@@ -15,7 +15,8 @@ from sharpscope.serialization import json_ready
 
 def print_json(document: Any) -> None:
     """Print a document as JSON; NaN becomes null, infinity a string, a symbol that the output lacks an escape."""
-    print(json.dumps(json_ready(document), indent=2, ensure_ascii=False))
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    print(json.dumps(json_ready(document), indent=2, ensure_ascii=encoding != "utf8", allow_nan=False))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from small_store import STUDY, small_store
 
 
 def change(store: Store, key: str, value: Any) -> None:
-    path = store.root / "study.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    study = store.read_study()
+    assert study is not None
+    store.write_study({**study, key: value})
 
 
 DAMAGE: dict[str, Callable[[Store], None]] = {
-    "an empty table": lambda store: (store.root / "study.json").write_text("{}") and None,
-    "a list": lambda store: (store.root / "study.json").write_text('{"studies": [3]}') and None,
-    "no list": lambda store: (store.root / "study.json").write_text('{"studies": 3}') and None,
+    # each with a checksum that is right, as a store has that somebody made with intent
+    "another table": lambda store: store.write_study({"a": 1}),
+    "a list": lambda store: store.write_study({"studies": [3]}),
+    "no list": lambda store: store.write_study({"studies": 3}),
     "a scale that leads out": lambda store: change(store, "scale", "../../../out"),
     "a name that leads out": lambda store: change(store, "key", "../../out"),
     "a run without an id": lambda store: change(store, "runs", [{"configuration": "x", "settings": {}}]),
