@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from sharpscope.errors import InputError
+
 
 class Pace:
     """Decides, step by step, whether a measurement is due.
 
-    With ``share`` s, a measurement of expected cost c is due when (spent + c) ≤ s · (elapsed + c), both in
+    With ``share`` s, a measurement of expected cost c is due when (cost so far + c) ≤ s · (elapsed + c), both in
     seconds since the first step was announced. The expectation is a tenth above the dearer of the last two.
 
     >>> now = 0.0
@@ -25,6 +27,14 @@ class Pace:
     def __init__(
         self, every: int | None, share: float | None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
+        if (every is None) == (share is None):
+            raise InputError(
+                f"a monitor takes every or share, received {every=} and {share=}; give one of them"
+            )
+        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise InputError(f"every must be a whole number of at least 1 step, received {every!r}")
+        if share is not None and not 0 < share < 1:
+            raise InputError(f"share must lie between 0 and 1, received {share}; for example 0.05")
         self.every, self.asked = every, share
         self.measuring = 0.0
         self._clock = clock

@@ -119,7 +119,7 @@ def _of_sgd(optimizer: Optimizer, groups: list[Group], rate: float) -> Edge:
             if dampening >= 1:
                 return _none("the dampening takes the whole gradient")
             formula, factor = "2(1+β)/(η(1−dampening))", factor / (1 - dampening)
-    scales = {p: math.sqrt(float(g["lr"]) / rate) for g in groups for p in g["params"]}
+    scales = {p: math.sqrt(float(g["lr"]) / rate) for g in groups if g["lr"] for p in g["params"]}
     return _with_penalty(factor / rate, formula, scales, groups)
 
 
@@ -193,8 +193,9 @@ def _scales(
     """P^{-1/2} of every parameter that has a state, with P = √… · (largest rate / group's rate)."""
     with torch.no_grad():
         return {
-            p: (root(g, optimizer.state[p]) * (rate / float(g["lr"]))).rsqrt() if g["lr"] else 0.0
+            p: (root(g, optimizer.state[p]) * (rate / float(g["lr"]))).rsqrt()
             for g in groups
+            if g["lr"]
             for p in g["params"]
             if optimizer.state.get(p)
         }
