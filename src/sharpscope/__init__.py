@@ -90,9 +90,9 @@ if TYPE_CHECKING:
     from sharpscope.measures import find_rescalings as find_rescalings
     from sharpscope.measures import hammoud2023_sharpness as hammoud2023_sharpness
     from sharpscope.measures import measure as measure
-    from sharpscope.measures import quadratic_bound as quadratic_bound
     from sharpscope.measures import sam_step_sharpness as sam_step_sharpness
     from sharpscope.measures import worst_case_sharpness as worst_case_sharpness
+    from sharpscope.measures.quadratic_bound import quadratic_bound as quadratic_bound
     from sharpscope.objective.objective import Objective as Objective
     from sharpscope.optim import ASAM as ASAM
     from sharpscope.optim import GSAM as GSAM

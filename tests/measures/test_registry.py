@@ -25,14 +25,38 @@ QUICK: dict[str, dict[str, Any]] = {
     "lambda_max_between_iterates": {"points": 2, "batch_size": None},
     "quadratic_bound": {"steps": 2},
     "rescaling_change": {"options": {"batch_size": None, "steps": 2}},
+    "batch_sharpness": {"batch_size": 3, "restarts": 3},
 }
-FREE = {"weight_kurtosis"}
+FREE = {"weight_kurtosis", "weight_norm", "path_norm", "distance_from_initialisation"}
 """Measures that look at weights alone."""
 
 RESCALABLE = {
     *("mlp relu", "chunked", "convolution", "batch norm eval"),
     *("batch norm train", "batch norm train, dropout off", "dropout on, seeded"),
 }
+
+
+NEED_OUTPUTS = {"margin", "path_norm"}
+"""Measures that look at the model's outputs apart from the loss."""
+
+CLASSIFIERS_ONLY = {"margin"}
+
+REGRESSIONS = {"regression mse", "shared module", "quadratic, multiple eigenvalues", "one parameter"}
+
+HOMOGENEOUS = {
+    *(
+        "linear softmax",
+        "mlp relu",
+        "deep elu",
+        "batch norm eval",
+        "batch norm train",
+        "convolution",
+        "chunked",
+    ),
+    *("batch norm train, dropout off", "dropout on, seeded", "one parameter", "zero weights"),
+    "quadratic, multiple eigenvalues",
+}
+"""Problems whose network is positively homogeneous on positive inputs and weights."""
 
 
 def refusal(problem: Problem, name: str) -> str | None:
@@ -43,6 +67,14 @@ def refusal(problem: Problem, name: str) -> str | None:
         return r"nothing to rescale|torch\.fx|leave the function"
     if name == "weight_kurtosis" and problem.name == "one parameter":
         return "differ"
+    if name == "distance_from_initialisation":
+        return "started from"
+    if problem.batch_loss and name in NEED_OUTPUTS:
+        return "from_batch_loss"
+    if name in CLASSIFIERS_ONLY and problem.name in REGRESSIONS:
+        return "for classifiers only"
+    if name == "path_norm" and problem.name not in HOMOGENEOUS:
+        return "positively homogeneous|running statistics"
     return None
 
 
@@ -167,9 +199,13 @@ def test_all_takes_every_registered_measure_and_says_which_it_could_not() -> Non
         table = measure(Objective(model, nn.functional.cross_entropy, (x, y))).set_index("measure")
         assert table.index.tolist() == list(REGISTRY)
         missing = table[table["value"].isna()]
-        assert missing.index.tolist() == ([] if isinstance(activation, nn.ReLU) else ["rescaling_change"])
+        reasons = {name: json.loads(text)["not taken"] for name, text in missing["protocol"].items()}
+        expected = {"distance_from_initialisation": "started from"}
+        if not isinstance(activation, nn.ReLU):
+            expected |= {"rescaling_change": "nothing to rescale", "path_norm": "homogeneous"}
+        assert reasons.keys() == expected.keys()
         assert not missing["converged"].any()
-        assert all("nothing to rescale" in text for text in missing["protocol"])
+        assert all(expected[name] in text for name, text in reasons.items())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 from sharpscope.measures.registry import REGISTRY, Measure, checked, find
 from sharpscope.measures.hessian_spectrum import lambda_max, lambda_min, spectral_norm
 from sharpscope.measures.gradient_norm import gradient_norm
+from sharpscope.measures.gradient_curvature import batch_sharpness, critical_sharpness, directional_sharpness
 from sharpscope.measures.average_direction import average_direction_sharpness
 from sharpscope.measures.worst_case import worst_case_sharpness
 from sharpscope.measures.sam_step import sam_step_sharpness
@@ -13,6 +14,7 @@ from sharpscope.measures.lambda_max_between_iterates import lambda_max_between_i
 from sharpscope.measures.quadratic_bound import QuadraticBound, quadratic_bound
 from sharpscope.measures.invariance.rescaling_change import rescaling_change
 from sharpscope.measures.weight_kurtosis import weight_histogram, weight_kurtosis
+from sharpscope.measures.controls import distance_from_initialisation, margin, path_norm, weight_norm
 
 from sharpscope.measures.invariance.audit import Audit, audit
 from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
@@ -27,7 +29,11 @@ __all__ = [
     "Rescaling",
     "audit",
     "average_direction_sharpness",
+    "batch_sharpness",
     "checked",
+    "critical_sharpness",
+    "directional_sharpness",
+    "distance_from_initialisation",
     "find",
     "find_rescalings",
     "gradient_norm",
@@ -35,7 +41,9 @@ __all__ = [
     "lambda_max",
     "lambda_max_between_iterates",
     "lambda_min",
+    "margin",
     "measure",
+    "path_norm",
     "quadratic_bound",
     "rescale",
     "rescaling_change",
@@ -45,5 +53,6 @@ __all__ = [
     "take",
     "weight_histogram",
     "weight_kurtosis",
+    "weight_norm",
     "worst_case_sharpness",
 ]

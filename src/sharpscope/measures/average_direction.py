@@ -14,7 +14,9 @@ from sharpscope.errors import InputError, NotConvergedWarning, require_positive
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.perturbation.batched import losses_at
 from sharpscope.measures.registry import register
+from sharpscope.measures.views import view_of
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.parameters import Selection
 from sharpscope.seeding import generator
 
 FIRST_ROUND, MOST_GROWTH = 32, 4.0
@@ -34,6 +36,7 @@ repetitions (widths of half and a fifth of the value).
     definition="Expected rise of the loss at distance ε in a uniformly random direction.",
     source="patriarca2024, equation 1",
     unit="loss",
+    cost="295 losses",
 )
 def average_direction_sharpness(
     obj: Objective,
@@ -46,6 +49,9 @@ def average_direction_sharpness(
     width: float | None = None,
     relative_width: float | None = None,
     max_samples: int = 20_000,
+    elementwise: bool = False,
+    params: Selection = None,
+    normalise_logits: bool = False,
 ) -> Estimate:
     """Estimate E_g[L(θ + ε c ⊙ g/‖g‖₂)] − L(θ) for Gaussian g, ε = ``radius``, c = 1.
 
@@ -65,6 +71,11 @@ def average_direction_sharpness(
         Draw until the 95 % interval is at most this wide, in units of the loss or as a multiple of the value's
         magnitude; ``samples`` is then not used. Where ``max_samples`` do not suffice, a warning says so and
         ``converged`` is False.
+    elementwise
+        Do not divide by ‖g‖₂: every weight gets Gaussian noise of standard deviation ε c, the average-case sharpness
+        of Andriushchenko et al. (2023, equation 2), as in their code.
+    params, normalise_logits
+        What is measured, see `sharpscope.measures.views.view_of`.
     seed
         Direction i is drawn on the CPU from (seed, i) alone, so it is the same on every device and for
         every number of samples.
@@ -87,11 +98,12 @@ def average_direction_sharpness(
 
     """
     _check(radius, samples, antithetic, width, relative_width, max_samples)
+    obj, chosen = view_of(obj, params=params, normalise_logits=normalise_logits)
     cost = CostMeter(obj)
     centre, base = obj.flat(), obj.loss()
     scale = radius * centre.abs() if adaptive else radius
     each = 2 if antithetic else 1
-    points = _points(centre, scale, obj, seed, antithetic)
+    points = _points(centre, scale, obj, seed, antithetic, elementwise)
 
     def draw(count: int) -> list[float]:
         drawn = [value - base for value in losses_at(obj, islice(points, count * each))]
@@ -109,6 +121,8 @@ def average_direction_sharpness(
                 "adaptive": adaptive,
                 "seed": seed,
                 **({} if target is None else {"width": width, "relative_width": relative_width}),
+                **({"elementwise": True} if elementwise else {}),
+                **chosen,
                 **obj.protocol,
             },
             obj.fingerprint,
@@ -151,15 +165,22 @@ def _excess(draws: list[float], width: float | None, relative_width: float | Non
 
 
 def _points(
-    centre: Tensor, scale: Tensor | float, obj: Objective, seed: int, antithetic: bool
+    centre: Tensor, scale: Tensor | float, obj: Objective, seed: int, antithetic: bool, elementwise: bool
 ) -> Iterator[Tensor]:
     index = 0
     while True:
-        step = scale * unit_direction(obj, seed, index)  # (size,)
+        draw = gaussian(obj, seed, index) if elementwise else unit_direction(obj, seed, index)
+        step = scale * draw  # (size,)
         yield centre + step
         if antithetic:
             yield centre - step
         index += 1
+
+
+def gaussian(obj: Objective, seed: int, index: int) -> Tensor:
+    """Return Gaussian draw number ``index`` of a seed (size,)."""
+    g = torch.randn(obj.size, generator=generator("average_direction", seed, index))
+    return g.to(obj.device, obj.dtype)
 
 
 def unit_direction(obj: Objective, seed: int, index: int) -> Tensor:

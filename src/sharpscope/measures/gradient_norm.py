@@ -14,6 +14,7 @@ from sharpscope.objective.objective import Objective
     definition="Length of the loss gradient: how far from a stationary point the weights are.",
     source="",
     unit="loss / parameter",
+    cost="1 gradient",
 )
 def gradient_norm(obj: Objective) -> Estimate:
     """Return ‖∇L(θ)‖₂: how far from a stationary point the weights are."""

@@ -43,6 +43,7 @@ M = 64
     "gradient steps make it depend on the scale of the weights.",
     source="hammoud2023",
     unit="loss",
+    cost="50 batches of 64, 6 gradients each",
 )
 def hammoud2023_sharpness(
     obj: Objective,

@@ -20,6 +20,7 @@ from sharpscope.seeding import generator
     "networks with batch normalisation.",
     source="kaur2022, section 5",
     unit="loss / parameter²",
+    cost="as 8 λ_max, each started from the last",
 )
 def lambda_max_between_iterates(
     obj: Objective,

@@ -90,6 +90,7 @@ def quadratic_bound(
     definition="The most that the loss may rise within ρ if it is quadratic; its protocol has the rise found.",
     source="kaur2022, appendix",
     unit="loss",
+    cost="21 gradients, 1 λ_max",
 )
 def quadratic_bound_on_the_rise(
     obj: Objective,

@@ -25,7 +25,8 @@ class Measure:
     """One sharpness definition.
 
     ``function(obj, **options)`` returns the estimate. ``rescaling_invariant`` says whether function-preserving
-    rescalings leave the value unchanged with the default options.
+    rescalings leave the value unchanged with the default options; ``cost`` what the default options cost, in passes
+    over the data.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Measure:
     rescaling_invariant: bool
     function: Callable[..., Estimate]
     unit: str
+    cost: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def register(
     definition: str,
     source: str,
     unit: str,
+    cost: str,
     rescaling_invariant: bool = False,
 ) -> Callable[[F], F]:
     """Return a decorator that adds a function to the registry under ``name`` and returns it unchanged."""
@@ -63,7 +66,9 @@ def register(
     def add(function: F) -> F:
         if name in REGISTRY:
             raise ValueError(f"the measure {name!r} is registered twice")
-        REGISTRY[name] = Measure(name, title, symbol, definition, source, rescaling_invariant, function, unit)
+        REGISTRY[name] = Measure(
+            name, title, symbol, definition, source, rescaling_invariant, function, unit, cost
+        )
         return function
 
     return add

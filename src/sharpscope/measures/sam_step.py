@@ -22,6 +22,7 @@ from sharpscope.objective.objective import Objective
     definition="Rise of the loss after one normalised gradient step of length ρ, the step that SAM takes.",
     source="Foret et al. 2021, equation 2",
     unit="loss",
+    cost="1 loss, 1 gradient",
 )
 def sam_step_sharpness(
     obj: Objective,

@@ -24,6 +24,7 @@ from sharpscope.objective.objective import Objective
     "for normal weights, more for heavier tails.",
     source="coldenhoff2022",
     unit="",
+    cost="none",
 )
 def weight_kurtosis(obj: Objective, parameter: str = "first") -> Estimate:
     """Return the kurtosis m₄ / m₂² of one parameter's n entries, m_k = Σ (w − w̄)^k / n.

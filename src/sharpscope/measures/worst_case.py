@@ -16,7 +16,9 @@ from sharpscope.measures.perturbation.ball import Ball, Norm
 from sharpscope.measures.perturbation.batched import run_ascents
 from sharpscope.measures.perturbation.over_batches import over_batches
 from sharpscope.measures.registry import register
+from sharpscope.measures.views import view_of
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.parameters import Selection
 from sharpscope.seeding import generator
 
 
@@ -28,6 +30,7 @@ from sharpscope.seeding import generator
     "the weights' magnitudes) unless stated.",
     source="hammoud2023, section II",
     unit="loss",
+    cost="50 batches of 64, 6 gradients each",
     rescaling_invariant=True,
 )
 def worst_case_sharpness(
@@ -43,6 +46,8 @@ def worst_case_sharpness(
     *,
     direction: Direction | None = None,
     starts: int = 1,
+    params: Selection = None,
+    normalise_logits: bool = False,
 ) -> Estimate:
     """Estimate E_S[ max_{‖δ ⊘ c‖ ≤ ρ} L_S(θ + δ) − L_S(θ) ] over batches S of m samples, ρ = ``radius``.
 
@@ -70,6 +75,9 @@ def worst_case_sharpness(
         Ascents per batch. The first starts from δ = 0, the others from random points of the ball; the highest loss
         counts.
 
+    params, normalise_logits
+        What is measured, see `sharpscope.measures.views.view_of`.
+
     Raises
     ------
     InputError
@@ -93,6 +101,7 @@ def worst_case_sharpness(
     """
     along: Direction = direction or ("steepest" if step_size is None else "gradient")
     _check(radius, norm, steps, step_size, along, starts)
+    obj, chosen = view_of(obj, params=params, normalise_logits=normalise_logits)
     centre = obj.flat()
     ball = Ball(centre.abs() if adaptive else torch.ones_like(centre), radius, norm)
     ascent = Ascent(steps, along, step_size)
@@ -123,6 +132,7 @@ def worst_case_sharpness(
         "step_size": step_size,
         "direction": along,
         "starts": starts,
+        **chosen,
     }
     return over_batches("worst_case", obj, rises, batch_size, restarts, seed, protocol)
 

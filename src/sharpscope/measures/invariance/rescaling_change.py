@@ -21,6 +21,7 @@ from sharpscope.objective.objective import Objective
     "rescaled at random without changing the network's function.",
     source="hammoud2023; Dinh et al. 2017",
     unit="",
+    cost="2 worst cases",
     rescaling_invariant=True,
 )
 def rescaling_change(
