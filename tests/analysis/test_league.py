@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sharpscope.analysis import correlations, partial_correlations
 from sharpscope.analysis.league import STATISTICS, league
 from sharpscope.errors import InputError
 
@@ -41,9 +40,22 @@ def table():
 
 
 def test_the_order(table):
-    assert table.index.tolist() == ["good", "borrowed", "idle", "wrong"]
+    """By how far τ stays from zero, on either side: the measure that is always wrong predicts as well."""
+    assert set(table.index[:2]) == {"good", "wrong"}
+    assert table.index[2:].tolist() == ["borrowed", "idle"]
     assert table["rank"].tolist() == [1, 2, 3, 4]
-    assert table.loc["good", ["rank_low", "rank_high"]].tolist() == [1, 1]
+    assert table.loc["good", "tau_low"] > 0 > table.loc["wrong", "tau_high"]
+    assert table.loc["idle", "tau_low"] < 0 < table.loc["idle", "tau_high"]
+    assert table.loc["idle", ["rank_low", "rank_high"]].tolist() == [4, 4]
+    assert sorted(table["rank_low"][:2]) == [1, 1]
+
+
+def test_a_measure_that_may_not_predict_does_not_lead_by_its_size():
+    runs = pool(seeds=1).head(12).reset_index(drop=True)
+    runs["gap"] = np.arange(12.0)
+    runs["steady"] = runs["gap"].to_numpy().reshape(6, 2)[:, ::-1].ravel()  # neighbours swapped
+    found = league(runs, ["idle", "steady"], AXES, resamples=50)
+    assert found["measure"].tolist() == ["steady", "idle"]
 
 
 def test_what_the_control_explains_falls_to_nothing(table):
@@ -53,14 +65,25 @@ def test_what_the_control_explains_falls_to_nothing(table):
     assert table.loc["idle", "granulated_low"] < 0 < table.loc["idle", "granulated_high"]
 
 
-def test_values_and_intervals_are_those_of_the_correlations(table):
+def test_values_and_intervals(table):
+    """Among the runs of a seed; the intervals by leaving out one configuration at a time."""
     runs = pool()
-    assert table.loc["good", "tau"] == pytest.approx(stats.kendalltau(runs["good"], runs["gap"])[0])
-    long = runs[["run_id", "good"]].rename(columns={"good": "value"}).assign(measure="good")
-    plain = correlations(runs, long, ["gap"], ["kendall"], resamples=500).iloc[0]
-    given = partial_correlations(runs, long, ["gap"], ["kendall", "spearman"], resamples=500)["value"]
-    assert table.loc["good", ["tau_low", "tau_high"]].tolist() == pytest.approx([plain["low"], plain["high"]])
-    assert table.loc["good", ["partial_tau", "partial_rho"]].tolist() == pytest.approx(given.tolist())
+
+    def of_seeds(part, name="borrowed"):
+        return np.mean([stats.kendalltau(own[name], own["gap"])[0] for _, own in part.groupby("seed")])
+
+    assert table.loc["borrowed", "tau"] == pytest.approx(of_seeds(runs))
+    left_out = np.array([of_seeds(runs[runs["configuration"] != c]) for c in runs["configuration"].unique()])
+    error = np.sqrt(23 / 24 * ((left_out - left_out.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 23) * error
+    assert table.loc["borrowed", "tau_high"] - table.loc["borrowed", "tau_low"] == pytest.approx(
+        2 * reach, rel=1e-3
+    )
+    ranks = runs.groupby("seed")[["good", "gap", "train_loss"]].rank()
+    centred = ranks - ranks.groupby(runs["seed"]).transform("mean")
+    loss = centred["train_loss"]
+    left = [centred[n] - np.polyval(np.polyfit(loss, centred[n], 1), loss) for n in ("good", "gap")]
+    assert table.loc["good", "partial_rho"] == pytest.approx(np.corrcoef(*left)[0, 1])
     assert (table["n"] == 72).all()
     assert (table["clusters"] == 24).all()
 
@@ -70,11 +93,15 @@ def test_granulated_is_the_mean_along_the_axes(table):
     assert table.loc["good", "granulated"] == pytest.approx(along.mean())
 
 
-def test_an_accuracy_turns_the_order(table):
+def test_an_accuracy_turns_the_signs():
     runs = pool().assign(test_accuracy=lambda t: -t["gap"])
     found = league(runs, MEASURES, AXES, "test_accuracy", resamples=50)
-    assert found["measure"].tolist() == ["good", "borrowed", "idle", "wrong"]
-    assert found["tau"][0] < 0
+    found = found.set_index("measure")
+    plain = league(runs, MEASURES, AXES, resamples=50).set_index("measure")
+    assert found.index.tolist() == plain.index.tolist()
+    assert found.loc["good", "tau"] == -plain.loc["good", "tau"]
+    for name in ("sign_error", "worst_sign_error", "information"):
+        assert found.loc["good", name] == pytest.approx(plain.loc["good", name])
 
 
 def test_diverged_and_missing_runs_are_left_out_measure_by_measure():

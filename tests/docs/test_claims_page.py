@@ -18,13 +18,16 @@ def test_every_claim_on_the_page_is_one():
 def test_the_snippet_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     exec(compile(code, "claims.md", "exec"), {"__name__": "snippet"})
-    assert capsys.readouterr().out.startswith("supported Effect(name='τ_b of lambda_max on lr'")
+    assert capsys.readouterr().out.startswith("supported Effect(name='ratio of lambda_max")
 
 
 def test_every_kind_and_key_stands_in_the_table():
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", PAGE, flags=re.MULTILINE))
     assert list(rows) == list(KINDS)
-    common = {"id", "statement", "where", "source", "cluster", "control", "level", "kind"}
+    common = {"id", "statement", "where", "source", "cluster", "control", "level", "kind"} | {
+        "requires",
+        "matters",
+    }
     for kind, keys in rows.items():
         assert set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", keys)))) == (
             set(KINDS[kind].model_fields) - common

@@ -6,7 +6,7 @@ from math import erfc, sqrt
 
 import numpy as np
 
-from sharpscope.analysis.rank_correlation import METHODS
+from sharpscope.analysis.rank_correlation import METHODS, Coefficient, Kendall, RanksWithin
 from sharpscope.analysis.resampling import Floats, Integers
 
 
@@ -20,7 +20,10 @@ class Partial:
     A value of zero means that z explains the whole correlation for Pearson's r of Gaussian samples, nearly so
     for Spearman's ρ, but not for Kendall's τ_b: where z correlates at 0.8 with x and with y, which are
     otherwise unrelated, the partial τ is 0.14 and the partial ρ 0.01. Ask both before saying that an
-    association survives the control.
+    association survives the control. Neither is zero where z acts along a hump (see
+    `sharpscope.analysis.claims.ranks_within.spline_p_value`).
+
+    With ``blocks`` runs are compared, and ranked, within a block alone (Kendall's and Spearman's).
 
     >>> x = np.array([1.0, 2, 3, 4]); y = np.array([2.0, 1, 4, 3]); z = np.array([1.0, 3, 2, 4])
     >>> tau = Partial("kendall", x, y, z, np.arange(4))   # tau_xy = 1/3, tau_xz = 2/3, tau_yz = 0
@@ -28,11 +31,22 @@ class Partial:
     0.4472
     """
 
-    def __init__(self, method: str, x: Floats, y: Floats, z: Floats, labels: Integers) -> None:
-        coefficient = METHODS[method]
-        self._xy = coefficient(x, y, labels)
-        self._xz = coefficient(x, z, labels)
-        self._yz = coefficient(y, z, labels)
+    def __init__(
+        self,
+        method: str,
+        x: Floats,
+        y: Floats,
+        z: Floats,
+        labels: Integers,
+        blocks: Integers | None = None,
+    ) -> None:
+        def coefficient(a: Floats, b: Floats) -> Coefficient:
+            if blocks is None:
+                return METHODS[method](a, b, labels)
+            within = Kendall if method == "kendall" else RanksWithin
+            return within(a, b, labels, blocks)
+
+        self._xy, self._xz, self._yz = coefficient(x, y), coefficient(x, z), coefficient(y, z)
 
     def __call__(self, counts: Floats) -> Floats:
         """Return the partial coefficient of each resample, shape (r,), from ``counts``, (r, clusters)."""

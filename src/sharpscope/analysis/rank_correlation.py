@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
 from sharpscope.analysis.resampling import Floats, Integers
 
@@ -32,14 +33,17 @@ class Kendall:
     it with itself; that pair is tied in both and drops out of all three sums. Each sum over pairs is a
     quadratic form in the clusters' counts, so a resample costs O(clusters²) and not O(n²).
 
+    With ``blocks`` only runs of one block and different clusters are compared: within seeds, say.
+
     >>> tau = Kendall(np.array([1.0, 2, 2, 3]), np.array([1.0, 3, 2, 2]), np.arange(4))
     >>> round(float(tau(np.ones((1, 4)))[0]), 12)
     0.4
     """
 
-    def __init__(self, x: Floats, y: Floats, labels: Integers) -> None:
+    def __init__(self, x: Floats, y: Floats, labels: Integers, blocks: Integers | None = None) -> None:
         order = np.argsort(labels, kind="stable")
         x, y, labels = x[order], y[order], labels[order]
+        blocks = None if blocks is None else blocks[order]
         k = int(labels[-1]) + 1
         first = np.searchsorted(labels, np.arange(k))  # where each cluster's rows begin
         sums = np.zeros((3, k, k))
@@ -47,6 +51,9 @@ class Kendall:
             rows = slice(start, start + _ROWS_AT_ONCE)
             sign_x = np.sign(x[rows, None] - x[None, :])  # (rows, n)
             sign_y = np.sign(y[rows, None] - y[None, :])  # (rows, n)
+            if blocks is not None:
+                compared = (blocks[rows, None] == blocks) & (labels[rows, None] != labels)
+                sign_x, sign_y = sign_x * compared, sign_y * compared
             for form, pairs in zip(sums, (sign_x * sign_y, abs(sign_x), abs(sign_y)), strict=True):
                 _add_by_label(form, labels[rows], np.add.reduceat(pairs, first, axis=1))
         self._agreement, self._untied_x, self._untied_y = sums
@@ -113,6 +120,31 @@ class Spearman:
                 (weight * rank_y * rank_y).sum(axis=1),
             )
         return found
+
+
+class RanksWithin(Pearson):
+    """Pearson's r of the ranks that two samples have within blocks, the blocks' means taken out.
+
+    Spearman's ρ within blocks; unlike `Spearman` the ranks are not taken anew in a resample.
+
+    >>> rho = RanksWithin(np.array([1.0, 2, 30, 40]), np.array([1.0, 2, 3, 4]), np.arange(4), np.array([0, 0, 1, 1]))
+    >>> float(rho(np.ones((1, 4)))[0])
+    1.0
+    """
+
+    def __init__(self, x: Floats, y: Floats, labels: Integers, blocks: Integers) -> None:
+        super().__init__(ranks_within(x, blocks), ranks_within(y, blocks), labels)
+
+
+def ranks_within(values: Floats, blocks: Integers) -> Floats:
+    """Return midranks within blocks as shares of the block's size, less the block's mean.
+
+    >>> ranks_within(np.array([5.0, 6.0, 1.0]), np.array([0, 0, 1])).round(3).tolist()
+    [-0.167, 0.167, 0.0]
+    """
+    grouped = pd.Series(values).groupby(blocks)
+    ranks = grouped.rank() / (grouped.transform("size") + 1)
+    return np.asarray(ranks - ranks.groupby(blocks).transform("mean"), dtype=np.float64)
 
 
 METHODS: dict[str, type[Kendall] | type[Spearman] | type[Pearson]] = {

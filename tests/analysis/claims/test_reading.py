@@ -75,4 +75,4 @@ def test_the_type_reads_what_the_reader_does():
 
 def test_every_kind_is_documented():
     assert all(model.__doc__ for model in KINDS.values())
-    assert len(KINDS) == 15
+    assert len(KINDS) == 16

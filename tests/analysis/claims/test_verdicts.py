@@ -6,7 +6,7 @@ import pytest
 
 from analysis.claims.grids import grid, judge, noise
 from sharpscope.analysis.claims import Evidence, assess, read_claims, verdicts_table
-from sharpscope.analysis.claims.estimate import Estimated, student
+from sharpscope.analysis.claims.estimate import student
 from sharpscope.analysis.claims.finding import Check
 from sharpscope.analysis.claims.what_would_change import would_change
 
@@ -65,14 +65,16 @@ def test_the_table_has_a_row_per_verdict():
         ]
     )
     verdicts = assess(claims, Evidence(table()), "laptop")
-    found = verdicts_table(verdicts)
+    every = verdicts_table(verdicts)
+    assert every["id"].tolist() == ["A", "B", "B.1", "B.2", "C"]
+    assert every["part_of"].tolist() == ["", "", "B", "B", ""]
+    found = verdicts_table(verdicts, parts=False)
     assert found["id"].tolist() == ["A", "B", "C"]
     assert found["verdict"].tolist() == ["supported", "inconclusive", "not evaluable"]
     assert (found["scale"] == "laptop").all()
     assert found["value"].dtype == float
-    assert found["low"][0] <= found["value"][0] < found["high"][0] < 0
+    assert 0 < found["low"][0] <= found["value"][0] < found["high"][0] < 1
     assert found["loss_low"][0] < 0.11
-    assert verdicts_table(verdicts, parts=True)["id"].tolist() == ["A", "B", "B.1", "B.2", "C"]
     assert list(verdicts_table([]).columns) == list(found.columns)
 
 
@@ -96,42 +98,33 @@ def test_empty_evidence_is_no_error():
     ("values", "said"),
     [
         ([1.0, 1.2, 0.8], "A shift of 0.503 in the effect would"),
-        ([1.0, 2.0, -0.6], "about 13 seeds in all would settle it"),
-        ([0.001, 2.0, -2.0], "no feasible number of seeds"),
-        ([1.0], "At least two seeds would"),
+        ([1.0, 2.0, -0.6], "24 seeds in all would settle it with a chance of 80 %"),
+        ([0.001, 2.0, -2.0], "fewer than 500 seeds would hardly settle it"),
+        ([1.0], "At least 2 seeds would"),
     ],
 )
 def test_what_would_change_it(values, said):
-    check = Check("effect", student(np.array(values), 0.95), low=0.0)
+    check = Check("effect", student(np.array(values)), low=0.0)
     assert said in would_change((check,), 0.95, "seed")
 
 
 def test_the_seeds_a_ratio_needs_are_reckoned_where_its_interval_is_straight():
-    logs = [4.45, 6.2, 2.7]  # a ratio of 86 between 1.1 and 6600: one seed more, and it leaves out 1.25
-    ratio = Check("ratio", student(np.array(logs), 0.95).through(np.exp, np.log), low=0.8, high=1.25)
-    assert ratio.outcome() == "inconclusive"
-    assert "the threshold 1.25: with the same spread, about 4 seeds" in would_change((ratio,), 0.95, "seed")
-    same = Check("log", student(np.array(logs), 0.95), low=np.log(0.8), high=np.log(1.25))
-    assert "about 4 seeds" in would_change((same,), 0.95, "seed")
-
-
-def test_the_seeds_asked_for_are_enough():
-    """With thirteen seeds of the same spread the interval does leave out zero, with twelve it does not."""
-    deviation = float(np.std([1.0, 2.0, -0.6], ddof=1))
-    mean = 0.8
-    for seeds, enough in ((12, False), (13, True)):
-        values = np.linspace(-1, 1, seeds)
-        values = mean + values / values.std(ddof=1) * deviation
-        assert (student(values, 0.95).low > 0) == enough
+    logs = np.array([4.45, 6.2, 2.7])  # a ratio of 86 between 1.1 and 6600
+    ratio = Check("ratio", student(logs).through(np.exp, np.log), low=0.8, high=1.25)
+    same = Check("log", student(logs), low=np.log(0.8), high=np.log(1.25))
+    sentences = [would_change((check,), 0.95, "seed").partition(":")[2] for check in (ratio, same)]
+    assert sentences[0] == sentences[1]
+    assert "4 seeds in all" in sentences[0]
 
 
 def test_the_weakest_part_decides_what_would_change():
     strong, weak = (
-        Check(name, Estimated(v, v - 1, v + 1, 3), low=0.0) for name, v in (("s", 9.0), ("w", 2.0))
+        Check(name, student(np.array([v - 0.1, v + 0.1, v])), low=0.0) for name, v in (("s", 9.0), ("w", 2.0))
     )
-    assert "1 in the w would" in would_change((strong, weak), 0.95, "seed")
-    against = Check("t", Estimated(-5.0, -6, -4, 3), low=0.0)
-    assert "4 in the t would" in would_change((strong, against), 0.95, "seed")
+    margin = weak.estimate.interval(0.95)[0]
+    assert f"{margin:.3g} in the w would" in would_change((strong, weak), 0.95, "seed")
+    against = Check("t", student(np.array([-5.1, -5.0, -4.9])), low=0.0)
+    assert " in the t would" in would_change((strong, against), 0.95, "seed")
 
 
 def test_tracks_are_columns_beside_the_epoch_and_the_settings():

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from sharpscope.analysis.claims.conditions import Conditions, check_bounds
 from sharpscope.analysis.claims.evidence import Evidence, Source
 from sharpscope.analysis.claims.finding import Finding
+from sharpscope.analysis.claims.requirements import Requirements
 from sharpscope.errors import InputError
 from sharpscope.serialization import StrictConfig
 
@@ -49,12 +50,18 @@ class BaseClaim(NamedClaim, ABC):
       (measures followed over training). The runs' settings can be named in all three.
     - ``cluster``: the column whose values are independent of one another, the seed by default.
     - ``control``: what a relation is also shown with held fixed.
+    - ``requires``: what the runs compared must have reached, see `Requirements`; without it, what the experiment
+      requires.
+    - ``matters``: the smallest effect of interest, in the effect's unit; for a ratio as a share, 0.1 for a factor of
+      1.1. An effect whose interval lies within it is negligible.
     - ``level``: of its intervals.
     """
 
     source: Source = "results"
     cluster: str = "seed"
     control: str = "train_loss"
+    requires: Requirements | None = None
+    matters: Positive | None = None
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
     @abstractmethod

@@ -93,3 +93,24 @@ def _seeds(clusters: int, cluster: str, runs: pd.DataFrame) -> Iterator[str]:
         yield "All runs share one seed, so that nothing is known of others."
     if 0 < clusters <= FEW_SEEDS:
         yield f"Only {clusters} {cluster}{'' if clusters == 1 else 's'}."
+
+
+def caveat_of(finding: Finding, cluster: str, look: str) -> str:
+    """Return in a few words what must be known beside a verdict's word, gravest first; "" where nothing must."""
+    runs = last_of_each(finding.rows)
+    found = []
+    if look.startswith("unplanned"):
+        found.append(look)
+    if bad := int(untrained(runs).sum()):
+        found.append(f"{bad} of {len(runs)} runs untrained")
+    selected = finding.selected
+    if {"status", "run_id"} <= set(selected.columns):
+        all_runs = selected.drop_duplicates("run_id")
+        if lost := int((~finished(all_runs)).sum()):
+            found.append(f"{lost} of {len(all_runs)} runs diverged")
+    low, high = extent(runs, "train_loss")
+    if np.isfinite([low, high]).all() and high > UNEQUAL_LOSSES * low:
+        found.append("unequal training losses")
+    if 0 < finding.clusters <= FEW_SEEDS:
+        found.append(f"{finding.clusters} {cluster}{'' if finding.clusters == 1 else 's'}")
+    return "; ".join(found)

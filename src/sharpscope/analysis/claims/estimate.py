@@ -1,76 +1,126 @@
-"""A number with its interval, where the clusters are few: seeds first, configurations beside them."""
+"""A number with what the data say of it, where the clusters (seeds, as a rule) are few."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, sqrt
 
 import numpy as np
 
+from sharpscope.analysis.claims.confidence import Anytime, Confidence, Stretched, Student
 from sharpscope.analysis.claims.verdict import NAN
 from sharpscope.analysis.resampling import Floats, Integers
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """A mean over clusters with its interval.
+    """A number, the clusters it rests on, and its confidence distribution.
 
-    ``clusters`` values entered. ``limit`` says what sets the interval's width: the ``seeds``, or the
-    ``configurations``, which more seeds would not narrow. ``straight`` takes a value to the scale on which the mean
-    was taken and the interval reaches equally far to both sides: the logarithm for a ratio.
+    ``confidence`` is None where there is no interval; ``needed`` is the number of clusters from which on there is
+    one. It describes the number on a *straight* scale, on which the interval reaches equally far to both sides: the
+    logarithm for a ratio. ``forward`` takes the straight scale to the number's own, ``inverse`` back.
+    ``by_cluster``: the clusters' own values on the straight scale, where the number is a mean of them.
     """
 
     value: float
-    low: float
-    high: float
     clusters: int
-    limit: str = "seeds"
-    straight: Callable[[float], float] = field(default=float, repr=False, compare=False)
+    confidence: Confidence | None = None
+    needed: int = 2
+    by_cluster: Floats | None = field(default=None, repr=False, compare=False)
+    forward: Callable[[float], float] = field(default=float, repr=False, compare=False)
+    inverse: Callable[[float], float] = field(default=float, repr=False, compare=False)
 
-    def through(self, rising: Callable[[float], float], inverse: Callable[[float], float]) -> Estimated:
-        """Return the estimate of a rising function of the quantity.
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return both ends of the interval, NaN where there is none."""
+        if self.confidence is None:
+            return NAN, NAN
+        tail = (1 - level) / 2
+        ends = [self.confidence.quantile(share) for share in (tail, 1 - tail)]
+        if not all(map(isfinite, ends)):
+            return NAN, NAN
+        return self.forward(ends[0]), self.forward(ends[1])
 
-        >>> Estimated(0.0, -1.0, 1.0, 3).through(lambda value: value + 2, lambda value: value - 2)
-        Estimated(value=2.0, low=1.0, high=3.0, clusters=3, limit='seeds')
+    def below(self, threshold: float) -> float:
+        """Return the confidence that the number lies below the threshold, NaN where nothing is known.
+
+        >>> student(np.array([1.0, 2.0, 3.0])).below(2.0)
+        0.5
         """
-        value, low, high = (float(rising(part)) for part in (self.value, self.low, self.high))
-        return Estimated(
-            value, low, high, self.clusters, self.limit, lambda part: self.straight(inverse(part))
+        if not isfinite(threshold):
+            return float(threshold > 0)
+        return NAN if self.confidence is None else self.confidence.below(self.inverse(threshold))
+
+    def above(self, threshold: float) -> float:
+        """Return the confidence that the number lies above the threshold, NaN where nothing is known."""
+        if not isfinite(threshold):
+            return float(threshold < 0)
+        return NAN if self.confidence is None else self.confidence.above(self.inverse(threshold))
+
+    def through(self, forward: Callable[[float], float], inverse: Callable[[float], float]) -> Estimated:
+        """Return the estimate of a rising function of the number.
+
+        >>> found = student(np.log(np.array([1.0, 2.0, 4.0]))).through(np.exp, np.log)
+        >>> [round(float(end), 3) for end in (found.value, *found.interval(0.95))]
+        [2.0, 0.357, 11.19]
+        """
+        first, second = self.forward, self.inverse
+        return replace(
+            self,
+            value=float(forward(self.value)),
+            forward=lambda part: float(forward(first(part))),
+            inverse=lambda part: second(float(inverse(part))),
         )
 
-    @property
-    def has_interval(self) -> bool:
-        """Whether there is an interval at all."""
-        return isfinite(self.low) and isfinite(self.high)
+    def with_confidence(self, confidence: Confidence) -> Estimated:
+        """Return the estimate with another distribution on its straight scale."""
+        return replace(self, confidence=confidence)
+
+    def anytime(self) -> Estimated:
+        """Return the estimate as judged at a number of clusters that was not planned.
+
+        Where the clusters' own values are known the interval is that of `Anytime`. Otherwise the level of the
+        interval at k clusters is lowered to α/(k(k - 1)): these sum to α over all k from 2 on, so that by
+        Bonferroni all of them hold together with probability 1 - α.
+        """
+        if self.confidence is None:
+            return self
+        if self.by_cluster is None:
+            looks = max(self.clusters * (self.clusters - 1), 2)
+            return replace(self, confidence=Stretched(self.confidence, looks))
+        k, mean = len(self.by_cluster), float(self.by_cluster.mean())
+        error = float(self.by_cluster.std(ddof=1)) / sqrt(k)
+        return replace(self, value=self.forward(mean), confidence=Anytime(mean, error, k))
 
 
-def student(values: Floats, level: float) -> Estimated:
-    """Return the mean of one value per cluster with Student's interval, clusters - 1 degrees of freedom.
+def student(values: Floats, needed: int = 2) -> Estimated:
+    """Return the mean of one value per cluster, with Student's distribution of clusters - 1 degrees of freedom.
 
-    With two to six clusters this is the honest interval: it is exact for normal values, where the percentile
-    bootstrap over the same clusters covers 51, 75, 81 and 85 % instead of 95 with 2, 3, 4 and 6 of them (simulated).
-    Values that are not finite are left out; a single value has no interval.
+    Exact for normal values. Values that are not finite are left out; fewer than ``needed`` have no interval. Spreads
+    beneath 1e-12 of the values' size are rounding and count as zero.
 
-    >>> student(np.array([1.0, 2.0, 3.0]), 0.95)
-    Estimated(value=2.0, low=-0.484..., high=4.484..., clusters=3, limit='seeds')
+    >>> found = student(np.array([1.0, 2.0, 3.0]))
+    >>> found.value, [round(end, 3) for end in found.interval(0.95)]
+    (2.0, [-0.484, 4.484])
     """
     finite = values[np.isfinite(values)]
     k = len(finite)
     if k == 0:
-        return Estimated(NAN, NAN, NAN, 0)
+        return Estimated(NAN, 0, needed=needed)
     mean = float(finite.mean())
-    if k == 1:
-        return Estimated(mean, NAN, NAN, 1)
-    reach = quantile(k, level) * float(finite.std(ddof=1)) / sqrt(k)
-    return Estimated(mean, mean - reach, mean + reach, k)
+    if k < needed:
+        return Estimated(mean, k, needed=needed)
+    deviation = float(finite.std(ddof=1))
+    if deviation <= 1e-12 * float(np.abs(finite).max()):
+        deviation = 0.0
+    return Estimated(mean, k, Student(mean, deviation / sqrt(k), k - 1), needed, finite)
 
 
 def quantile(clusters: int, level: float) -> float:
     """Return Student's two-sided quantile at ``level`` with ``clusters`` - 1 degrees of freedom."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf((1 + level) / 2, clusters - 1))
+    return float(stdtrit(clusters - 1, (1 + level) / 2))
 
 
 def by_cluster(values: Floats, labels: Integers) -> Floats:
@@ -80,5 +130,5 @@ def by_cluster(values: Floats, labels: Integers) -> Floats:
     [2.0, 5.0]
     """
     finite = np.isfinite(values)
-    names = np.unique(labels[finite])
-    return np.array([values[finite & (labels == name)].mean() for name in names])
+    _, cluster = np.unique(labels[finite], return_inverse=True)
+    return np.asarray(np.bincount(cluster, values[finite]) / np.bincount(cluster), dtype=np.float64)

@@ -8,12 +8,31 @@ from math import inf
 import pandas as pd
 
 from sharpscope.analysis.claims.estimate import Estimated
-from sharpscope.analysis.claims.verdict import Effect, Word
+from sharpscope.analysis.claims.verdict import NAN, Effect, Word
 from sharpscope.analysis.resampling import Floats, Integers
 
 
 class NotEvaluable(Exception):  # noqa: N818  # an outcome, not an error
     """The tables hold nothing that a claim could be judged on; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """An estimate with its name. ``neutral`` is its value where nothing is there: 1 for a ratio."""
+
+    name: str
+    estimate: Estimated
+    unit: str = ""
+    neutral: float = 0.0
+
+    def effect(self, level: float) -> Effect:
+        """Return the number with its interval of this level."""
+        return Effect(self.name, self.estimate.value, *self.estimate.interval(level), self.unit)
+
+    def within(self, matters: float) -> Check:
+        """Return the check that the effect is smaller than ``matters``: by a share of it where it is a ratio."""
+        low, high = (1 / (1 + matters), 1 + matters) if self.neutral == 1 else (-matters, matters)
+        return Check(self.name, self.estimate, low, high)
 
 
 @dataclass(frozen=True)
@@ -25,15 +44,19 @@ class Check:
     low: float = -inf
     high: float = inf
 
-    def outcome(self) -> Word:
-        """Return whether the interval lies in the range, outside of it, or across one of its ends."""
-        if not self.estimate.has_interval:
-            return "inconclusive"
-        if self.estimate.low > self.low and self.estimate.high < self.high:
-            return "supported"
-        if self.estimate.high < self.low or self.estimate.low > self.high:
-            return "contradicted"
-        return "inconclusive"
+    @property
+    def p_supported(self) -> float:
+        """The smallest α at which the interval of level 1 - α lies in the range; 1 where none does."""
+        if self.estimate.confidence is None:
+            return NAN
+        return min(1.0, 2 * max(self.estimate.below(self.low), self.estimate.above(self.high)))
+
+    @property
+    def p_contradicted(self) -> float:
+        """The smallest α at which the interval of level 1 - α lies outside of the range; 1 where none does."""
+        if self.estimate.confidence is None:
+            return NAN
+        return min(1.0, 2 * min(self.estimate.above(self.low), self.estimate.below(self.high)))
 
 
 @dataclass(frozen=True)
@@ -51,20 +74,24 @@ class Relation:
 class Finding:
     """What a kind of claim found.
 
-    The claim holds where all ``checks`` do. ``rows`` were used, of those ``selected`` (diverged ones included).
-    ``unit`` is what a cluster is called, the claim's own ``cluster`` unless given.
-    ``settled``, a word and its reason, replaces the verdict of the checks where no interval decides.
-    ``would_change`` replaces the sentence on what would change the verdict. ``notes`` are sentences for the reader.
+    The claim holds where all ``checks`` do. ``never``: checks that contradict a claim which would otherwise be
+    supported, where any one of them lies in its range; they support nothing. ``rows`` were used, of those
+    ``selected`` (diverged ones included). ``unit`` is what a cluster is called, the claim's own ``cluster`` unless
+    given. ``settled``, a word and its reason, replaces the verdict of the checks where no interval decides.
+    ``held_back`` is a reason why the claim is inconclusive although its checks hold. ``would_change`` replaces the
+    sentence on what would change the verdict. ``notes`` are sentences for the reader.
     """
 
-    effect: Effect
+    effect: Named
     checks: tuple[Check, ...]
     rows: pd.DataFrame
     selected: pd.DataFrame
     clusters: int
-    others: tuple[Effect, ...] = ()
+    others: tuple[Named | Effect, ...] = ()
+    never: tuple[Check, ...] = ()
     relation: Relation | None = None
     settled: tuple[Word, str] | None = None
+    held_back: str = ""
     would_change: str = ""
     unit: str = ""
     notes: tuple[str, ...] = ()

@@ -2,59 +2,58 @@
 
 from __future__ import annotations
 
-from math import isfinite, sqrt
+from math import isfinite
 
-from sharpscope.analysis.claims.estimate import quantile
 from sharpscope.analysis.claims.finding import Check
-
-MOST_SEEDS = 500
-"""A larger number of seeds is called not feasible: at ten minutes a run it is more than three days a setting."""
+from sharpscope.analysis.claims.power import MOST_SEEDS, seeds_needed, spread_of
 
 
 def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
     """Return one sentence on what would change the verdict of these checks."""
-    undecided = [check for check in checks if check.outcome() == "inconclusive"]
-    contradicting = [check for check in checks if check.outcome() == "contradicted"]
+    if not checks:
+        return ""
+    without = [check for check in checks if check.estimate.confidence is None]
+    if without:
+        found = without[0].estimate
+        number = max(found.needed, 2) if found.needed > found.clusters else found.clusters + 1
+        return f"At least {number} {cluster}s would: they give the {without[0].name} an interval."
+    alpha = 1 - level
+    contradicting = [check for check in checks if check.p_contradicted <= alpha]
+    undecided = [check for check in checks if check.p_supported > alpha and check not in contradicting]
     if contradicting or not undecided:
         # A supported claim falls with its weakest check; a contradicted one stands on its strongest.
-        margins = [(_margin(check), check) for check in contradicting or checks]
+        margins = [(_margin(check, level), check) for check in contradicting or checks]
         margin, check = (max if contradicting else min)(margins, key=lambda pair: pair[0][0])
         return (
             f"A shift of {margin[0]:.3g} in the {check.name} would: so far is the interval's nearer end from the "
             f"threshold {margin[1]:.3g}."
         )
     check = undecided[0]
-    if not check.estimate.has_interval:
-        return f"At least two {cluster}s would: they give the {check.name} an interval."
-    straight = check.estimate.straight
-    value, low, high = (
-        straight(part) for part in (check.estimate.value, check.estimate.low, check.estimate.high)
+    straight = check.estimate.inverse
+    distance, threshold = min(
+        (abs(straight(check.estimate.value) - straight(end)), end) for end in _ends(check)
     )
-    distance, threshold = min((abs(value - straight(end)), end) for end in _ends(check))
     start = f"The interval of the {check.name} holds the threshold {threshold:.3g}"
-    if check.estimate.limit == "configurations":
-        return f"{start} because single settings move the estimate that much: more settings would narrow it."
-    needed = _seeds_needed(max(high - value, value - low), check.estimate.clusters, distance, level)
+    spread = spread_of(check.estimate)
+    if spread is None:
+        return f"{start}: more {cluster}s would narrow it."
+    needed = seeds_needed(distance, spread, level=level)
     if needed is None:
-        return f"{start}, and the estimate lies so close to it that no feasible number of {cluster}s would settle it."
-    return f"{start}: with the same spread, about {needed} {cluster}s in all would settle it."
+        return (
+            f"{start}, and the estimate lies so close to it that fewer than {MOST_SEEDS} {cluster}s would hardly "
+            "settle it."
+        )
+    return (
+        f"{start}: if effect and spread are as estimated, {max(needed, check.estimate.clusters + 1)} {cluster}s in "
+        "all would settle it with a chance of 80 %. Plan the looks before adding them."
+    )
 
 
-def _margin(check: Check) -> tuple[float, float]:
+def _margin(check: Check, level: float) -> tuple[float, float]:
     """Return the distance from the interval to the nearest end of the claimed range, and that end."""
-    ends = (check.estimate.low, check.estimate.high)
+    ends = check.estimate.interval(level)
     return min((min(abs(value - end) for value in ends), end) for end in _ends(check))
 
 
 def _ends(check: Check) -> list[float]:
     return [end for end in (check.low, check.high) if isfinite(end)]
-
-
-def _seeds_needed(reach: float, clusters: int, distance: float, level: float) -> int | None:
-    if distance <= 0 or reach <= 0:
-        return None
-    deviation = reach * sqrt(clusters) / quantile(clusters, level)
-    for k in range(clusters + 1, MOST_SEEDS + 1):
-        if quantile(k, level) * deviation / sqrt(k) < distance:
-            return k
-    return None

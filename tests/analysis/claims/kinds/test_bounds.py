@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.claims.grids import grid, judge
+from analysis.claims.grids import grid, judge, noise
 
 
 def test_an_invariance_fails_with_one_row():
@@ -23,26 +23,37 @@ def bound(rows, **keys):
 
 
 @pytest.mark.parametrize(
-    ("held", "verdict"), [(20, "supported"), (19, "inconclusive"), (8, "contradicted"), (14, "inconclusive")]
+    ("ratio", "verdict"), [(0.7, "supported"), (1.4, "contradicted"), (1.0, "inconclusive")]
 )
-def test_the_share_of_settings_within_a_bound(held, verdict):
-    rows = grid(1, lr=list(range(20))).assign(promised=1.0)
-    rows["reached"] = np.where(np.arange(20) < held, 0.5, 1.5)
+def test_the_geometric_mean_against_the_bound(ratio, verdict):
+    rows = grid(3, lr=list(range(8)))
+    rows = rows.assign(promised=2.0, reached=2 * ratio * np.exp(noise(rows, 0.1)))
     found = bound(rows)
-    assert found.effect.value == pytest.approx(held / 20)
     assert found.verdict == verdict
+    of_settings = (rows["reached"] / rows["promised"]).map(np.log).groupby(rows["lr"]).mean()
+    assert found.effect.value == pytest.approx(np.exp(of_settings.mean()))
+    assert found.others[0].value == pytest.approx((rows["reached"] <= 2).mean())
+    assert found.others[1].value == pytest.approx((rows["reached"] / 2).max())
+    assert bound(rows, slack=1.0).verdict == "supported"
 
 
-def test_seeds_of_a_setting_are_no_further_trials():
-    once = bound(grid(1, lr=list(range(10))).assign(promised=1.0, reached=0.5))
-    thrice = bound(grid(3, lr=list(range(10))).assign(promised=1.0, reached=0.5))
-    assert once.effect == thrice.effect
-    assert once.effect.low == pytest.approx(0.025 ** (1 / 10))
+def test_what_a_seed_does_to_all_models_widens_the_interval():
+    rows = grid(4, lr=list(range(8)))
+    own = rows.assign(promised=1.0, reached=np.exp(noise(rows, 0.2)))
+    shared = own.assign(reached=own["reached"] * np.exp(0.3 * (rows["seed"] - 1.5)))
+    widths = [np.log(found.high / found.low) for found in (bound(own).effect, bound(shared).effect)]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_models_that_share_two_seeds_have_no_interval():
+    rows = grid(2, lr=list(range(8))).assign(promised=1.0, reached=0.5)
+    found = bound(rows)
+    assert (found.verdict, np.isnan(found.effect.low)) == ("inconclusive", True)
+    assert "At least 3 seeds would" in found.would_change
+    rows["seed"] = range(len(rows))  # models that share no seed are a plain sample
+    assert bound(rows).verdict == "supported"
     assert bound(grid(20, lr=[1]).assign(promised=1.0, reached=0.5)).clusters == 20
 
 
-def test_slack():
-    rows = grid(1, lr=list(range(20))).assign(promised=1.0, reached=1.05)
-    assert bound(rows).verdict == "contradicted"
-    assert bound(rows, slack=0.1).verdict == "supported"
-    assert bound(rows).others[0].value == pytest.approx(1.05)
+def test_a_mean_of_logarithms_needs_positive_values():
+    assert "positive" in bound(grid(3, lr=[1, 2]).assign(promised=1.0, reached=0.0)).reason

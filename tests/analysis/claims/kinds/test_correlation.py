@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from analysis.claims.grids import grid, judge, noise
-from sharpscope.analysis import correlations, partial_correlations
 
 
 def table(slope, seeds=3, settings=20):
@@ -28,19 +27,46 @@ def test_verdicts(slope, verdict, method):
     assert correlation(table(slope), method=method).verdict == verdict
 
 
-def test_value_and_interval_are_those_of_the_table_of_correlations():
+def test_the_value_is_that_of_runs_of_one_seed():
     rows = table(-0.5)
-    long = rows[["run_id", "trace"]].rename(columns={"trace": "value"}).assign(measure="trace")
-    expected = correlations(rows, long, ["gap"], ["kendall"]).iloc[0]
     found = correlation(rows)
-    assert found.effect.value == pytest.approx(stats.kendalltau(rows["trace"], rows["gap"])[0])
-    assert (found.effect.low, found.effect.high) == pytest.approx((expected["low"], expected["high"]))
+    of_seeds = [stats.kendalltau(part["trace"], part["gap"])[0] for _, part in rows.groupby("seed")]
+    assert found.effect.value == pytest.approx(np.mean(of_seeds))
     assert (found.rows, found.clusters) == (60, 20)
-    given = partial_correlations(rows, long, ["gap"], ["spearman"]).iloc[0]
-    partial = found.control.partial
-    assert (partial.value, partial.low, partial.high) == pytest.approx(
-        (given["value"], given["low"], given["high"])
+    ranked = correlation(rows, method="spearman")
+    of_seeds = [stats.spearmanr(part["trace"], part["gap"])[0] for _, part in rows.groupby("seed")]
+    assert ranked.effect.value == pytest.approx(np.mean(of_seeds))
+
+
+def test_what_a_seed_does_to_all_its_runs_cancels():
+    rows = table(-0.5)
+    shifted = rows.assign(trace=rows["trace"] + 100 * rows["seed"], gap=rows["gap"] + 100 * rows["seed"])
+    assert correlation(shifted).effect == correlation(rows).effect
+
+
+def test_the_interval_is_the_jackknife_over_configurations():
+    rows = table(-0.5, seeds=2, settings=8)
+    found = correlation(rows).effect
+    without = np.array([correlation(rows[rows["setting"] != s]).effect.value for s in range(8)])
+    error = np.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 7) * error
+    assert (found.low, found.high) == pytest.approx(
+        (max(found.value - reach, -1), min(found.value + reach, 1))
     )
+
+
+def test_configurations_that_all_agree_leave_a_doubt():
+    rows = grid(2, setting=list(range(8))).assign(trace=lambda t: t["setting"], gap=lambda t: -t["setting"])
+    found = correlation(rows)
+    assert found.verdict == "supported"
+    assert found.effect.value == pytest.approx(-1)
+    assert found.effect.high > -0.9
+
+
+def test_seeds_of_its_own_for_each_run():
+    rows = table(-1.0, seeds=1)
+    rows["seed"] = range(len(rows))
+    assert correlation(rows).effect.value == pytest.approx(stats.kendalltau(rows["trace"], rows["gap"])[0])
 
 
 def test_fifty_seeds_of_one_setting_are_fifty():
@@ -55,7 +81,7 @@ def test_fifty_seeds_of_one_setting_are_fifty():
     assert found.confounds[0].startswith("The runs stopped at unequal training losses")
     assert "rank correlation +1.00" in found.confounds[0]
     rows["gap"] = noise(rows, 1.0, 6)
-    assert "number of runs would settle it" in correlation(rows).would_change
+    assert "runs" in correlation(rows).would_change
 
 
 def test_a_single_seed_is_told():
@@ -66,4 +92,6 @@ def test_a_single_seed_is_told():
 
 def test_not_evaluable_or_too_few():
     assert "same in every run" in correlation(table(1.0).assign(trace=1.0)).reason
-    assert correlation(table(-1.0, settings=2)).verdict == "inconclusive"
+    few = correlation(table(-1.0, settings=5))
+    assert few.verdict == "inconclusive"
+    assert "it takes 6" in few.reason

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims.kinds.curve import means_at_settings
 
 RATES = [0.01, 0.05, 0.1]
 
@@ -29,13 +30,26 @@ def test_verdicts(factors, verdict):
     assert found.verdict == verdict
 
 
-def test_the_worst_point_is_told():
+def test_the_mean_and_the_worst_point():
     found = follow({0.01: 1.0, 0.05: 1.5, 0.1: 1.0}, spread=0.0)
-    off, mean, worst = found.effect, *found.others
-    assert off.value == pytest.approx(1.5 ** (1 / 3))
-    assert mean.value == pytest.approx(1.5 ** (1 / 3))
-    assert worst.value == pytest.approx(1.5)
-    assert worst.name.endswith("at lr = 0.05")
+    assert found.effect.value == pytest.approx(1.5 ** (1 / 3))
+    assert found.others[0].value == pytest.approx(1.5)
+    assert found.others[0].name.endswith("at lr = 0.05")
+    assert found.verdict == "contradicted"
+    assert "at lr = 0.05" in found.reason
+
+
+def test_more_settings_do_not_average_out_what_a_seed_does_to_all():
+    """Within each setting the seeds spread as far; the freedom is that of the seeds where they move together."""
+    seeds, settings = np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4)
+    draw = np.random.default_rng(0)
+    own = draw.normal(size=(4, 6))
+    together = draw.normal(size=(4, 1)) + 1e-3 * draw.normal(size=(4, 6))
+    freedom = [
+        means_at_settings(values.ravel(), settings, seeds)[0].confidence.freedom for values in (own, together)
+    ]
+    assert freedom[0] > 8
+    assert freedom[1] == pytest.approx(3, abs=0.1)
 
 
 def test_signs_and_one_seed():

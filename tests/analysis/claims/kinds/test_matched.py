@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims.kinds.matched import matched_difference
 
 RATES = [0.01, 0.03, 0.1, 0.3]
 
@@ -57,14 +58,26 @@ def test_the_common_support_is_told():
     assert any("from 6.67 to 66.7" in sentence for sentence in found.confounds)
 
 
-def test_seeds_without_common_support():
-    rows = table(0.03)
-    rows.loc[(rows["seed"] == 0) & (rows["batch"] == 100), "lambda_max"] /= 1e4
-    found = matched(rows)
-    assert found.clusters == 3
-    assert any("1 of 4 seeds have no common support" in sentence for sentence in found.confounds)
-    rows = table(0.03, ratio=1e5)
-    assert "no common support" in matched(rows).reason
+def test_sides_without_common_support():
+    assert "no common support" in matched(table(0.03, ratio=1e5)).reason
+    assert matched(table(0.03, seeds=1)).verdict == "inconclusive"
+
+
+def test_noise_in_what_is_matched_bends_the_curve_less_than_it_would_in_each_seed():
+    """Both sides lie on one bent curve; only side b's places on it are known without noise."""
+    draw = np.random.default_rng(0)
+    seed, cell = np.repeat(np.arange(8), 12), np.tile(np.arange(12), 8)
+    is_a, true = cell < 6, np.linspace(0, 3, 6)[cell % 6]
+    y = (true - 1.5) ** 2
+    own, together = [], []
+    for _ in range(150):
+        m = true + np.where(is_a, 0.5, 0.0) * draw.normal(size=len(true))
+        together.append(matched_difference(m, y, is_a, cell, seed)[0].value)
+        alone = [
+            matched_difference(*(v[seed == s] for v in (m, y, is_a, cell, seed)))[0].value for s in range(8)
+        ]
+        own.append(np.mean(alone))
+    assert abs(np.mean(together)) < 0.3 * abs(np.mean(own))
 
 
 def test_values_of_either_sign_are_matched_as_they_are():

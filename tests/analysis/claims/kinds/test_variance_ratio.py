@@ -1,10 +1,12 @@
-"""Spreads over seeds: the interval is exact, and with three seeds says next to nothing."""
+"""Spreads over seeds: the sides are swapped, and fewer than seven seeds say nothing."""
+
+from itertools import product
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from analysis.claims.grids import grid, judge
+from sharpscope.analysis.claims.kinds.variance_ratio import deviation_ratio
 
 
 def table(ratio, seeds, draw, batches=(64, 128)):
@@ -21,24 +23,36 @@ def spread(rows, **keys):
     return judge(rows, **(claim | keys))
 
 
-def test_one_setting_has_the_interval_of_f():
-    rows = table(0.5, 5, np.random.default_rng(0), batches=[64])
+def test_fewer_than_seven_seeds_have_no_interval():
+    rows = table(0.5, 6, np.random.default_rng(0), batches=[64])
     a, b = (rows[rows["optimizer"] == name]["accuracy"] for name in ("sam", "sgd"))
-    found = spread(rows).effect
-    low, high = (np.sqrt(a.var() / b.var() / stats.f.ppf(q, 4, 4)) for q in (0.975, 0.025))
-    assert (found.value, found.low, found.high) == pytest.approx((a.std() / b.std(), low, high))
+    found = spread(rows)
+    assert found.effect.value == pytest.approx(a.std() / b.std())
+    assert np.isnan(found.effect.low)
+    assert "At least 7 seeds" in found.would_change
+    assert "it takes 7" in found.reason
+    assert np.isfinite(spread(table(0.5, 7, np.random.default_rng(0), batches=[64])).effect.low)
 
 
-def test_coverage_and_the_nearly_certain_lack_of_a_verdict_at_three_seeds():
-    draw = np.random.default_rng(1)
-    covered, words = 0, []
-    for _ in range(60):
-        found = spread(table(0.5, 3, draw))
-        covered += found.effect.low <= 0.5 <= found.effect.high
-        words.append(found.verdict)
-    assert covered >= 52
-    assert words.count("inconclusive") > 40
-    assert "contradicted" not in words
+def test_sides_are_swapped_in_whole_seeds():
+    """The p-value of equal spreads, counted out by hand over all ways to swap, in both strata at once."""
+    values = np.random.default_rng(5).normal(size=(2, 2, 8)) * np.array([1.0, 3.0])[None, :, None]
+    left = values - values.mean(axis=2, keepdims=True)
+    ratios = []
+    for way in product((False, True), repeat=8):
+        a, b = (np.where(way, left[:, 1 - side], left[:, side]) for side in (0, 1))
+        ratios.append(np.mean(np.log(a.std(axis=1) / b.std(axis=1))))
+    extreme = np.mean(np.abs(ratios) >= abs(ratios[0]) - 1e-12)
+    found = deviation_ratio(values, np.full(2, 0.5))
+    p_value = 2 * min(found.below(1.0), found.above(1.0))
+    assert p_value == pytest.approx((extreme * 128 + 1) / 129 * 8 / 7)
+
+
+def test_reversed_sides_mirror():
+    values = np.random.default_rng(6).normal(size=(3, 2, 9))
+    ends = deviation_ratio(values, np.full(3, 1 / 3)).interval(0.95)
+    mirrored = deviation_ratio(values[:, ::-1], np.full(3, 1 / 3)).interval(0.95)
+    assert mirrored == pytest.approx((1 / ends[1], 1 / ends[0]), rel=1e-6)
 
 
 def test_many_seeds_decide():

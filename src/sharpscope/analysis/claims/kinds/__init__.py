@@ -23,8 +23,10 @@ from sharpscope.analysis.claims.kinds.invariance import Invariance
 from sharpscope.analysis.claims.kinds.matched import Matched
 from sharpscope.analysis.claims.kinds.optimum import Optimum
 from sharpscope.analysis.claims.kinds.paired import Paired
+from sharpscope.analysis.claims.kinds.ratio_law import RatioLaw
 from sharpscope.analysis.claims.kinds.trend import Trend
 from sharpscope.analysis.claims.kinds.variance_ratio import VarianceRatio
+from sharpscope.analysis.claims.requirements import Requirements
 from sharpscope.errors import InputError
 from sharpscope.serialization import explain
 
@@ -43,6 +45,7 @@ Single = (
     | Correlation
     | Invariance
     | Bound
+    | RatioLaw
 )
 """A claim that is no conjunction."""
 
@@ -53,10 +56,12 @@ Part = Annotated[Single, Field(discriminator="kind")]
 class Conjunction(NamedClaim):
     """All of ``claims`` hold; a part's rows must meet this claim's ``where`` besides its own.
 
-    Supported where every part is, contradicted where any part is, inconclusive otherwise.
+    Supported where every part is; contradicted where any part is at Holm's level for so many parts; inconclusive
+    otherwise. ``requires`` holds for the parts that have none of their own.
     """
 
     kind: Literal["all"]
+    requires: Requirements | None = None
     claims: Annotated[list[Part], Field(min_length=1)]
 
 
@@ -82,7 +87,7 @@ def read_claims(contents: Sequence[Any]) -> list[Single | Conjunction]:
     Traceback (most recent call last):
     ...
     sharpscope.errors.InputError: claim 'K1': kind must be one of trend, flat, paired, curve, matched, interaction,
-    crossing, optimum, curve_distance, basin_width, variance_ratio, correlation, invariance, bound, all;
+    crossing, optimum, curve_distance, basin_width, variance_ratio, correlation, invariance, bound, ratio_law, all;
     received 'tend'
     """
     claims: list[Single | Conjunction] = []

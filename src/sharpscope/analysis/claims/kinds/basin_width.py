@@ -13,7 +13,7 @@ from sharpscope.analysis.claims.claim import BaseClaim, Range, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions, holds
 from sharpscope.analysis.claims.estimate import by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable, Relation
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable, Relation
 from sharpscope.analysis.claims.selection import described, labels
 from sharpscope.analysis.claims.verdict import Effect
 from sharpscope.errors import InputError
@@ -54,7 +54,7 @@ class BasinWidths(BaseClaim):
         clusters = labels(rows, [self.cluster])
         n = len(pairs)
         logs = np.log(widths[:, 0] / widths[:, 1])
-        found = student(by_cluster(logs, clusters[:n]), self.level).through(np.exp, np.log)
+        found = student(by_cluster(logs, clusters[:n])).through(np.exp, np.log)
         low, high = self._claimed()
         name = "width of the basin at a / at b"
         censored = int((~pairs[["complete a", "complete b"]].astype(bool)).any(axis=1).sum())
@@ -66,7 +66,7 @@ class BasinWidths(BaseClaim):
             else ()
         )
         return Finding(
-            effect=Effect(name, found.value, found.low, found.high),
+            effect=Named(name, found, neutral=1.0),
             checks=(Check(name, found, low, high),),
             rows=rows,
             selected=rows,

@@ -8,24 +8,24 @@ from typing import Literal
 import numpy as np
 
 from sharpscope.analysis.claims.claim import BaseClaim
+from sharpscope.analysis.claims.confidence import Student
 from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable, Relation
-from sharpscope.analysis.claims.ranks_within import RESAMPLES
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable, Relation
 from sharpscope.analysis.claims.selection import labels, select
-from sharpscope.analysis.claims.verdict import Effect
-from sharpscope.analysis.rank_correlation import METHODS
-from sharpscope.analysis.resampling import percentile_interval, resample_counts
+from sharpscope.analysis.within_seeds import FEWEST, comparable, jackknife, within_seeds
 
 
 class Correlation(BaseClaim):
     """The rank correlation of x and y over runs has the claimed ``sign``, 1 or -1.
 
-    Effect: Kendall's τ_b (or Spearman's ρ) of all runs, with the expanded percentile interval of 2000 resamples of
-    whole configurations (`percentile_interval`). Where all runs share one configuration, as the fifty seeds of
-    hammoud2023, the runs are what is resampled. Unlike a ``trend`` this takes the configurations for a sample,
-    needs no seed to be run at two settings, and says nothing about other seeds where there is one only.
+    Effect: Kendall's τ_b (or Spearman's ρ) among the runs of one seed, over all seeds together. Runs of one seed
+    share what the seed does to all settings, which therefore cancels; where no seed was run at two settings, all
+    runs are compared. The interval is that of the jackknife that leaves out one configuration with all its seeds at
+    a time, with Student's distribution (`jackknife`); fewer than `FEWEST` configurations have none. Where all runs
+    share one configuration, as the fifty seeds of hammoud2023, the runs are what is left out. Unlike a ``trend``
+    this takes the configurations for a sample of those one could have run.
     """
 
     kind: Literal["correlation"]
@@ -42,22 +42,24 @@ class Correlation(BaseClaim):
         for name, values in ((self.x, x), (self.y, y)):
             if np.ptp(values) == 0:
                 raise NotEvaluable(f"{name} is the same in every run")
-        clusters = labels(chosen.rows, [self.cluster])
-        alike = clusters.max() == 0
-        if alike:
-            clusters = np.arange(len(x))
-        k = int(clusters.max()) + 1
-        counts = np.vstack([np.ones(k), resample_counts(k, RESAMPLES)])
-        found = METHODS[self.method](x, y, clusters)(counts)
-        low, high = percentile_interval(found[1:], k, self.level)
-        tau = Estimated(float(found[0]), low, high, k)
+        seeds = labels(chosen.rows, ["seed"]) if "seed" in chosen.rows.columns else np.zeros(len(x), int)
+        clusters, seeds = comparable(labels(chosen.rows, [self.cluster]), seeds)
+        value, error, k = jackknife(within_seeds(self.method, x, y, clusters, seeds))
+        if not np.isfinite(value):
+            raise NotEvaluable(f"{self.x} or {self.y} is the same in all runs of each seed")
+        found = Estimated(value, k, needed=FEWEST)
+        if k >= FEWEST and np.isfinite(error):
+            found = found.with_confidence(Student(value, error, k - 1)).through(
+                lambda part: min(1.0, max(-1.0, part)), float
+            )
         name = f"{'τ_b' if self.method == 'kendall' else 'ρ'} of {self.y} and {self.x}"
+        alike = labels(chosen.rows, [self.cluster]).max() == 0
         return Finding(
-            effect=Effect(name, tau.value, low, high),
-            checks=(Check(name, tau, *((0.0, inf) if self.sign > 0 else (-inf, 0.0))),),
+            effect=Named(name, found),
+            checks=(Check(name, found, *((0.0, inf) if self.sign > 0 else (-inf, 0.0))),),
             rows=chosen.rows,
             selected=chosen.everything,
             clusters=k,
             unit="run" if alike else "",
-            relation=Relation(chosen.rows, x, y, np.zeros(len(x), dtype=np.int64), clusters),
+            relation=Relation(chosen.rows, x, y, seeds, clusters),
         )

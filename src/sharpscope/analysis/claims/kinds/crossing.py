@@ -14,10 +14,9 @@ from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression, evaluate_expression
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
 from sharpscope.analysis.claims.pairs import pair_up
 from sharpscope.analysis.claims.selection import select
-from sharpscope.analysis.claims.verdict import Effect
 from sharpscope.analysis.resampling import Flags, Floats, Integers
 
 
@@ -61,21 +60,19 @@ class Crossing(BaseClaim):
         for here, name in zip(at_ends, names, strict=True):
             if not here.any():
                 raise NotEvaluable(f"no pair gives the {name}")
-            ends.append(student(by_cluster(difference[here], pairs.clusters[here]), self.level))
-        swing = student(_swings(difference, pairs.clusters, at_ends[0], at_ends[1]), self.level)
+            ends.append(student(by_cluster(difference[here], pairs.clusters[here])))
+        swing = student(_swings(difference, pairs.clusters, at_ends[0], at_ends[1]))
         above, below = (0.0, inf), (-inf, 0.0)
         claimed = (above, below) if direction_sign(self.low) > 0 else (below, above)
         checks = tuple(Check(name, end, *side) for name, end, side in zip(names, ends, claimed, strict=True))
         name = f"change of the difference in {self.y} from small to large {self.x}"
         return Finding(
-            effect=Effect(name, swing.value, swing.low, swing.high),
+            effect=Named(name, swing),
             checks=checks,
             rows=pairs.relation.rows,
             selected=pd.concat([a.everything, b.everything], ignore_index=True),
             clusters=min(end.clusters for end in ends),
-            others=tuple(
-                Effect(check.name, e.value, e.low, e.high) for check, e in zip(checks, ends, strict=True)
-            ),
+            others=tuple(Named(check.name, check.estimate) for check in checks),
             relation=pairs.relation,
             notes=pairs.notes,
         )

@@ -14,10 +14,9 @@ from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
 from sharpscope.analysis.claims.pairs import pair_up
 from sharpscope.analysis.claims.selection import Selected, select
-from sharpscope.analysis.claims.verdict import Effect
 
 
 class CurveDistance(BaseClaim):
@@ -47,16 +46,14 @@ class CurveDistance(BaseClaim):
         pairs = pair_up(distances[0], distances[1], self.match, self.cluster)
         if not ((pairs.a > 0) & (pairs.b > 0)).all():
             raise NotEvaluable("a side has the baseline's own curve, so that no ratio of distances exists")
-        ratio = student(by_cluster(np.log(pairs.a / pairs.b), pairs.clusters), self.level).through(
-            np.exp, np.log
-        )
+        ratio = student(by_cluster(np.log(pairs.a / pairs.b), pairs.clusters)).through(np.exp, np.log)
         name = "ratio of the distances to the baseline's learning curves"
         others = []
         for side, of_side in (("a", pairs.a), ("b", pairs.b)):
-            mean = student(by_cluster(of_side, pairs.clusters), self.level)
-            others.append(Effect(f"distance of {side} from the baseline", mean.value, mean.low, mean.high))
+            mean = student(by_cluster(of_side, pairs.clusters))
+            others.append(Named(f"distance of {side} from the baseline", mean))
         return Finding(
-            effect=Effect(name, ratio.value, ratio.low, ratio.high),
+            effect=Named(name, ratio, neutral=1.0),
             checks=(Check(name, ratio, -inf, 1.0),),
             rows=pairs.relation.rows,
             selected=pd.concat([a.everything, b.everything, base.everything], ignore_index=True),

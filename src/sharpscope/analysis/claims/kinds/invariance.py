@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from sharpscope.analysis.claims.claim import BaseClaim, Positive
+from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
-from sharpscope.analysis.claims.finding import Finding
+from sharpscope.analysis.claims.finding import Finding, Named
 from sharpscope.analysis.claims.selection import labels, select
-from sharpscope.analysis.claims.verdict import Effect
 
 
 class Invariance(BaseClaim):
@@ -36,7 +36,7 @@ class Invariance(BaseClaim):
         else:
             text = f"None of {len(sizes)} rows exceeds {self.below:g}; the largest is {largest:.3g}."
         return Finding(
-            effect=Effect(f"largest size of {self.y}", largest),
+            effect=Named(f"largest size of {self.y}", Estimated(largest, len(sizes))),
             checks=(),
             rows=chosen.rows,
             selected=chosen.everything,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from math import inf
+from dataclasses import dataclass
+from math import inf, sqrt
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from sharpscope.analysis.claims.claim import BaseClaim, Positive
-from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student
+from sharpscope.analysis.claims.confidence import BestOf, Mirrored
+from sharpscope.analysis.claims.contrast import Design, pooled_noise, related
+from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
 from sharpscope.analysis.claims.selection import labels, select
-from sharpscope.analysis.claims.slope import related
 from sharpscope.analysis.claims.verdict import Effect
 from sharpscope.analysis.resampling import Flags, Floats, Integers
 
@@ -22,11 +24,14 @@ from sharpscope.analysis.resampling import Flags, Floats, Integers
 class Optimum(BaseClaim):
     """y rises from the smallest x to a best one, and then ``falls`` or ``stops`` rising (by ``margin`` at most).
 
-    Per seed (and stratum of ``within``): the gain, y at the best x less y at the smallest, and the change beyond, y
-    at the largest x less y at the best. The best x of a seed is that of the *other* seeds' mean, so that the seed's
-    own noise does not choose it. Both get Student's interval over seeds and both must lie as claimed: the gain
-    above 0, the change beyond below 0, or below ``margin`` for ``stops``. Effect: the gain; then the change beyond,
-    and the best x of all seeds together.
+    The best x of a stratum of ``within`` is the one with the largest mean of y over seeds. The gain is y there less
+    y at the smallest x, the change beyond is y at the largest x less y there; both are averaged over strata, and
+    both must lie as claimed: the gain above 0, the change beyond below 0, or below ``margin`` for ``stops``.
+    Effect: the gain; then the change beyond, and the best x.
+
+    A mean that was picked as the largest is biased upwards. The end of either interval on that side is therefore that
+    of the largest of as many means as could be the best (`BestOf`): those not below the best by Student's one-sided
+    test at 5 %. The error is the residual of a mean per setting and an intercept per seed and stratum.
 
     ``where_peak``: the bounds within which the best x is looked for; by default anywhere between the two ends.
     ``extremum``: ``minimum`` for a quantity that falls to its best value; gain and change are then those of -y.
@@ -54,47 +59,33 @@ class Optimum(BaseClaim):
         chosen = select(evidence.table(self.source), self.where, [self.x, self.y])
         x, y = chosen.columns
         y = -y if self.extremum == "minimum" else y
-        level, stratum = labels(chosen.rows, [self.x]), labels(chosen.rows, self.within)
-        seeds = labels(chosen.rows, [self.cluster])
-        order = np.argsort([x[level == index][0] for index in range(level.max() + 1)])
-        values = np.array([x[level == index][0] for index in order])
-        level = np.argsort(order)[level]
-        allowed = self._candidates(values)
-        gains, beyond, owners, best = [], [], [], []
-        for index in range(stratum.max() + 1):
-            here = stratum == index
-            table = _levels(y[here], level[here], seeds[here], len(values), int(seeds.max()) + 1)
-            for seed, (up, after) in _cross_fitted(table, allowed).items():
-                gains.append(up)
-                beyond.append(after)
-                owners.append(seed)
-            mean = np.where(allowed, _mean(table), np.nan)
-            if np.isfinite(mean).any():
-                best.append(float(values[np.nanargmax(mean)]))
-        if not gains:
+        values = np.unique(x)
+        level = np.searchsorted(values, x)
+        stratum, seeds = labels(chosen.rows, self.within), labels(chosen.rows, [self.cluster])
+        found = best_level(y, level, stratum, seeds, self._candidates(values))
+        if found is None:
             raise NotEvaluable(
                 f"no {self.cluster} has {self.y} at the smallest, a middle and the largest {self.x}"
             )
-        of_seed = np.array(owners)
-        gain, past = (student(by_cluster(np.array(part), of_seed), self.level) for part in (gains, beyond))
         sign = "-" if self.extremum == "minimum" else ""
         names = (
             f"gain in {sign}{self.y} up to the best {self.x}",
             f"change of {sign}{self.y} beyond the best {self.x}",
         )
         checks = (
-            Check(names[0], gain, 0.0, inf),
-            Check(names[1], past, -inf, 0.0 if self.margin is None else self.margin),
+            Check(names[0], found.gain, 0.0, inf),
+            Check(names[1], found.beyond, -inf, 0.0 if self.margin is None else self.margin),
         )
+        best = values[list(found.best)]
         return Finding(
-            effect=_effect(names[0], gain),
+            effect=Named(names[0], found.gain),
             checks=checks,
             rows=chosen.rows,
             selected=chosen.everything,
-            clusters=gain.clusters,
+            clusters=found.gain.clusters,
             others=(
-                _effect(names[1], past),
-                Effect(f"best {self.x}", float(np.mean(best)), min(best), max(best)),
+                Named(names[1], found.beyond),
+                Effect(f"best {self.x}", float(best.mean()), float(best.min()), float(best.max())),
             ),
             relation=related(self, chosen, self.within),
         )
@@ -115,34 +106,66 @@ class Optimum(BaseClaim):
         return inner
 
 
+@dataclass(frozen=True)
+class Best:
+    """The gain up to the best level, the change beyond it, and the best level of each stratum."""
+
+    gain: Estimated
+    beyond: Estimated
+    best: tuple[int, ...]
+
+
+def best_level(y: Floats, level: Integers, stratum: Integers, seeds: Integers, allowed: Flags) -> Best | None:
+    """Return what is found of the best of the ``allowed`` levels, None where no seed has both ends and one between.
+
+    One entry per run in all but ``allowed``, (levels,). In each stratum the seeds that ran both ends are compared, at
+    the levels that all of them ran.
+    """
+    kept, picks = np.zeros(len(y), dtype=bool), []
+    for index in np.unique(stratum):
+        here = stratum == index
+        table = _levels(y[here], level[here], seeds[here], len(allowed), int(seeds.max()) + 1)
+        whole = np.asarray(np.isfinite(table[[0, -1]]).all(axis=0))
+        between = np.asarray(allowed & np.isfinite(table[:, whole]).all(axis=1))
+        if not whole.any() or not between.any():
+            continue
+        table = table[:, whole]
+        means = table.mean(axis=1)
+        best = int(np.nanargmax(np.where(between, means, np.nan)))
+        picks.append((means, between, best, table.shape[1]))
+        kept |= here & whole[seeds] & (between[level] | (level == 0) | (level == len(allowed) - 1))
+    if not picks:
+        return None
+    k = len(np.unique(seeds[kept]))
+    gain = float(np.mean([means[best] - means[0] for means, _, best, _ in picks]))
+    beyond = float(np.mean([means[-1] - means[best] for means, _, best, _ in picks]))
+    where = tuple(best for _, _, best, _ in picks)
+    own = y[kept]
+    block = np.unique(np.stack([seeds, stratum])[:, kept], axis=1, return_inverse=True)[1].ravel()
+    settings = level[kept] * (int(stratum.max()) + 1) + stratum[kept]
+    variance, freedom = pooled_noise(Design(np.zeros((len(own), 0)), own, block, seeds[kept], settings))
+    if k < 2 or freedom < 1:
+        return Best(Estimated(gain, k), Estimated(beyond, k), where)
+    error = sqrt(2 * variance * sum(1 / count for *_, count in picks)) / len(picks)
+    close = [
+        int((between & (means >= means[best] - _reach(variance, count, freedom))).sum())
+        for means, between, best, count in picks
+    ]
+    up = BestOf(gain, error, freedom, tuple(sorted(close)))
+    down = Mirrored(BestOf(-beyond, error, freedom, tuple(sorted(close))))
+    return Best(Estimated(gain, k, up), Estimated(beyond, k, down), where)
+
+
+def _reach(variance: float, count: int, freedom: int) -> float:
+    """Return how far below the best a mean may lie and still be the best by a one-sided test at 5 %."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.95)) * sqrt(2 * variance / count)
+
+
 def _levels(y: Floats, level: Integers, seed: Integers, levels: int, seeds: int) -> Floats:
     """Return the mean of y at each level in each seed, (levels, seeds), NaN where there is no run."""
     cell = level * seeds + seed
     counts = np.bincount(cell, minlength=levels * seeds)
     sums = np.bincount(cell, y, minlength=levels * seeds)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).reshape(levels, seeds)
-
-
-def _cross_fitted(table: Floats, allowed: Flags) -> dict[int, tuple[float, float]]:
-    """Return each seed's gain up to the best level and change beyond it, the level being the other seeds' best."""
-    found = {}
-    for seed in range(table.shape[1]):
-        own = table[:, seed]
-        others = np.delete(table, seed, axis=1)
-        mean = np.where(allowed & np.isfinite(own), _mean(others if others.shape[1] else table), np.nan)
-        if np.isfinite(own[[0, -1]]).all() and np.isfinite(mean).any():
-            best = own[np.nanargmax(mean)]
-            found[seed] = (float(best - own[0]), float(own[-1] - best))
-    return found
-
-
-def _mean(table: Floats) -> Floats:
-    """Return the mean over seeds at each level, NaN where no seed has the level."""
-    finite = np.isfinite(table)
-    counts = finite.sum(axis=1)
-    sums = np.where(finite, table, 0.0).sum(axis=1)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _effect(name: str, found: Estimated) -> Effect:
-    return Effect(name, found.value, found.low, found.high)

@@ -14,7 +14,7 @@ from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
 from sharpscope.analysis.claims.pairs import Pairs, pair_up
 from sharpscope.analysis.claims.selection import Selected, format_row, select
 from sharpscope.analysis.claims.verdict import Effect, Word
@@ -63,16 +63,16 @@ class Paired(BaseClaim):
         low, high = self._claimed()
         if self.ratio is None:
             values, name = pairs.a - pairs.b, f"difference in {self.y}"
-            found = student(by_cluster(values, pairs.clusters), self.level)
+            found = student(by_cluster(values, pairs.clusters))
         else:
             if not ((pairs.a > 0) & (pairs.b > 0)).all():
                 raise NotEvaluable(f"a ratio needs positive values, and {self.y} is not positive everywhere")
             values, name = pairs.a / pairs.b, f"ratio in {self.y}"
-            found = student(by_cluster(np.log(values), pairs.clusters), self.level).through(np.exp, np.log)
+            found = student(by_cluster(np.log(values), pairs.clusters)).through(np.exp, np.log)
         inside = (values > low) & (values < high)
         check = Check(name, found, low, high)
         return Finding(
-            effect=Effect(name, found.value, found.low, found.high),
+            effect=Named(name, found, neutral=0.0 if self.ratio is None else 1.0),
             checks=(check,),
             rows=pairs.relation.rows,
             selected=pd.concat([a.everything, b.everything], ignore_index=True),
@@ -106,7 +106,7 @@ class Paired(BaseClaim):
     def _settled(self, check: Check, pairs: Pairs, values: Floats, inside: Any) -> tuple[Word, str] | None:
         """Return what a pair on the other side settles, None where every pair lies as claimed."""
         against = np.flatnonzero(~inside)
-        if not len(against) or check.outcome() == "contradicted":
+        if not len(against):
             return None
         first = int(against[0])
         return (

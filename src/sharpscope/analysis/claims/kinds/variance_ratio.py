@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import ceil, exp, inf, log, sqrt
+from itertools import product
+from math import exp, inf, log
 from typing import Literal
 
 import numpy as np
@@ -11,30 +12,34 @@ from pydantic import Field
 
 from sharpscope.analysis.claims.claim import BaseClaim, Side, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions, holds
+from sharpscope.analysis.claims.confidence import Inverted
 from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
-from sharpscope.analysis.claims.finding import Check, Finding, NotEvaluable
+from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
 from sharpscope.analysis.claims.selection import Selected, format_row, key, select
 from sharpscope.analysis.claims.verdict import Effect
-from sharpscope.analysis.claims.what_would_change import MOST_SEEDS
-from sharpscope.analysis.resampling import Floats, Integers
+from sharpscope.analysis.resampling import Floats
 from sharpscope.errors import InputError
 from sharpscope.seeding import numpy_generator
 
-_DRAWS = 20_000
-"""Draws of the sampling distribution: its 2.5 % quantiles then err by about 2 % of the interval's width."""
+FEWEST_SEEDS = 7
+"""Fewer seeds have no interval: with k seeds there are 2^(k-1) ways to swap the sides, and the two-sided p-value
+cannot fall below 2/(2^(k-1) + 1), which is .12 for five seeds, .06 for six and .03 for seven."""
+
+MOST_SWAPS = 2048
+"""Ways to swap the sides that are tried; up to twelve seeds that is all of them."""
 
 
 class VarianceRatio(BaseClaim):
     """The standard deviation over seeds of y on side ``a`` is ``less`` or ``greater`` than on side ``b``.
 
-    Effect: the ratio of the standard deviations, its geometric mean over the strata of ``within``. The interval is
-    that of the F distribution, exact for normal values: the logarithm of each stratum's ratio of variances is the
-    true one plus that of an F variable with the strata's degrees of freedom, drawn 20 000 times (seeded). Seeds of
-    different strata are taken for independent. With three seeds the 95 % interval of a single ratio spans a factor
-    of 39, so that the verdict is nearly always inconclusive; four strata of three seeds still span a factor of
-    6.
+    Effect: the ratio of the standard deviations, its geometric mean over the strata of ``within``. Runs of one seed
+    belong together, in both sides and all strata. If the true ratio is θ, a/θ and b less their means can be swapped
+    in any seed without a change of their joint distribution; the p-value of θ is the share of swaps with a ratio at
+    least as far out as the one found, and the interval holds what is not rejected (after Pitman, *A note on normal
+    correlation*, Biometrika 31, 1939, whose test of the same question assumes normal values; this one keeps its
+    level for heavy tails). Fewer than `FEWEST_SEEDS` seeds have no interval.
 
     ``most_at``: the claim is instead that it is so in these rows more than in the others; the effect is then the
     ratio there over the ratio elsewhere.
@@ -52,107 +57,130 @@ class VarianceRatio(BaseClaim):
         """Return the ratio of the standard deviations; see the class."""
         table = evidence.table(self.source)
         a, b = (select(table, {**self.where, **side}, [self.y]) for side in (self.a, self.b))
-        strata = self._spreads(a, "a").merge(self._spreads(b, "b"), on="stratum", how="inner")
-        strata = strata[(strata["variance a"] > 0) & (strata["variance b"] > 0)]
-        if not len(strata):
-            raise NotEvaluable(
-                f"a spread needs two {self.cluster}s on both sides of one setting, and none has them"
-            )
-        variances = strata[["variance a", "variance b"]].to_numpy(dtype=np.float64)
-        logs = np.log(variances[:, 0] / variances[:, 1])
-        weights = np.full(len(logs), 1 / len(logs))
+        strata = self._strata(a, b)
         name = f"ratio of the standard deviations of {self.y}"
+        weights = np.full(len(strata), 1 / len(strata))
         if self.most_at:
-            there = strata["most"].to_numpy(dtype=bool)
+            there = np.array([most for _, most in strata])
             if there.all() or not there.any():
                 raise NotEvaluable("most_at needs settings on either side of it, and all of them lie on one")
             weights = np.where(there, 1 / there.sum(), -1 / (~there).sum())
             name = f"{name}, there over elsewhere"
-        freedom = strata[["freedom a", "freedom b"]].to_numpy(dtype=np.int64)
-        found = _ratio(logs, freedom, weights, int(freedom.min()) + 1, self.level)
-        check = Check(name, found, *((1.0, inf) if direction_sign(self.direction) > 0 else (-inf, 1.0)))
+        values = np.stack([pairs for pairs, _ in strata])  # (strata, 2, seeds)
+        found = deviation_ratio(values, weights)
+        claimed = (1.0, inf) if direction_sign(self.direction) > 0 else (-inf, 1.0)
+        deviations = np.sqrt(np.nanmean(np.nanvar(values, axis=2, ddof=1), axis=0))
         return Finding(
-            effect=Effect(name, found.value, found.low, found.high),
-            checks=(check,),
+            effect=Named(name, found, neutral=1.0),
+            checks=(Check(name, found, *claimed),),
             rows=pd.concat([a.rows, b.rows], ignore_index=True),
             selected=pd.concat([a.everything, b.everything], ignore_index=True),
             clusters=found.clusters,
             others=tuple(
-                Effect(
-                    f"mean standard deviation of {self.y} on side {side}",
-                    _root_mean(strata[f"variance {side}"]),
-                )
-                for side in "ab"
+                Effect(f"mean standard deviation of {self.y} on side {side}", float(deviation))
+                for side, deviation in zip("ab", deviations, strict=True)
             ),
-            notes=(
-                (
-                    "A ratio of standard deviations from so few values is nearly always inconclusive: at one setting "
-                    "with three on either side it must exceed 6 or fall below 1/6."
-                ),
-            )
-            if freedom.min() < 5
-            else (),
-            would_change=_what_would_change(check, len(logs), self.level),
+            would_change=(
+                f"At least {FEWEST_SEEDS} {self.cluster}s on both sides would: fewer give the ratio no interval."
+                if found.confidence is None
+                else ""
+            ),
         )
 
-    def _spreads(self, side: Selected, name: str) -> pd.DataFrame:
-        """Return per stratum its variance over seeds, its degrees of freedom, and whether it is in ``most_at``."""
-        keys = pd.DataFrame({column: key(side.rows, column) for column in [*self.within, self.cluster]})
-        twice = keys.duplicated()
-        if twice.any():
+    def _strata(self, a: Selected, b: Selected) -> list[tuple[Floats, bool]]:
+        """Return per stratum both sides' values, (2, seeds), and whether it is in most_at.
+
+        A seed that a stratum lacks has NaN there.
+        """
+        wide = []
+        for side, name in ((a, "a"), (b, "b")):
+            keys = pd.DataFrame({column: key(side.rows, column) for column in [*self.within, self.cluster]})
+            twice = keys.duplicated()
+            if twice.any():
+                raise NotEvaluable(
+                    f"several runs of side {name} share {format_row(keys[twice].iloc[0])}: add what tells them "
+                    f"apart to within, or to the conditions of side {name}"
+                )
+            try:
+                most = holds(side.rows, self.most_at)
+            except InputError as error:
+                raise NotEvaluable(f"{error} among the runs") from error
+            wide.append(
+                pd.DataFrame(
+                    {
+                        "stratum": [tuple(row) for row in keys[self.within].to_numpy()],
+                        "seed": keys[self.cluster],
+                        f"y of {name}": side.columns[0],
+                        f"most of {name}": most,
+                    }
+                )
+            )
+        both = wide[0].merge(wide[1], on=["stratum", "seed"], how="inner")
+        seeds = np.unique(both["seed"])
+        found = []
+        for _, part in both.groupby("stratum", sort=False):
+            values = part.set_index("seed")[["y of a", "y of b"]].reindex(seeds).to_numpy(dtype=float).T
+            spread = np.nanstd(values, axis=1)
+            if np.isfinite(values).all(axis=0).sum() >= 2 and (spread > 0).all():
+                found.append((values, bool(part["most of a"].all())))
+        if not found:
             raise NotEvaluable(
-                f"several runs of side {name} share {format_row(keys[twice].iloc[0])}: add what tells them apart to "
-                f"within, or to the conditions of side {name}"
+                f"a spread needs two {self.cluster}s that ran both sides of one setting with different outcomes, "
+                "and none has them"
             )
-        try:
-            most = holds(side.rows, self.most_at)
-        except InputError as error:
-            raise NotEvaluable(f"{error} among the runs") from error
-        table = pd.DataFrame(
-            {
-                "stratum": [tuple(row) for row in keys[self.within].to_numpy()],
-                "y": side.columns[0],
-                "most": most,
-            }
-        )
-        grouped = table.groupby("stratum", sort=False)
-        found = grouped.agg(
-            **{f"variance {name}": ("y", "var"), f"freedom {name}": ("y", "count"), "most": ("most", "all")}
-        )
-        found[f"freedom {name}"] -= 1
-        return found.reset_index() if name == "a" else found.drop(columns="most").reset_index()
+        return found
 
 
-def _ratio(logs: Floats, freedom: Integers, weights: Floats, clusters: int, level: float) -> Estimated:
-    """Return exp of half the weighted sum of log variance ratios, with its interval."""
-    from scipy.stats import f
+def deviation_ratio(values: Floats, weights: Floats) -> Estimated:
+    """Return exp of the weighted sum over strata of log(sd a / sd b), with its interval by swapping sides.
 
-    tails = [(1 + level) / 2, (1 - level) / 2]
-    if len(logs) == 1:
-        noise = np.log(f.ppf(tails, *freedom[0]))
-    else:
-        draw = numpy_generator("ratios of variances", freedom.tolist(), _DRAWS)
-        draws = np.log(draw.f(freedom[:, 0], freedom[:, 1], size=(_DRAWS, len(logs))))
-        noise = np.quantile(draws @ weights, tails)
-    value = float(logs @ weights)
-    low, high = (value - float(part) for part in noise)
-    return Estimated(value, low, high, clusters).through(
-        lambda part: exp(part / 2), lambda part: 2 * log(part)
-    )
+    ``values``: (strata, 2, seeds), NaN where a seed has no value; ``weights``: (strata,). The p-values are multiplied
+    by k/(k - 1) for k seeds, since means are taken out first: without it 93.8 % are covered under heavy tails.
+    """
+    known = np.asarray(np.isfinite(values).all(axis=1))  # (strata, seeds)
+    count = known.sum(axis=1)
+    a, b = (np.where(known, values[:, side], 0.0) for side in (0, 1))
+    a, b = (
+        np.where(known, part - (part.sum(axis=1) / count)[:, None], 0.0) for part in (a, b)
+    )  # (strata, seeds), centred
+    squares = [(a * a).sum(axis=1), (b * b).sum(axis=1)]
+    observed = float(weights @ np.log(squares[0] / squares[1])) / 2
+    k = int(count.min())
+    once = Estimated(observed, k, needed=FEWEST_SEEDS)
+    if k >= FEWEST_SEEDS:
+        swaps = _swaps(values.shape[2])
+
+        def confidence(theta: float) -> float:
+            # θ scales each stratum by the sign of its weight, so that the weighted sum is θ where θ is the truth.
+            own = a / np.exp(theta * np.sign(weights) / np.abs(weights).sum())[:, None]
+            ratios = _log_ratios(own, b, known, swaps) @ weights  # (swaps,)
+            found = float(weights @ np.log((own * own).sum(axis=1) / squares[1])) / 2
+            # Swapping all seeds turns the sign, so that the ways listed stand for their opposites too. The order as
+            # it is counts once more, as a way of its own.
+            as_far = (int((np.abs(ratios) >= abs(found) - 1e-12).sum()) + 1) / (len(ratios) + 1)
+            half = min(as_far * k / (k - 1), 1.0) / 2
+            return half if found >= 0 else 1 - half
+
+        once = once.with_confidence(Inverted(confidence, observed - 12.0, observed + 12.0))
+    return once.through(exp, log)
 
 
-def _root_mean(variances: pd.Series[float]) -> float:
-    return sqrt(float(variances.mean()))
+def _log_ratios(a: Floats, b: Floats, known: np.ndarray, swaps: Floats) -> Floats:
+    """Return log(sd/sd) of each stratum after each swap, (swaps, strata)."""
+    count = known.sum(axis=1)
+    change, squares = b - a, b * b - a * a
+    logs = []
+    for sign in (1, -1):
+        start, total = (a, (a * a).sum(axis=1)) if sign > 0 else (b, (b * b).sum(axis=1))
+        moved = total + sign * (swaps @ squares.T)  # (swaps, strata)
+        mean = (start.sum(axis=1) + sign * (swaps @ change.T)) / count
+        logs.append(np.log(np.maximum(moved - count * mean**2, 1e-300)))
+    return np.asarray((logs[0] - logs[1]) / 2, dtype=np.float64)
 
 
-def _what_would_change(check: Check, strata: int, level: float) -> str:
-    """Return how many seeds would settle an open ratio, by the normal approximation; "" where it is settled."""
-    from scipy.stats import norm
-
-    if check.outcome() != "inconclusive":
-        return ""
-    size = abs(log(check.estimate.value))
-    needed = 1 + ceil((float(norm.ppf((1 + level) / 2)) / size) ** 2 / strata) if size > 0 else MOST_SEEDS + 1
-    if needed > MOST_SEEDS:
-        return "The spreads are too nearly equal for any feasible number of seeds to tell them apart."
-    return f"A ratio of this size would need about {needed} seeds on either side of each setting to stand out from 1."
+def _swaps(seeds: int) -> Floats:
+    """Return which seeds' sides are swapped, (swaps, seeds): every way, but for swapping all, or a seeded sample."""
+    if 2 ** (seeds - 1) <= MOST_SWAPS:
+        return np.array([(0, *rest) for rest in product((0.0, 1.0), repeat=seeds - 1)], dtype=np.float64)
+    draw = numpy_generator("swaps of two sides", seeds)
+    return draw.integers(0, 2, (MOST_SWAPS, seeds)).astype(np.float64)

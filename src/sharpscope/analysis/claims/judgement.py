@@ -1,0 +1,192 @@
+"""From checks to a verdict's word, p-value and reason: of one claim, and of several that must all hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, isinf
+
+from sharpscope.analysis.claims.finding import Check, Named
+from sharpscope.analysis.claims.looks import Rule
+from sharpscope.analysis.claims.verdict import NAN, Verdict, Word
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The checks of one claim, and what they say of it.
+
+    ``checks`` must all hold. ``never`` and ``held_back`` are those of a `Finding`. ``rule`` says how sure the claim
+    must be. ``matters``: the smallest ``effect`` of interest, None where none is declared.
+
+    - Supported where all checks are: that needs no correction for their number (Berger, *Multiparameter hypothesis
+      testing and acceptance sampling*, Technometrics 24, 1982).
+    - Contradicted where any check is, its p-value multiplied by their number: the first step of Holm's procedure (*A
+      simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6, 1979).
+    """
+
+    checks: tuple[Check, ...]
+    rule: Rule
+    effect: Named
+    never: tuple[Check, ...] = ()
+    held_back: str = ""
+    matters: float | None = None
+
+    @property
+    def p_supported(self) -> float:
+        """The smallest α at which the claim would be supported, NaN where a check has no interval."""
+        found = [self.rule.p_value(check.p_supported) for check in self.checks]
+        return NAN if _unknown(found) else max(found)
+
+    @property
+    def p_contradicted(self) -> float:
+        """The smallest α at which the claim would be contradicted by a check."""
+        found = [self.rule.p_value(check.p_contradicted) for check in self.checks]
+        return NAN if _unknown(found) else min(1.0, len(found) * min(found))
+
+    @property
+    def p_negligible(self) -> float:
+        """The smallest α at which the effect would be within what matters; 1 where that is not declared."""
+        within = self._within()
+        return 1.0 if within is None else self.rule.p_value(within.p_supported)
+
+    @property
+    def word(self) -> Word:
+        """The verdict."""
+        alpha = 1 - self.rule.level
+        if _unknown([self.p_supported]):
+            return "inconclusive"
+        if self.p_negligible <= alpha:
+            return "negligible"
+        if self.p_contradicted <= alpha:
+            return "contradicted"
+        if self.p_supported <= alpha:
+            if self._contrary():
+                return "contradicted"
+            return "inconclusive" if self.held_back else "supported"
+        return "inconclusive"
+
+    @property
+    def p_value(self) -> float:
+        """The smallest α at which the claim would be decided one way or the other."""
+        word = self.word
+        if word == "negligible":
+            return self.p_negligible
+        if word == "contradicted" and self.p_contradicted > 1 - self.rule.level:
+            return min(self.rule.p_value(check.p_supported) for check in self._contrary())
+        if word == "inconclusive" and self.held_back:
+            return max(self.p_contradicted, self.p_supported)
+        return min(self.p_supported, self.p_contradicted)
+
+    def reason(self, cluster: str) -> str:
+        """Return why, in a sentence."""
+        word, level, alpha = self.word, self.rule.interval_level, 1 - self.rule.level
+        within = self._within()
+        if word == "negligible" and within is not None:
+            return _why(within, "negligible", cluster, level)
+        if word == "contradicted":
+            if self.p_contradicted <= alpha:
+                return _why(min(self.checks, key=lambda check: check.p_contradicted), word, cluster, level)
+            step = self._contrary()[0]
+            low, high = step.estimate.interval(level)
+            return (
+                f"End to end the claim holds, but the {step.name} goes the other way, "
+                f"{step.estimate.value:.3g} [{low:.3g}, {high:.3g}]: a hump."
+            )
+        if word == "supported":
+            return " ".join(_why(check, word, cluster, level) for check in self.checks)
+        if self.held_back and self.p_supported <= alpha:
+            return self.held_back
+        without = [check for check in self.checks if check.estimate.confidence is None]
+        weakest = without[0] if without else max(self.checks, key=lambda check: check.p_supported)
+        return _why(weakest, word, cluster, level)
+
+    def _within(self) -> Check | None:
+        """Return the check against what matters, None for a claim that is about a range of its own."""
+        first = self.checks[0]
+        if self.matters is None or self.effect.neutral not in (first.low, first.high):
+            return None
+        return self.effect.within(self.matters)
+
+    def _contrary(self) -> list[Check]:
+        return [check for check in self.never if self.rule.p_value(check.p_supported) <= 1 - self.rule.level]
+
+
+def against(parts: Sequence[Verdict]) -> list[float]:
+    """Return, for each part of a claim, the p-value with which it contradicts the whole; 1 where it does not.
+
+    By Holm's procedure the smallest counts as often as there are parts with a p-value. A part that no interval
+    decides (an identity, "for every seed") contradicts without a correction.
+    """
+    tested = sum(isfinite(part.p_value) for part in parts)
+    return [
+        1.0
+        if part.verdict != "contradicted"
+        else min(1.0, tested * part.p_value)
+        if isfinite(part.p_value)
+        else 0.0
+        for part in parts
+    ]
+
+
+def conjunction(parts: Sequence[Verdict], alpha: float) -> tuple[Word, str, Verdict, float]:
+    """Return word, reason, the part that decides, and the p-value of several claims that must all hold."""
+    p_against = against(parts)
+    known = [part.p_value for part in parts if isfinite(part.p_value)]
+    smallest = p_against.index(min(p_against))
+    if p_against[smallest] <= alpha:
+        part = parts[smallest]
+        p = p_against[smallest] if isfinite(part.p_value) else NAN
+        return "contradicted", f"Part {part.id} is contradicted: {part.reason}", part, p
+    words = [part.verdict for part in parts]
+    if set(words) == {"supported"}:
+        weakest = max(parts, key=lambda part: part.p_value if isfinite(part.p_value) else -1.0)
+        return "supported", f"All {len(parts)} parts are supported.", weakest, max(known, default=NAN)
+    word = next(word for word in _LEAST_KNOWN_FIRST if word in words)
+    part = parts[words.index(word)]
+    reason = f"Part {part.id} is {word}: {part.reason}"
+    if word == "contradicted":
+        reason = (
+            f"Part {part.id} alone would be contradicted, but one of {len(known)} parts is so by chance more often: "
+            f"its p-value times {len(known)} is {p_against[words.index(word)]:.2g}. {part.reason}"
+        )
+    if word == "not evaluable (untrained)" or (word == "not evaluable" and set(words) == {word}):
+        return word, f"Part {part.id}: {part.reason}", part, NAN
+    if word == "negligible":
+        return word, reason, part, part.p_value
+    return "inconclusive", reason, part, max(known, default=NAN)
+
+
+_LEAST_KNOWN_FIRST: tuple[Word, ...] = (
+    "not evaluable (untrained)",
+    "negligible",
+    "contradicted",
+    "inconclusive",
+    "not evaluable",
+)
+"""Which part says what is known of a whole that is neither supported nor contradicted."""
+
+
+def _unknown(values: Sequence[float]) -> bool:
+    return any(value != value for value in values)
+
+
+def _why(check: Check, word: Word, cluster: str, level: float) -> str:
+    found = check.estimate
+    low, high = found.interval(level)
+    if low != low:
+        if 1 < found.clusters < found.needed:
+            return (
+                f"{found.clusters} {cluster}s give the {check.name} no interval that holds its level: "
+                f"it takes {found.needed}."
+            )
+        few = f"A single {cluster} gives" if found.clusters == 1 else f"Too few {cluster}s give"
+        return f"{few} the {check.name} no interval."
+    place = {"supported": "lies", "negligible": "lies", "contradicted": "does not lie"}.get(
+        word, "lies only partly"
+    )
+    if isinf(check.low) or isinf(check.high):
+        claimed = f"below {check.high:.3g}" if isinf(check.low) else f"above {check.low:.3g}"
+    else:
+        claimed = f"between {check.low:.3g} and {check.high:.3g}"
+    ending = ", within what matters" if word == "negligible" else ""
+    return f"The interval of the {check.name}, {low:.3g} to {high:.3g}, {place} {claimed}{ending}."

@@ -1,0 +1,78 @@
+"""Rank correlation among runs of one seed, with an interval over configurations.
+
+A seed moves all its runs alike: the same initial weights and order of data lie behind all of them. A comparison of
+two runs of one seed is free of that, a comparison across seeds is not.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from sharpscope.analysis.rank_correlation import Kendall, RanksWithin
+from sharpscope.analysis.resampling import Floats, Integers
+
+FEWEST = 6
+"""With fewer clusters than this the jackknife's interval is not given: it needs the freedom to estimate its own
+error. ``benchmarks/verdicts.py``: 6 to 24 configurations cover 93 to 97 %."""
+
+NEARLY_ONE = 0.8
+"""Correlations of this size and more have an error of their own. Of six clusters that all agree the interval then
+begins at .42; a normal sample whose τ is .47 or less agrees in all of six less often than once in forty times."""
+
+
+def comparable(clusters: Integers, seeds: Integers) -> tuple[Integers, Integers]:
+    """Return the clusters left out one at a time, and the groups of runs that are compared with one another.
+
+    The groups are the seeds, or all runs where no seed holds two clusters. Where there is one cluster its runs are
+    the clusters.
+
+    >>> comparable(np.array([0, 0, 0]), np.array([0, 1, 2]))[0].tolist()
+    [0, 1, 2]
+    """
+    if clusters.max() == 0:
+        return np.arange(len(clusters)), np.zeros_like(seeds)
+    several = any(len(np.unique(clusters[seeds == seed])) > 1 for seed in np.unique(seeds))
+    return clusters, seeds if several else np.zeros_like(seeds)
+
+
+def within_seeds(method: str, x: Floats, y: Floats, clusters: Integers, seeds: Integers) -> Floats:
+    """Return the correlation among runs of one seed: over all, then without each cluster, (1 + clusters,).
+
+    ``kendall``: concordant less discordant pairs of runs of one seed and different clusters, over the geometric
+    mean of the pairs untied in x and in y. ``spearman``: Pearson's r of the ranks that x and y have within their
+    seed. NaN where either is constant within every seed.
+
+    >>> x = np.array([1.0, 2, 3, 11, 12, 13]); clusters = np.tile([0, 1, 2], 2); seeds = np.repeat([0, 1], 3)
+    >>> within_seeds("kendall", x, np.tile([1.0, 2, 3], 2), clusters, seeds).tolist()   # the seed's shift cancels
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    _, cluster = np.unique(clusters, return_inverse=True)
+    coefficient = Kendall if method == "kendall" else RanksWithin
+    return coefficient(x, y, cluster, seeds)(all_then_without_each(int(cluster.max()) + 1))
+
+
+def all_then_without_each(clusters: int) -> Floats:
+    """Return the counts of all clusters once, and then of all but each in turn, (1 + clusters, clusters)."""
+    return np.vstack([np.ones(clusters), 1 - np.eye(clusters)])
+
+
+def jackknife(found: Floats) -> tuple[float, float, int]:
+    """Return a correlation, its jackknife error, and the number of clusters, from `within_seeds`.
+
+    The error is sqrt((k - 1)/k Σ (value without one cluster - their mean)²) (Arvesen, *Jackknifing U-statistics*,
+    Annals of Mathematical Statistics 40, 1969). Clusters that all agree leave no spread, but not no error: beyond
+    `NEARLY_ONE` it is at least sqrt(v) (1 - r²), with v the variance of τ where nothing goes together and r the
+    value shrunk by k/(k + 4), after Agresti & Coull (*Approximate is better than exact*, The American Statistician
+    52, 1998).
+    """
+    value, left_out = float(found[0]), found[1:]
+    k = len(left_out)
+    if k < 2 or not np.isfinite(found).all():
+        return value, float("nan"), k
+    error = sqrt((k - 1) / k * float(((left_out - left_out.mean()) ** 2).sum()))
+    null = 2 * (2 * k + 5) / (9 * k * (k - 1))  # the variance of τ where nothing goes together (Kendall 1938)
+    shrunk = value * k / (k + 4)
+    floor = sqrt(null) * (1 - shrunk**2) if abs(value) > NEARLY_ONE else 0.0
+    return value, max(error, floor), k

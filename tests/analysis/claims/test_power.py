@@ -1,0 +1,88 @@
+"""Power: formulas against simulation and against published values."""
+
+import numpy as np
+import pytest
+
+from analysis.claims.grids import grid, noise
+from sharpscope.analysis.claims import Evidence, Looks, read_claims
+from sharpscope.analysis.claims.estimate import student
+from sharpscope.analysis.claims.power import Spread, chance_decided, seeds_needed, spread_of
+from sharpscope.analysis.claims.prospects import chance_from_noise, prospects, seeds_from_noise
+
+RATES = [0.01, 0.03, 0.1, 0.3]
+
+
+def test_the_chance_is_that_of_a_simulation():
+    values = 1.0 + np.random.default_rng(0).normal(size=(4000, 6))
+    decided = np.mean([student(row).interval(0.95)[0] > 0 for row in values])
+    assert chance_decided(1.0, Spread(1.0), 6) == pytest.approx(decided, abs=0.02)
+
+
+def test_a_paired_test_of_one_standard_deviation_needs_ten_pairs():
+    # Cohen's d = 1, α = .05, power .80: ten pairs (G*Power; two-sided t test of matched pairs)
+    assert seeds_needed(1.0, Spread(1.0)) == 10
+    assert seeds_needed(0.5, Spread(1.0)) == 34
+    assert seeds_needed(0.01, Spread(1.0)) is None
+    assert chance_decided(1.0, Spread(1.0), 1) == 0
+
+
+def test_the_spread_of_an_estimate_is_that_of_one_seed():
+    values = np.array([1.0, 2.0, 4.0, 4.5])
+    spread = spread_of(student(values))
+    assert spread is not None
+    assert (spread.sd, spread.slope) == pytest.approx((values.std(ddof=1), 1))
+    assert spread_of(student(values[:1])) is None
+
+
+def table(effect, seeds=40):
+    rows = grid(seeds, lr=RATES)
+    return rows.assign(test_accuracy=0.8 + effect * np.log10(rows["lr"]) + noise(rows, 0.01))
+
+
+def claims(**more):
+    rising = {"kind": "trend", "x": "lr", "y": "test_accuracy", "direction": "rising"}
+    return read_claims([{"id": "A", "statement": "It rises.", **rising, **more}])
+
+
+def test_prospects_grow_with_seeds_and_effect_and_shrink_with_looks():
+    found = prospects(claims(), Evidence(table(0.005)), [3, 5, 10])
+    assert found["seeds"].tolist() == [3, 5, 10]
+    assert found["chance"].is_monotonic_increasing
+    assert (prospects(claims(), Evidence(table(0.01)), [3, 5, 10])["chance"] > found["chance"]).all()
+    planned = prospects(claims(), Evidence(table(0.005)), [3, 5, 10], looks=Looks((3, 5, 10)))
+    assert (planned["chance"] < found["chance"]).all()
+    assert planned["needed"][0] > found["needed"][0]
+    needed = int(found["needed"][0])
+    either_side = prospects(claims(), Evidence(table(0.005)), [needed - 1, needed])["chance"]
+    assert either_side[0] < 0.8 <= either_side[1]
+
+
+def test_a_conjunction_is_as_likely_as_its_least_likely_part():
+    part = {"kind": "trend", "x": "lr", "y": "test_accuracy", "direction": "rising"}
+    weak = part | {"y": "other"}
+    rows = table(0.02).assign(other=lambda t: 0.5 + 0.015 * np.log10(t["lr"]) + noise(t, 0.01, 5))
+    whole = read_claims([{"id": "A", "statement": "Both.", "kind": "all", "claims": [part, weak]}])
+    alone = [read_claims([{"id": "A", "statement": "One.", **one}]) for one in (part, weak)]
+    chances = [prospects(one, Evidence(rows), [5])["chance"][0] for one in alone]
+    assert prospects(whole, Evidence(rows), [5])["chance"][0] == pytest.approx(min(chances))
+
+
+def test_what_earlier_runs_do_not_tell_is_noted():
+    found = prospects(claims(), Evidence(table(0.01, seeds=1)), [3])
+    assert np.isnan(found["chance"][0])
+    assert "say nothing" in found["note"][0]
+    assert "no column" in prospects(claims(where={"optimizer": "sam"}), Evidence(table(0.01)), [3])["note"][0]
+
+
+def test_from_an_assumed_noise():
+    (trend,) = claims()
+    values = [1.0, 10.0, 100.0]
+    needed = seeds_from_noise(trend, values, noise=1.0, effect=2.0)
+    assert needed is not None
+    assert chance_from_noise(trend, values, 1.0, 2.0, needed) >= 0.8
+    assert chance_from_noise(trend, values, 1.0, 2.0, needed - 1) < 0.8
+    (bound,) = read_claims(
+        [{"id": "B", "statement": "b", "kind": "bound", "low_side": "x", "high_side": "y"}]
+    )
+    assert np.isnan(chance_from_noise(bound, None, 1.0, 2.0, 5))
+    assert seeds_from_noise(bound, None, 1.0, 2.0) is None
