@@ -96,3 +96,56 @@ def test_a_resumed_training_goes_on_with_the_rows(tmp_path: Path) -> None:
     resumed = pd.read_parquet(path)
     assert resumed["step"].tolist() == whole["step"].tolist() == [2, 4, 6, 8, 10, 12]
     assert resumed["lambda_max"].tolist() == pytest.approx(whole["lambda_max"].tolist(), rel=0.02)
+
+
+class Reporter(transformers.TrainerCallback):  # type: ignore[misc]
+    """Stands in for what report_to brings along."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.logs.append({"at": state.global_step, **logs})
+
+
+def test_reporters_get_the_numbers_wherever_they_stand(tmp_path: Path) -> None:
+    before, after = Reporter(), Reporter()
+    watching = SharpnessCallback(objective, every=4, samples=4)
+    trainer = fit([before, watching, after], tmp_path, logging_steps=3)
+    trainer.train()
+    for reporter in (before, after):
+        sharp = [log for log in reporter.logs if "sharpness/lambda_max" in log]
+        rows = watching.monitor.rows
+        assert [log["at"] for log in sharp] == [row["step"] for row in rows] == [4, 8, 12]
+        assert [log["sharpness/lambda_max"] for log in sharp] == [row["lambda_max"] for row in rows]
+        assert [log["sharpness/edge"] for log in sharp[:2]] == [row["edge"] for row in rows[:2]]
+        assert [log["at"] for log in reporter.logs if "loss" in log] == [
+            3,
+            6,
+            9,
+            12,
+        ]  # Trainer's own, as ever
+
+
+def test_a_reporter_that_fails_ends_no_training(tmp_path: Path) -> None:
+    class Fails(Reporter):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "sharpness/lambda_max" in logs:
+                raise ConnectionError("no route to host")
+
+    watching = SharpnessCallback(objective, every=4, samples=4)
+    with pytest.warns(RuntimeWarning, match="no route to host"):
+        fit([watching, Fails()], tmp_path).train()
+    assert [row["step"] for row in watching.monitor.rows] == [4, 8, 12]
+
+
+def test_tensorboard_through_report_to(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    watching = SharpnessCallback(objective, every=4, samples=4)
+    fit([watching], tmp_path, report_to=["tensorboard"], logging_dir=str(tmp_path / "logs")).train()
+    events = EventAccumulator(str(next((tmp_path / "logs").rglob("events*")).parent))
+    events.Reload()
+    values = [s.value for s in events.Scalars("train/sharpness/lambda_max")]
+    assert values == pytest.approx([row["lambda_max"] for row in watching.monitor.rows])

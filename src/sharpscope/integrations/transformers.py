@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import CallbackHandler
 
 from sharpscope.errors import InputError
 from sharpscope.integrations.monitor import SharpnessMonitor
@@ -23,8 +25,9 @@ class SharpnessCallback(TrainerCallback):  # type: ignore[misc]  # optional, so 
     ``batch_loss(model, batch) -> (model(**batch).loss, len(batch["labels"]))``. ``choices`` are
     `SharpnessMonitor`'s. Of several processes the first one measures.
 
-    The numbers are added to ``state.log_history`` as ``sharpness/lambda_max`` and so on; ``callback.monitor`` is
-    the `SharpnessMonitor`.
+    The numbers go where Trainer's own do, as ``sharpness/lambda_max`` and so on: into ``state.log_history``, and by
+    the event ``on_log`` to every other callback, those that ``report_to`` stands for among them. ``callback.monitor``
+    is the `SharpnessMonitor`.
     """
 
     monitor: SharpnessMonitor
@@ -40,7 +43,7 @@ class SharpnessCallback(TrainerCallback):  # type: ignore[misc]  # optional, so 
             )
             if state.global_step:
                 self.monitor.resume(state.global_step)
-            self.monitor.trackers.append(_History(state))
+            self.monitor.trackers.append(_Reports(args, state, control))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **trainer: Any) -> None:
         """Announce the step."""
@@ -53,14 +56,21 @@ class SharpnessCallback(TrainerCallback):  # type: ignore[misc]  # optional, so 
             self.monitor.close()
 
 
-class _History:
-    def __init__(self, state: Any) -> None:
-        self._state = state
+class _Reports:
+    """Logs as Trainer does. Trainer hands callbacks no way to it, so its handler is looked up among the callers."""
+
+    def __init__(self, args: Any, state: Any, control: Any) -> None:
+        self._event = (args, state, control)
+        frame = inspect.currentframe()
+        while frame is not None and not isinstance(frame.f_locals.get("self"), CallbackHandler):
+            frame = frame.f_back
+        self._handler = None if frame is None else frame.f_locals["self"]
 
     def log(self, numbers: Any, step: int) -> None:
-        self._state.log_history.append(
-            {"step": step, **{f"sharpness/{name}": value for name, value in numbers.items()}}
-        )
+        named = {f"sharpness/{name}": value for name, value in numbers.items()}
+        self._event[1].log_history.append({"step": step, **named})
+        if self._handler is not None:
+            self._handler.call_event("on_log", *self._event, logs=named)
 
 
 class SAMTrainer(Trainer):  # type: ignore[misc]  # optional, so unknown to the type checker
