@@ -144,11 +144,27 @@ def _assignment(text: str, flag: str, form: str) -> tuple[str, Any]:
 
 
 def _config_in(checkpoint: Path) -> RunConfig | None:
-    """The run's configuration that one of sharpscope's own checkpoints carries."""
+    """The run's configuration that one of sharpscope's own checkpoints carries.
+
+    A checkpoint may have come from someone else, so that no file of its choice is read for it: a table of data is
+    named on the command line.
+    """
+    from pydantic import ValidationError
+
+    from sharpscope.errors import InputError
+    from sharpscope.serialization import explain
     from sharpscope.training import RunConfig, read_metadata
 
     found = read_metadata(checkpoint).get("run")
-    return None if found is None else RunConfig.model_validate(found)
+    if found is None:
+        return None
+    try:
+        config = RunConfig.model_validate(found)
+    except ValidationError as error:
+        raise InputError(
+            f"the checkpoint {checkpoint} names no valid run ({explain(error).rstrip('.')}); name MODEL and --data"
+        ) from error
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": None})})
 
 
 def _choices(
@@ -164,6 +180,11 @@ def _choices(
         own = dict(_assignment(text, "--option", "KEY=VALUE") for text in options)
         if factory is None:
             assert config is not None
+            if ":" in config.model.name:
+                raise InputError(
+                    f"the checkpoint names the model {config.model.name!r}, which is code that would be imported and "
+                    "run; if you trust it, name it as MODEL on the command line"
+                )
             model = config.model.model_copy(update={"options": {**config.model.options, **own}})
         else:
             model = ModelConfig(name=factory, options=own)

@@ -48,10 +48,19 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "sharpscope"
+        return _home() / "Library" / "Caches" / "sharpscope"
     if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "sharpscope"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sharpscope"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "sharpscope"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "sharpscope"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # as for a user id of no account, in a container, with HOME unset
+        raise DataError(
+            "the cache lies in the home folder, and this user has none; set SHARPSCOPE_CACHE to a folder"
+        ) from error
 
 
 def data_folder(data_dir: Path | str | None) -> Path | None:

@@ -10,7 +10,8 @@ import numpy as np
 from sharpscope.data.dataset import Dataset, Split
 from sharpscope.data.files import digest_of
 from sharpscope.data.subsets import choose_rows, split_80_20
-from sharpscope.errors import DataError
+from sharpscope.errors import DataError, InputError
+from sharpscope.serialization.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,9 @@ def _read(config: DataConfig) -> pd.DataFrame:
             raise DataError(
                 f"the table {path} has changed since this run was planned; start the command again"
             )
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        table = read_parquet(path).to_pandas() if path.suffix == ".parquet" else pd.read_csv(path)
+    except InputError as error:  # larger than the memory
+        raise DataError(f"{path}: {error}") from error
     except OSError as error:
         raise DataError(f"the table {path} cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:  # the parsers' errors are ValueErrors

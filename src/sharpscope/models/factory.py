@@ -23,7 +23,7 @@ def build_own(config: ModelConfig, dataset: Dataset) -> nn.Module:
     the data set into outputs (2, n_outputs). Raises InputError, one sentence for each way this fails.
     """
     with current_folder_importable():
-        factory = find_own(config.name, "model", "a model")
+        factory = find_own(config.name, "model", "a model", nn.Module)
         arguments: dict[str, Any] = dict(config.options)
         if takes(factory, "dataset"):
             arguments["dataset"] = dataset

@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from sharpscope.errors import InputError
 
+LIBRARIES = frozenset(
+    (
+        *(
+            "torch",
+            "numpy",
+            "scipy",
+            "pandas",
+            "pyarrow",
+            "safetensors",
+            "pydantic",
+            "typer",
+            "click",
+            "rich",
+        ),
+        *(
+            "sklearn",
+            "altair",
+            "vl_convert",
+            "jinja2",
+            "psutil",
+            "huggingface_hub",
+            "transformers",
+            "accelerate",
+        ),
+        *("ray", "submitit", "cloudpickle", "pip", "setuptools", "sharpscope"),
+    )
+)
+"""Libraries that sharpscope runs on. Their classes may be models; none of their functions is a factory of one."""
 
-def find_own(name: str, kind: str, makes: str) -> Callable[..., Any]:
+
+def find_own(name: str, kind: str, makes: str, base: type | None = None) -> Callable[..., Any]:
     """Return the function or class that ``package.module:name`` stands for, after importing its module.
 
     ``kind`` and ``makes`` say in a refusal what is named and what it has to return, such as ``model`` and ``a
-    model``. Importing a module runs its code, so this is called only for what the user has asked to train. The
-    function or class must be written in that module or its package, and modules of Python's standard library are
-    refused unimported: ``os:system`` is no model. Raises InputError for all of these, and for a module that cannot
-    be imported.
+    model``; with ``base``, a class must be a subclass of it. Importing a module runs its code, so this is called only
+    for what the user has asked to train, and standard error says so. The function or class must be written in that
+    module or its package. Modules of Python's standard library are refused unimported, and so are functions of the
+    libraries that sharpscope runs on: ``os:system`` and ``torch.hub:load`` are no models. Raises InputError for all
+    of these, and for a module that cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
     package = module_name.partition(".")[0]
-    if package in sys.stdlib_module_names:
+    if package in sys.stdlib_module_names or package.startswith("_"):
         raise InputError(
             f"The {kind} {name} must be of a module of your own, and {package} belongs to Python; name another."
         )
     try:
         with current_folder_importable():
+            if find_spec(package) is not None:
+                _announce(module_name, f"the {kind} {name}")
             module = import_module(module_name)
     except Exception as error:
         raise InputError(
@@ -51,7 +85,23 @@ def find_own(name: str, kind: str, makes: str) -> Callable[..., Any]:
             f"The {kind} {name} must be written in {module_name}, and it comes from {found.__module__}; "
             "name it there."
         )
+    if inspect.isfunction(found) and package in LIBRARIES:
+        raise InputError(
+            f"The {kind} {name} must be a function of a module of your own, and {package} is a library; write a "
+            "function that calls it."
+        )
+    if base is not None and inspect.isclass(found) and not issubclass(found, base):
+        raise InputError(
+            f"The {kind} {name} must be a subclass of {base.__module__}.{base.__name__} or a function, received "
+            f"{found.__name__}; name another."
+        )
     return found
+
+
+@functools.cache
+def _announce(module_name: str, what: str) -> None:
+    """Say on standard error, once, that a module's code is about to run."""
+    print(f"importing the module {module_name} for {what}, which runs its code", file=sys.stderr, flush=True)
 
 
 def takes(function: Callable[..., Any], argument: str) -> bool:

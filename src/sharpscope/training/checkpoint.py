@@ -166,7 +166,13 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
         )
     if _checksum(header.get("body", ""), tensors) != header.get("sha256"):
         raise CheckpointError(f"the checkpoint {path} is corrupt: its contents do not match its checksum.")
-    return tensors, json.loads(header["body"])
+    try:
+        body = json.loads(header["body"])
+        if not isinstance(body["metadata"], dict):
+            raise TypeError("its metadata is no table")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"the checkpoint {path} was not written by sharpscope: {error}.") from error
+    return tensors, body
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -206,7 +212,10 @@ def _check_model(path: Path, weights: Mapping[str, torch.Tensor], model: torch.n
 def _part(path: Path, body: Mapping[str, Any], part: str, tensors: dict[str, torch.Tensor]) -> Any:
     if part not in body:
         raise CheckpointError(f"the checkpoint {path} holds no {part} state.")
-    return decode(body[part], tensors)
+    try:
+        return decode(body[part], tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"the checkpoint {path} holds no valid {part} state: {error}.") from error
 
 
 def _check_optimizer(path: Path, name: str, state: Any, optimizer: torch.optim.Optimizer) -> None:

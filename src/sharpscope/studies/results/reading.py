@@ -46,13 +46,12 @@ def stack_parquet(parts: Iterable[tuple[Mapping[str, str], Path]]) -> pd.DataFra
 
 
 def _arrow(path: Path) -> Any:
-    """Return a Parquet file as an Arrow table, by the reader that is quickest with small files."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Return a Parquet file as an Arrow table."""
+    from sharpscope.serialization import parquet
 
     content = read_published(path)
     try:
-        return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        return parquet.read_parquet(content)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise _damaged(path) from error
 

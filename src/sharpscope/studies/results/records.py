@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from sharpscope.errors import StoreError
+from sharpscope.serialization import StrictConfig
 from sharpscope.studies.file.schema import FigureConfig, ObjectiveConfig
 from sharpscope.sweep import Store
 
 Record = dict[str, Any]
 
-_LATER = {"scale": "own", "paper": "", "citation": "", "note": "", "tasks": {}}
-_LATER_LISTS = ("tracks", "views", "figures", "claims")
-"""Keys that records made before they existed lack."""
+_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
 
-class _Result(BaseModel):
-    id: str = Field(pattern=r"^[0-9a-f]{8,64}$")
+class _Result(StrictConfig):
+    id: _Id
 
 
 class _Run(_Result):
@@ -28,7 +27,7 @@ class _Run(_Result):
 
 
 class _OfRun(_Result):
-    run: str
+    run: _Id
     label: str
 
 
@@ -39,15 +38,16 @@ class _Measure(_OfRun):
 class _View(_Result):
     kind: Literal["landscapes", "surfaces", "audits", "histograms"]
     name: str
-    runs: list[str] = Field(min_length=1, max_length=2)
+    runs: list[_Id] = Field(min_length=1, max_length=2)
 
 
-class _Record(BaseModel):
+class _Record(StrictConfig):
     """What a record must hold for the tables and reports that are made from it alone."""
 
     name: str
     key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]+)?$", max_length=200)
     scale: Literal["own", "smoke", "laptop", "paper"]
+    paper: str
     origin: str
     version: str
     title: str
@@ -64,7 +64,7 @@ class _Record(BaseModel):
     views: list[_View]
     figures: list[FigureConfig]
     claims: list[dict[str, JsonValue]]
-    tasks: dict[str, str]
+    tasks: dict[_Id, _Id]
 
 
 def keep_records(store: Store, records: Iterable[Record]) -> None:
@@ -147,9 +147,11 @@ def _records_in(content: Record | None, store: Store) -> list[Record]:
 
 
 def _checked(record: object, store: Store) -> Record:
-    """Return a record with the keys that came later; raise `StoreError` where it is none that a run writes."""
-    given = record if isinstance(record, dict) else {}
-    whole = {"key": given.get("name", ""), **_LATER, **{k: [] for k in _LATER_LISTS}, **given}
+    """Return a record; raise `StoreError` where it is none that a run writes, as in a store of someone else's.
+
+    A name or an id that is refused could lead out of a folder.
+    """
+    whole: Record = {"tasks": {}, **record} if isinstance(record, dict) else {}
     try:
         _Record.model_validate(whole)
     except ValidationError as error:

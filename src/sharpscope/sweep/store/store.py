@@ -254,7 +254,7 @@ class Store:
         Only who holds the task's lease may ask.
         """
         with as_store_error(f"write to the store {self.root}"):
-            for folder in ("tmp", "work"):
+            for folder in ("tmp", "work") if NAME.match(task_id) else ():
                 for path in self.root.glob(f"{folder}/{task_id}@*"):
                     if not of_this_machine(owner(path)) or not may_live(owner(path)):
                         remove(path)
@@ -303,7 +303,8 @@ class Store:
     def clear_failure(self, result: str) -> None:
         """Forget a result's failure, if there is a record of one."""
         with as_store_error(f"write to the store {self.root}"):
-            failure_path(self.root, result).unlink(missing_ok=True)
+            if NAME.match(result):
+                failure_path(self.root, result).unlink(missing_ok=True)
 
     def failures(self) -> list[Failure]:
         """Return the failures of results that are still not there, sorted by id."""
