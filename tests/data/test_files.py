@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,14 @@ def test_the_hub_is_asked_for_a_data_set_and_its_file_kept_under_our_name(monkey
     assert asked == [("some/where", "plain_text/train", "dataset")]
     assert path == cache_folder() / "data" / "cifar10" / "train"
     assert path.read_bytes() == CONTENT
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("SHARPSCOPE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DataError, match="set SHARPSCOPE_CACHE"):
+        cache_folder()
