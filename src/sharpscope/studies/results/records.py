@@ -17,6 +17,9 @@ Record = dict[str, Any]
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
 
+_FOLDER = "[A-Za-z0-9][A-Za-z0-9._-]*"  # a text that names a folder, and none that is above
+
+
 class _Result(StrictConfig):
     id: _Id
 
@@ -44,8 +47,8 @@ class _View(_Result):
 class _Record(StrictConfig):
     """What a record must hold for the tables and reports that are made from it alone."""
 
-    name: str
-    key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]+)?$", max_length=200)
+    name: str = Field(pattern=rf"^{_FOLDER}$", max_length=200)
+    key: str = Field(pattern=rf"^{_FOLDER}(/{_FOLDER})*$", max_length=200)
     scale: Literal["own", "smoke", "laptop", "paper"]
     paper: str
     origin: str
