@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch._inductor.exc import InvalidCxxCompiler
 
+from sharpscope.data import Dataset, Split
 from sharpscope.errors import InputError
 from sharpscope.seeding import generator
 from sharpscope.serialization import explain
@@ -75,6 +76,48 @@ def test_a_bfloat16_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     outcome, model = in_pieces(run, tmp_path, 5)
     assert bits(model) == bits(whole)
     assert timeless(outcome.history) == timeless(expected.history)
+
+
+def convolutional() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(2, 9, 3, bias=False),
+            nn.BatchNorm2d(9),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(36, 2),
+        )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "asam"])
+def test_channels_last_memory_changes_a_run_by_rounding_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = torch.randn(21, 2, 6, 6, generator=generator("images"))
+    split = Split(inputs, (inputs.mean((1, 2, 3)) > 0).long())
+    data = Dataset("digits", "classification", 2, (2, 6, 6), split, None, split, "none")
+    run = config(optimizer={"name": name, "lr": 0.01}, stop={"epochs": 2})
+    fast, plain, layouts = convolutional(), convolutional(), []
+
+    def look(row: Any) -> None:
+        layouts.append(fast[0].weight.is_contiguous(memory_format=torch.channels_last))
+
+    train(run, data, fast, on_epoch=look)
+    assert layouts == [True, True]
+    assert fast[0].weight.is_contiguous()
+    monkeypatch.setattr("sharpscope.training.computation._lay_out", lambda model, layout: None)
+    train(run, data, plain)
+    for (key, ours), theirs in zip(fast.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_a_model_is_laid_out_as_before_when_training_fails() -> None:
+    model = convolutional()
+    with pytest.raises(RuntimeError):
+        train(config(), classification(), model)  # of rows, which are no images
+    assert model[0].weight.is_contiguous()
 
 
 def has_compiler() -> bool:

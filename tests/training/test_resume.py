@@ -130,29 +130,39 @@ def test_tied_weights_resume_exactly(tmp_path: Path) -> None:
     assert model[0].weight is model[2].weight
 
 
-@pytest.mark.parametrize("steps", [1, 4])
-def test_an_augmented_run_resumes_exactly(steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sgd", "adam", "sam", "lbfgs"])
+def test_convolutions_resume_exactly(name: str, tmp_path: Path) -> None:
+    """In channels-last memory, momentum included, augmented and averaged."""
+
     def convolutional(seed: int = 0) -> nn.Sequential:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return nn.Sequential(
-                nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)
+                nn.Conv2d(2, 8, 3),
+                nn.BatchNorm2d(8),
+                nn.ReLU(),
+                nn.Conv2d(8, 4, (2, 3)),
+                nn.Flatten(),
+                nn.Linear(8, 3),
             )
 
     grey = classification()
     data = replace(
-        grey, train=Split(torch.randn(53, 1, 5, 5, generator=generator("grey")), grey.train.targets),
-        test=Split(torch.randn(17, 1, 5, 5, generator=generator("grey test")), grey.test.targets), validation=None,
+        grey, train=Split(torch.randn(53, 2, 5, 5, generator=generator("grey")), grey.train.targets),
+        test=Split(torch.randn(17, 2, 5, 5, generator=generator("grey test")), grey.test.targets), validation=None,
     )  # fmt: skip
-    run = config(augmentation={"names": ["flip", "crop"], "padding": 1}, stop={"epochs": 2}, ema_decay=0.7)
+    optimizer = {"name": name, "lr": 0.01, "options": {"momentum": 0.9} if name in ("sgd", "sam") else {}}
+    augmentation = {"names": ["flip", "crop"], "padding": 1}
+    run = config(optimizer=optimizer, augmentation=augmentation, stop={"epochs": 2}, ema_decay=0.7)
     whole = convolutional()
     expected = train(run, data, whole)
     for attempt in range(50):
         model = convolutional(seed=attempt)
-        outcome = train(run, data, model, workspace=tmp_path, should_stop=after(steps))
+        outcome = train(run, data, model, workspace=tmp_path, should_stop=after(3))
         if outcome.status != "interrupted":
             break
     assert attempt > 2
+    assert all(p.is_contiguous() for p in model.parameters())
     assert bits(model) == bits(whole)
     assert timeless(outcome.history) == timeless(expected.history)
 

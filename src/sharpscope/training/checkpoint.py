@@ -233,7 +233,7 @@ def _check_optimizer(path: Path, name: str, state: Any, optimizer: torch.optim.O
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """Load optimizer state with its own dtypes.
+    """Load optimizer state with its own dtypes, and laid out in memory as its parameters are.
 
     torch converts every floating state to its parameter's dtype. Beside float64 weights that widens the float32
     accumulators of ASGD and NAdam, and a resumed run would give other bits than the uninterrupted one.
@@ -241,7 +241,15 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     optimizer.load_state_dict(state)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, entries in state["state"].items():
-        loaded = optimizer.state[parameters[index]]
+        parameter = parameters[index]
+        loaded = optimizer.state[parameter]
         for key, saved in entries.items():
-            if isinstance(saved, torch.Tensor) and loaded[key].dtype != saved.dtype:
-                loaded[key] = saved.to(loaded[key].device)
+            if not isinstance(saved, torch.Tensor):
+                continue
+            value = loaded[key]
+            if value.dtype != saved.dtype:
+                value = saved.to(value.device)
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                # fused kernels take both as they lie in memory
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            loaded[key] = value

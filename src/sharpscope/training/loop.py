@@ -11,8 +11,7 @@ import torch
 from sharpscope.autograd.allocator import freed_memory_kept
 from sharpscope.errors import InputError
 from sharpscope.training.augmentation import Augmentation
-from sharpscope.training.computation import forward_of
-from sharpscope.training.cpu.kernels import FastKernels
+from sharpscope.training.computation import convolutions_in_channels_last, forward_of
 from sharpscope.training.history import Row, TrainingOutcome
 from sharpscope.training.losses import smoothed_cross_entropy
 from sharpscope.training.reproducible import reproducible, seed_step
@@ -60,21 +59,20 @@ def train(
         device = torch.device("cuda", torch.cuda.current_device())
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
     model.to(device=device, dtype=dtype)
-    with reproducible(device), freed_memory_kept():
+    with reproducible(device), freed_memory_kept(), convolutions_in_channels_last(config, model, device):
         run = RunState(config, dataset.to(device, dtype), model, device, workspace, checkpoint_every_s)
-        with FastKernels(run) as kernels:
-            step = Step(run)
-            while run.outcome is None:
-                if not _train_epoch(run, step, should_stop):
-                    run.interrupt()
-                    break
-                row = run.end_epoch()
-                if on_epoch is not None:
-                    with kernels.paused(), run.evaluated_weights():
-                        on_epoch(dict(row))
-                # a run that diverged keeps its last save, from before that: a later attempt finds the same again
-                if run.save_is_due() and (run.outcome is None or run.outcome.status != "diverged"):
-                    run.save()
+        step = Step(run)
+        while run.outcome is None:
+            if not _train_epoch(run, step, should_stop):
+                run.interrupt()
+                break
+            row = run.end_epoch()
+            if on_epoch is not None:
+                with run.evaluated_weights():
+                    on_epoch(dict(row))
+            # a run that diverged keeps its last save, from before that: a later attempt finds the same again
+            if run.save_is_due() and (run.outcome is None or run.outcome.status != "diverged"):
+                run.save()
         run.publish()
     assert run.outcome is not None
     return run.outcome

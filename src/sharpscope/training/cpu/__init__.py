@@ -1,1 +1,0 @@
-"""Kernels that make training on a CPU faster."""
