@@ -13,8 +13,10 @@ from sharpscope.errors import InputError
 from sharpscope.optim import SAM
 from sharpscope.seeding import generator
 from sharpscope.training import evaluate, train
+from sharpscope.training.loop import take_step
 from sharpscope.training.schedules import learning_rate
 from training.small_runs import bits, classification, config, noisy_network, perceptron, regression, timeless
+from training.test_resume import after
 
 
 def test_sgd_on_a_line_by_hand() -> None:
@@ -234,6 +236,22 @@ def test_warm_up_and_the_radius_move_step_by_step() -> None:
     assert [lr for lr, _ in seen] == pytest.approx([0.02 * min(k, 7) for k in range(1, 15)])
     assert [rho for _, rho in seen] == [0.4] * 7 + [0.2] * 7
     assert [row["lr"] for row in outcome.history] == pytest.approx([0.14, 0.14])
+
+
+def test_one_step_more_is_the_step_that_training_takes() -> None:
+    """Interrupted after two epochs of seven steps, and after one step more; with dropout and running statistics."""
+    run = config(
+        schedule={"kind": "one_cycle"},
+        clip_norm=0.05,
+        label_smoothing=0.1,
+        optimizer={"name": "sam", "lr": 0.1},
+    )
+    here, there = noisy_network(), noisy_network()
+    for model, steps in ((here, 14), (there, 15)):
+        assert train(run, classification(), model, should_stop=after(steps)).status == "interrupted"
+    assert bits(here) != bits(there)
+    take_step(run, classification(), here, 3)
+    assert bits(here) == bits(there)
 
 
 def test_one_cycle_with_a_rule_that_ends_it_early() -> None:

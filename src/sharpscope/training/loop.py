@@ -12,7 +12,7 @@ from sharpscope.autograd.allocator import freed_memory_kept
 from sharpscope.errors import InputError
 from sharpscope.training.augmentation import Augmentation
 from sharpscope.training.computation import convolutions_in_channels_last, forward_of
-from sharpscope.training.history import Row, TrainingOutcome
+from sharpscope.training.history import Progress, Row, TrainingOutcome
 from sharpscope.training.losses import smoothed_cross_entropy
 from sharpscope.training.reproducible import reproducible, seed_step
 from sharpscope.training.run_state import RunState
@@ -76,6 +76,22 @@ def train(
         run.publish()
     assert run.outcome is not None
     return run.outcome
+
+
+def take_step(
+    config: RunConfig, dataset: Dataset, model: nn.Module, epoch: int, device: torch.device | str = "cpu"
+) -> None:
+    """Take the first step of an epoch, in place, as `train` would take it with an optimizer that has no state.
+
+    ``epoch`` counts from 1; the data and the model are those of the run, in its dtype. Raises what `train` raises.
+    """
+    device = torch.device(device)
+    with reproducible(device), convolutions_in_channels_last(config, model, device):
+        run = RunState(config, dataset, model, device, None, 0.0)
+        run.progress = Progress([{}] * (epoch - 1))
+        run.begin_epoch()
+        seed_step(run.run_id, epoch, 0, device)
+        Step(run)(0)
 
 
 def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | None) -> bool:

@@ -65,52 +65,29 @@ def next_iterate(trained: TrainedRun) -> Any:
     """Return the parameters (size,) that training's next step would have led to; the model is not moved."""
     from copy import deepcopy
 
-    import torch
-
-    from sharpscope.training.losses import loss_function
-    from sharpscope.training.optimizers import build_optimizer
-    from sharpscope.training.reproducible import epoch_order, reproducible, seed_step
-    from sharpscope.training.schedules import learning_rate
-    from sharpscope.training.validation import resolved_loss
+    from sharpscope.training.loop import take_step
 
     config, obj = trained.config, trained.obj
     refuse_state(config)
-    model, split, device = deepcopy(obj.model).train(), trained.dataset.train, obj.device
-    loss = loss_function(resolved_loss(config, trained.dataset))
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    with reproducible(torch.device(device)):
-        optimizer = build_optimizer(config.optimizer, parameters, model)
-        epoch = trained.epochs + 1
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.schedule, config.optimizer.lr, epoch, config.stop.epochs)
-        inputs, targets = split.inputs, split.targets
-        if config.batch_size != "full":
-            chosen = epoch_order(config.run_id(), epoch, len(split), torch.device(device))[
-                : config.batch_size
-            ]
-            inputs, targets = inputs[chosen], targets[chosen]
-        seed_step(config.run_id(), epoch, 0, torch.device(device))
-
-        def closure() -> torch.Tensor:
-            optimizer.zero_grad()
-            value = loss(model(inputs), targets)
-            value.backward()
-            return value
-
-        step: Any = optimizer.step
-        step(closure)
+    model = deepcopy(obj.model)
+    take_step(config, trained.dataset, model, trained.epochs + 1, obj.device)
     named = dict(model.named_parameters())
     return obj.layout.join(named[name].detach() for name in obj.layout.names)
 
 
 def refuse_state(config: RunConfig) -> None:
-    """Raise `InputError` where the run's optimizer carries a state from step to step."""
+    """Raise `InputError` where the run's optimizer carries a state from step to step, or its weights are averages."""
     name, options = config.optimizer.name, config.optimizer.options
     base = str(options.get("base", "sgd")) if name in ("sam", "asam") else name
     if base != "sgd" or options.get("momentum"):
         raise InputError(
             "between_iterates takes one step more and needs an optimizer without a state, sgd without momentum or "
             f"SAM around it, received {name} with {options}; measure lambda_max instead"
+        )
+    if config.ema_decay is not None:
+        raise InputError(
+            "between_iterates takes one step more from the last iterate, and the weights here are a moving average; "
+            "leave ema_decay out or measure lambda_max instead"
         )
 
 
