@@ -13,7 +13,13 @@ import pytest
 from sharpscope.training import OptimizerConfig
 
 ROOT = Path(__file__).parents[2]
-NEEDS = {"Lightning": "lightning", "Hugging Face Trainer": "transformers"}
+NEEDS = {
+    "Lightning": "lightning",
+    "Hugging Face Trainer": "transformers",
+    "SAM in Lightning": "lightning",
+    "SAM in the Hugging Face Trainer": "transformers",
+    "SAM with accelerate": "accelerate",
+}
 
 
 def sections(page: str) -> list[tuple[str, str]]:
@@ -52,8 +58,23 @@ def test_the_example_runs(
     script = ROOT / "examples" / "edge_of_stability.py"
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), "--quick"])
     runpy.run_path(str(script), run_name="__main__")
-    assert capsys.readouterr().out.count("asked for: 30%") == 2
+    assert capsys.readouterr().out.count("of measurements within 10%") == 4
+    assert len(list(tmp_path.glob("*.parquet"))) == 4
     assert (tmp_path / "edge-of-stability.svg").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["momentum 0.5", "momentum 0.9", "Nesterov 0.9", "Adam"])
+def test_every_optimizer_of_the_example_settles_at_its_edge(name: str, tmp_path: Path) -> None:
+    """Every measurement of the last half lies within 10 % of the optimizer's own edge."""
+    example = runpy.run_path(str(ROOT / "examples" / "edge_of_stability.py"), run_name="example")
+    steps = example["STEPS"]
+    monitor = example["descend"](example["RUNS"][name], steps, tmp_path / "s.parquet", every=150)
+    table = example["against_edge"](monitor)
+    late = table.loc[table["step"] > steps / 2, "share"]
+    assert len(late) == 10
+    assert ((late - 1).abs() < 0.1).all(), late.tolist()
+    assert table["share"].iloc[0] < 0.7  # it rose to it
 
 
 def _there(library: str) -> bool:

@@ -149,8 +149,10 @@ def test_what_is_refused_names_its_remedy(cell: str, tmp_path: Path) -> None:
         fit(module, tmp_path, **{k: v() if callable(v) else v for k, v in options.items()})
 
 
-def test_in_fabric_as_well() -> None:
-    fabric = pytest.importorskip("lightning.fabric").Fabric(accelerator="cpu", devices=1)
+@pytest.mark.parametrize(("precision", "within"), [("32-true", 1e-6), ("bf16-mixed", 5e-3)])
+def test_in_fabric_as_well(precision: Any, within: float) -> None:
+    library = pytest.importorskip("lightning.fabric")
+    fabric = library.Fabric(accelerator="cpu", devices=1, precision=precision)
     for style in ("two steps", "closure"):
         model = network()
         optimizer = SAM(model.parameters(), rho=RHO, lr=LR)
@@ -169,4 +171,4 @@ def test_in_fabric_as_well() -> None:
             wrapper.first_step()
             evaluate()
             wrapper.second_step()
-        check(model, reference(network(), RHO, LR))
+        check(model, reference(network(), RHO, LR), within)

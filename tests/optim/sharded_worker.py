@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,38 @@ def others(rank: int, folder: Path) -> None:
     torch.save(said, folder / f"said.{rank}.pt")
 
 
+CELLS = ("plain", "bfloat16", "float16", "accumulated", "float16, accumulated")
+
+
+def cells(rank: int, folder: Path) -> None:
+    """DistributedDataParallel with autocast, a scaler and accumulation, in two steps."""
+    for cell in CELLS:
+        model = nn.parallel.DistributedDataParallel(network().float())
+        optimizer = SAM(model.parameters(), rho=0.5, lr=0.1)
+        scaler = torch.amp.GradScaler(
+            "cpu", init_scale=1024.0, enabled="float16" in cell and "b" not in cell[0]
+        )
+        low = torch.bfloat16 if "bfloat16" in cell else torch.float16
+        x, y = (part[rank::2] for part in data(0))
+        parts = 2 if "accumulated" in cell else 1
+        for take in (optimizer.first_step, lambda scaler=scaler, optimizer=optimizer: scaler.step(optimizer)):
+            for part in range(parts):
+                last = part == parts - 1
+                with nullcontext() if last else model.no_sync():
+                    with torch.autocast("cpu", low, enabled="float16" in cell):
+                        loss = (
+                            nn.functional.cross_entropy(model(x.float()[part::parts]), y[part::parts]) / parts
+                        )
+                    scaler.scale(loss).backward()
+            take()
+        torch.save(full(model.module), folder / f"ddp.{cell}.{rank}.pt")
+
+
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     rendezvous = f"file://{folder / 'rendezvous'}"
     distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    cells(rank, folder)
     others(rank, folder)
     fsdp2(rank, folder)
     distributed.barrier()  # neither leaves while the other still speaks to it

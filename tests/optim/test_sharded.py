@@ -12,7 +12,8 @@ import torch
 from torch import distributed, nn
 
 from optim import sharded_worker
-from optim.sharded_worker import KINDS, OPTIONS, STEPS, network, steps
+from optim.sharded_worker import CELLS, KINDS, OPTIONS, STEPS, data, network, steps
+from optim.test_refusals import reference
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
@@ -64,6 +65,18 @@ def test_the_zero_redundancy_optimizer_as_base(style: str, folder: Path) -> None
         found = torch.load(folder / f"zero.{style}.{rank}.pt")
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_ddp_in_every_precision(cell: str, folder: Path) -> None:
+    within = 5e-3 if "bfloat16" in cell else 1e-3 if "float16" in cell else 1e-6
+    x, y = data(0)
+    expected = reference(network(), 0.5, 0.1, loss=lambda m: nn.functional.cross_entropy(m(x), y))
+    first, second = (torch.load(folder / f"ddp.{cell}.{rank}.pt") for rank in (0, 1))
+    for name, value in expected.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name].double(), value, rtol=0, atol=within)
+    assert max((expected[n] - p).abs().max() for n, p in network().named_parameters()) > 2 * within
 
 
 @pytest.mark.parametrize("rank", [0, 1])

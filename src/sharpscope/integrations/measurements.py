@@ -214,7 +214,7 @@ def _check(
     if optimizer is not None and not hasattr(unwrapped(optimizer), "param_groups"):
         raise InputError(f"optimizer must be a torch optimizer, received {type(optimizer).__name__}")
     for name, value, least in (
-        ("samples", samples, 2),
+        ("samples", samples, 4),
         ("max_products", max_products, 1),
         ("between", between, 0),
     ):
