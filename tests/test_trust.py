@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sharpscope.data import files, planetoid
+from sharpscope.data import files, load, planetoid
 from sharpscope.errors import CheckpointError, DataError, InputError, StoreError
-from sharpscope.models import own_code
+from sharpscope.models import build, own_code
 from sharpscope.serialization import readable_json, seal_json
 from sharpscope.sweep import Store
 from sharpscope.sweep.store import manifest
@@ -97,6 +97,27 @@ def test_a_checkpoint_names_no_code(cli, folder: Path, name: str) -> None:
     code, _, err = cli("measure", "--checkpoint", "received.safetensors", "--measures", "gradient_norm")
     assert code == 2
     assert f"the checkpoint names the model '{name}', which is code" in err
+    assert untouched(folder)
+
+
+def test_a_checkpoint_names_no_loss_that_is_code(cli, folder: Path) -> None:
+    run = {
+        "data": {"name": "digits"},
+        "model": {"name": "mlp", "options": {"hidden": [2]}},
+        "loss": "evil:make",
+        "optimizer": {"name": "evil:make", "lr": 0.1},
+        "batch_size": 8,
+        "stop": {"epochs": 1},
+    }
+    model = build("mlp", load("digits"), 0, hidden=[2])
+    save_checkpoint("received.safetensors", model, metadata={"run": run})
+    code, _, err = cli("measure", "--checkpoint", "received.safetensors", "--measures", "gradient_norm")
+    assert code == 2
+    assert "names the loss evil:make, which is code" in err
+    assert untouched(folder)
+    save_checkpoint("received.safetensors", model, metadata={"run": {**run, "loss": None}})
+    code, _, err = cli("measure", "--checkpoint", "received.safetensors", "--measures", "gradient_norm")
+    assert code == 0, err
     assert untouched(folder)
 
 
@@ -208,6 +229,29 @@ def test_listing_a_study_imports_nothing_and_running_it_says_so_first(cli, folde
     assert code == 2
     assert err.startswith("importing the module evil for the model evil:make, which runs its code\n")
     assert "must return a torch.nn.Module" in err
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ('optimizer = { name = "sgd"', 'optimizer = { name = "evil:make"'),
+        ("batch_size = 64", 'batch_size = 64\nloss = "evil:make"'),
+    ],
+)
+def test_optimizers_and_losses_are_trusted_as_models_are(cli, folder: Path, written: str, named: str) -> None:
+    plain = STUDY.format(model="mlp", options="hidden = [4]")
+    assert written in plain
+    Path("received.toml").write_text(plain.replace(written, named))
+    for arguments in (("studies", "received.toml"), ("studies", "received.toml", "--json")):
+        assert cli(*arguments)[0] == 0
+        assert untouched(folder)
+    code, _, err = cli("run", "received.toml", "--no-report")
+    assert code == 2
+    assert err.startswith("importing the module evil for the ")
+    Path("received.toml").write_text(plain.replace(written, named.replace("evil:make", "os:system")))
+    code, _, err = cli("run", "received.toml", "--no-report")
+    assert code == 2
+    assert "os belongs to Python" in err
 
 
 @pytest.mark.parametrize(

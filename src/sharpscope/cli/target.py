@@ -146,8 +146,8 @@ def _assignment(text: str, flag: str, form: str) -> tuple[str, Any]:
 def _config_in(checkpoint: Path) -> RunConfig | None:
     """The run's configuration that one of sharpscope's own checkpoints carries.
 
-    A checkpoint may have come from someone else, so that no file of its choice is read for it: a table of data is
-    named on the command line.
+    A checkpoint may have come from someone else, so that no file of its choice is read for it, and no code that it
+    names is run: a table of data is named on the command line.
     """
     from pydantic import ValidationError
 
@@ -164,6 +164,11 @@ def _config_in(checkpoint: Path) -> RunConfig | None:
         raise InputError(
             f"the checkpoint {checkpoint} names no valid run ({explain(error).rstrip('.')}); name MODEL and --data"
         ) from error
+    if config.loss is not None and ":" in config.loss:
+        raise InputError(
+            f"the checkpoint {checkpoint} names the loss {config.loss}, which is code, and a file's code is not run; "
+            "measure it in a study, or in Python with Objective"
+        )
     return config.model_copy(update={"data": config.data.model_copy(update={"path": None})})
 
 

@@ -12,7 +12,7 @@ from sharpscope.studies.plan.joint import JointPlan
 from sharpscope.studies.plan.plan import Plan
 from sharpscope.studies.results.records import keep_records
 from sharpscope.sweep import Executor, LocalExecutor, Store, Summary, run_tasks
-from sharpscope.training import weight_seed
+from sharpscope.training import RunConfig, weight_seed
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
@@ -40,7 +40,7 @@ def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
     seen: set[tuple[Any, ...]] = set()
     for run in plan.runs:
         data, model = run.config.data.model_dump_json(), run.config.model.model_dump_json()
-        alike = (data, model, run.config.batch_size, run.config.loss, run.config.stop.train_accuracy)
+        alike = (data, model, *_what_validation_asks_for(run.config))
         if alike in seen:
             continue
         seen.add(alike)
@@ -53,6 +53,13 @@ def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
                 models = {model: build(run.config.model, datasets[data], weight_seed(run.config))}
         with _with_place(study, ("run",)):
             validate(run.config, datasets[data], models[model])
+
+
+def _what_validation_asks_for(run: RunConfig) -> tuple[Any, ...]:
+    """Return everything beside data and model on which the validation of a run depends."""
+    own_optimizer = run.optimizer.model_dump_json() if ":" in run.optimizer.name else ""
+    asked = (run.batch_size, run.loss, run.stop.train_accuracy, run.label_smoothing, own_optimizer)
+    return (*asked, run.augmentation is None)
 
 
 def _check_samples(study: Study, dataset: Dataset) -> None:

@@ -83,7 +83,7 @@ def check_own_loss(name: str, loss: Loss, dataset: Dataset, outputs: Tensor) -> 
 
 
 def _own_loss(name: str) -> Loss:
-    found: Any = find_own(name, "loss", "a loss of outputs and targets")
+    found: Any = find_own(name, "loss", "a loss of outputs and targets", torch.nn.Module)
     if isinstance(found, type):
         found = found()  # a loss module, such as a subclass of torch.nn.Module
     return found  # type: ignore[no-any-return]

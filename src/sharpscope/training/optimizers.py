@@ -165,7 +165,7 @@ def _build_own(
 ) -> torch.optim.Optimizer:
     import torch
 
-    factory = find_own(name, "optimizer", "an optimizer")
+    factory = find_own(name, "optimizer", "an optimizer", torch.optim.Optimizer)
     arguments: dict[str, Any] = {"lr": lr, **options}
     if takes(factory, "model"):
         arguments["model"] = model

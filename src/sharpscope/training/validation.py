@@ -10,6 +10,7 @@ from sharpscope.errors import InputError
 from sharpscope.training.augmentation import Augmentation
 from sharpscope.training.evaluation import eval_mode
 from sharpscope.training.losses import check_own_loss, loss_function
+from sharpscope.training.optimizers import build_optimizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +39,8 @@ def resolved_loss(config: RunConfig, dataset: Dataset) -> str:
 def validate(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
     """Raise `InputError`, in one sentence, where this run cannot be what its configuration says.
 
-    The model is run once, in eval mode, on two training samples, to see the shape of its outputs.
+    The model is run once, in eval mode, on two training samples, to see the shape of its outputs. An optimizer and a
+    loss of one's own are imported and tried.
     """
     n = len(dataset.train)
     if dataset.name != config.data.name:
@@ -78,6 +80,8 @@ def validate(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
             f"a model of {dataset.name} must return (n, {dataset.n_outputs}); {type(model).__name__} returned "
             f"{found} for {wanted[0]} samples."
         )
+    if ":" in config.optimizer.name:
+        build_optimizer(config.optimizer, [p for p in model.parameters() if p.requires_grad], model)
     name = resolved_loss(config, dataset)
     if ":" in name:
         check_own_loss(name, loss_function(name), dataset, outputs)
