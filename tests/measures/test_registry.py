@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from problems import PROBLEMS, Problem
-from sharpscope import InputError, Objective, measure
+from problems import PROBLEMS, Problem, data
+from sharpscope import InputError, Objective, audit, measure
 from sharpscope.measures import REGISTRY, checked
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -26,6 +26,22 @@ QUICK: dict[str, dict[str, Any]] = {
     "quadratic_bound": {"steps": 2},
     "rescaling_change": {"options": {"batch_size": None, "steps": 2}},
     "batch_sharpness": {"batch_size": 3, "restarts": 3},
+    "hessian_diagonal": {"samples": 8},
+    "adaptive_trace": {"samples": 4},
+    "effective_dimension": {"probes": 2, "steps": 3},
+    "gauss_newton_split": {"samples": 2},
+    "relative_flatness": {"samples": 2},
+    "normalised_sharpness": {"samples": 8},
+    "fisher_trace": {"samples": 4},
+    "gradient_disparity": {"batch_size": 2, "batches": 3},
+    "epsilon_sharpness": {"steps": 2},
+    "low_pass_flatness": {"samples": 4, "sigma": 0.3},
+    "local_entropy": {"samples": 4},
+    "pac_bayes_sigma": {"samples": 4, "rtol": 0.05},
+    "pac_bayes_sigma_magnitude": {"samples": 4, "rtol": 0.5},
+    "sharpness_radius": {"steps": 2, "rtol": 0.05},
+    "sharpness_radius_magnitude": {"steps": 2, "rtol": 0.5},
+    "valley_asymmetry": {"samples": 4, "radius": 5.0},
 }
 FREE = {"weight_kurtosis", "weight_norm", "path_norm", "distance_from_initialisation"}
 """Measures that look at weights alone."""
@@ -36,10 +52,18 @@ RESCALABLE = {
 }
 
 
-NEED_OUTPUTS = {"margin", "path_norm"}
+NEED_OUTPUTS = {
+    *("margin", "path_norm", "geometric_complexity", "input_jacobian", "gauss_newton_split"),
+    *("fisher_trace", "fisher_rao_norm", "gradient_covariance_trace", "gradient_disparity"),
+}
 """Measures that look at the model's outputs apart from the loss."""
 
 CLASSIFIERS_ONLY = {"margin"}
+
+UNDEFINED_UNDER_RESCALING = {"distance_from_initialisation", "rescaling_change"}
+"""Needs the initial weights; and a change that is rounding, whose own change is anything."""
+
+SEPARABLE_ONLY = {"gradient_covariance_trace", "geometric_complexity", "input_jacobian"}
 
 REGRESSIONS = {"regression mse", "shared module", "quadratic, multiple eigenvalues", "one parameter"}
 
@@ -73,6 +97,12 @@ def refusal(problem: Problem, name: str) -> str | None:
         return "from_batch_loss"
     if name in CLASSIFIERS_ONLY and problem.name in REGRESSIONS:
         return "for classifiers only"
+    if name in SEPARABLE_ONLY and (problem.mode == "train" or "without statistics" in problem.name):
+        return "do not interact"
+    if name == "relative_flatness" and problem.name == "selected by predicate":
+        return "weight matrix"
+    if name == "normalised_sharpness" and problem.name == "selected by predicate":
+        return "weight matrices"
     if name == "path_norm" and problem.name not in HOMOGENEOUS:
         return "positively homogeneous|running statistics"
     return None
@@ -171,6 +201,15 @@ def test_measuring_leaves_no_trace_even_when_it_raises(problem: Problem, name: s
         pass
     handle.remove()
     assert_untouched(obj.model, hooked)
+
+
+@pytest.mark.parametrize("name", [n for n in REGISTRY if n not in UNDEFINED_UNDER_RESCALING])
+def test_function_preserving_rescalings_change_what_the_registry_says(name: str) -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)
+    obj = Objective(nn.Sequential(*layers).double(), nn.functional.cross_entropy, data(19, 4))
+    row = audit(obj, [quick(name, obj)], repetitions=1).table.iloc[0]
+    assert row["invariant"] == REGISTRY[name].rescaling_invariant, row["changed"]
 
 
 def test_measure_gives_one_tidy_row_per_spec_and_labels_them() -> None:

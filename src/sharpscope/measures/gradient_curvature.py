@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,14 +10,12 @@ from torch import Tensor
 from sharpscope.autograd.vectors import dot
 from sharpscope.errors import InputError, require_at_least, require_positive
 from sharpscope.estimate import CostMeter, Estimate
+from sharpscope.measures.bracketing import crossing
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
 CURVATURE = "loss / parameter²"
-
-MOST_DOUBLINGS = 60
-"""Times the first step is doubled or halved before the line search gives up: a factor of 10^18."""
 
 
 @register(
@@ -164,10 +161,7 @@ def critical_sharpness(obj: Objective, update: Tensor | None = None, rtol: float
     def rises(step: float) -> bool:
         return not obj.loss(theta - step * direction) <= base
 
-    low, high = _bracket(rises, max(abs(base), 1e-3) / slope)
-    while math.isfinite(high) and low > 0 and high - low > rtol * low:
-        middle = (low + high) / 2
-        low, high = (low, middle) if rises(middle) else (middle, high)
+    low, high = crossing(rises, max(abs(base), 1e-3) / slope, rtol)
     found = math.isfinite(high) and low > 0
     step = (low + high) / 2
     return Estimate(
@@ -179,19 +173,3 @@ def critical_sharpness(obj: Objective, update: Tensor | None = None, rtol: float
         protocol={"along": "gradient" if update is None else "update", "rtol": rtol, **obj.protocol},
         fingerprint=obj.fingerprint,
     )
-
-
-def _bracket(rises: Callable[[float], bool], first: float) -> tuple[float, float]:
-    """Return (a step that does not rise, one that does), a factor of two apart; 0 or infinite where none is found."""
-    step = first
-    if rises(step):
-        for _ in range(MOST_DOUBLINGS):
-            step /= 2
-            if not rises(step):
-                return step, 2 * step
-        return 0.0, step
-    for _ in range(MOST_DOUBLINGS):
-        step *= 2
-        if rises(step):
-            return step / 2, step
-    return step, math.inf

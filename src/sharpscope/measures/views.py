@@ -48,7 +48,8 @@ def view_of(
         view = _with_normalised_logits(view)
         protocol["normalise_logits"] = True
     if params is not None:
-        view = view.with_params(params)
+        # a copy, since the other parameters keep the model's own values: those of the point measured at
+        view = (view if view.evaluator.centre is None else view.with_copy(view.dtype)).with_params(params)
         protocol["params"] = "predicate" if callable(params) else params
     if preconditioner is not None:
         view = preconditioned(view, preconditioner)

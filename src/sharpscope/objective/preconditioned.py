@@ -59,8 +59,16 @@ def preconditioned(obj: Objective, preconditioner: Tensor) -> Objective:
             "preconditioner must be positive and finite, received entries that are not; add the optimizer's ε, and "
             "leave parameters without a state out with params="
         )
+    return scaled(obj, diagonal.double().rsqrt())
+
+
+def scaled(obj: Objective, scale: Tensor) -> Objective:
+    """Return L̃(u) = L(s ⊙ u), s = ``scale`` (size,) ≥ 0: its Hessian is diag(s) H diag(s), see `preconditioned`.
+
+    A coordinate with s = 0 is fixed at its present value; its u is 0.
+    """
     view = copy(obj)
-    view.evaluator = PreconditionedEvaluator.of(obj.evaluator, diagonal)
+    view.evaluator = PreconditionedEvaluator.of(obj.evaluator, scale)
     return view
 
 
@@ -77,16 +85,17 @@ class PreconditionedEvaluator(Evaluator):
     scale: Tensor
 
     @classmethod
-    def of(cls, evaluator: Evaluator, diagonal: Tensor) -> PreconditionedEvaluator:
-        """Return the evaluator in the coordinates of a preconditioner P (size,)."""
+    def of(cls, evaluator: Evaluator, scale: Tensor) -> PreconditionedEvaluator:
+        """Return the evaluator in the coordinates u = θ / s, s = ``scale`` (size,)."""
         self = cls.__new__(cls)
         self.__dict__.update(evaluator.__dict__)
-        self.scale = diagonal.double().rsqrt().to(evaluator.dtype)
+        self.scale = scale.to(evaluator.device, evaluator.dtype)
         return self
 
     def flat(self) -> Tensor:
         """Return u at the point measured at (size,)."""
-        return super().flat() / self.scale
+        theta = super().flat()
+        return torch.where(self.scale > 0, theta / self.scale, torch.zeros_like(theta))
 
     def leaves(self, at: Tensor | None = None, grad: bool = True) -> dict[str, Tensor]:
         """Return the parameters θ by name as leaves, at the point measured at or at u = ``at`` (size,)."""
@@ -119,4 +128,5 @@ class PreconditionedEvaluator(Evaluator):
         return super().multiply(graphs, v.to(self.device, self.dtype) * self.scale) * self.scale
 
     def _theta(self, u: Tensor) -> Tensor:
-        return u.detach().to(self.device, self.dtype) * self.scale
+        moved = u.detach().to(self.device, self.dtype) * self.scale
+        return torch.where(self.scale > 0, moved, super().flat())
