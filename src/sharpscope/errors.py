@@ -39,6 +39,10 @@ class NotConvergedWarning(UserWarning):
     """An estimate stopped before reaching the requested accuracy; its ``converged`` field says so too."""
 
 
+class UnusedParameterWarning(UserWarning):
+    """A measured parameter has no effect on the loss."""
+
+
 def require_positive(name: str, value: float, remedy: str) -> None:
     """Raise `InputError` unless ``value`` is positive and finite.
 

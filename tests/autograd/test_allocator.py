@@ -92,6 +92,7 @@ def test_a_tuned_environment_is_left_alone() -> None:
 
 
 def test_memory_is_kept_while_an_objective_lives_and_across_errors() -> None:
+    gc.collect()
     holders = _KEEPER._holders
     objective = Objective(
         torch.nn.Linear(2, 1), torch.nn.functional.mse_loss, (torch.zeros(3, 2), torch.ones(3, 1))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -133,9 +134,10 @@ def test_a_loader_too_large_to_keep_is_checked_on_every_pass(monkeypatch: pytest
         ({"loss": nn.CrossEntropyLoss(reduction="sum")}, "mean over samples"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "scalar tensor"),
         (
-            {"loss": nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]).double())},
+            {"loss": lambda o, t: nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]).double())(o, t)},
             "without class weights",
         ),
+        ({"check": "some"}, "check must be one of quick, full, none"),
         ({"loss": 3}, "callable"),
         ({"mode": "test"}, "'eval' or 'train'"),
         ({"dropout": True}, "mode='train'"),
@@ -178,10 +180,13 @@ def test_non_finite_weights_are_named() -> None:
 
 def test_batch_loss_must_weigh_its_batch() -> None:
     model, _, batches = _dict_batches()
-    for weight in (0, float("nan"), None, torch.tensor(3)):
-        obj = Objective.from_batch_loss(model, batches, lambda m, b, w=weight: (m(b["tokens"]).mean(), w))
+    for weight in (0, float("nan"), None, torch.ones(2)):
         with pytest.raises(InputError, match="n_samples"):
-            obj.loss()
+            Objective.from_batch_loss(model, batches, lambda m, b, w=weight: (m(b["tokens"]).mean(), w))
+    for weight in (3, torch.tensor(3), np.int64(3), np.array([3.0])):
+        obj = Objective.from_batch_loss(model, batches, lambda m, b, w=weight: (m(b["tokens"]).mean(), w))
+        obj.loss()
+        assert obj.n_samples == 6
 
 
 def test_subset_is_the_objective_of_those_samples() -> None:

@@ -7,6 +7,7 @@ at an intermediate result: such a context would close when the garbage collector
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -52,23 +53,35 @@ class SavedState:
     """The state of a module and of the process, saved so that it can be changed for a while and then restored.
 
     Recorded are every submodule's attributes, training flag, parameters and buffers, the random states, the kernels
-    that attention and cuDNN may use, autocast and whether gradients are recorded. ``parameters`` by name and
-    ``buffers`` are those that were found, whatever the module holds now.
+    that attention and cuDNN may use, autocast, the compiler's stance and whether gradients are recorded.
+    ``parameters`` by name and ``buffers`` are those that were found in the model, whatever it holds now;
+    ``constants`` are the parameters of a loss that is a module.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, loss: object = None) -> None:
         self.device = device
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        modules = list(model.modules())
         self.buffers: list[Tensor] = list(model.buffers())
-        self._attributes = [(module, module.training, dict(vars(module))) for module in model.modules()]
+        self.constants: list[Tensor] = []
+        if isinstance(loss, nn.Module):
+            modules += [module for module in loss.modules() if module not in modules]
+            self.buffers += list(loss.buffers())
+            known = {id(p) for p in self.parameters.values()}
+            self.constants = [p for p in loss.parameters() if id(p) not in known]
+        self._attributes = [(module, module.training, dict(vars(module))) for module in modules]
+        self._in_model = len(list(model.modules()))
         self._slots: list[tuple[Any, str, Tensor]] = [
             (held, name, tensor)
-            for module in model.modules()
+            for module in modules
             for held in (module._parameters, module._buffers)
             for name, tensor in held.items()
             if tensor is not None
         ]
-        self._recurrent = [(m, m._flat_weights) for m in model.modules() if isinstance(m, nn.RNNBase)]
+        self._recurrent = [(m, m._flat_weights) for m in modules if isinstance(m, nn.RNNBase)]
+        self._embeddings = [(m, m.max_norm) for m in modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        self._moved: list[tuple[Tensor, Tensor]] = []
+        self._stance: Any = None
         self._random = RandomState()
         self._switches: list[tuple[Callable[[bool], Any], bool]] = [
             (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.flash_sdp_enabled()),
@@ -97,8 +110,12 @@ class SavedState:
         for held, name, tensor in self._slots:
             if held[name] is not tensor:
                 held[name] = tensor
+        for parameter, values in self._moved:
+            parameter.data = values
         for switch, value in self._switches:
             switch(value)
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
         self._random.restore()
 
     def set_mode(self, mode: str, dropout: bool) -> None:
@@ -108,25 +125,44 @@ class SavedState:
         batch statistics, everything else in eval mode unless ``dropout`` is true; then everything trains. The flags
         are set directly, since a model may override ``train()``.
         """
-        for module, _, _ in self._attributes:
+        for module, _, _ in self._attributes[: self._in_model]:
             module.training = mode == "train" and (dropout or hasattr(module, _RUNNING_STATISTICS))
 
     def hold(self, tensors: Mapping[int, Tensor]) -> None:
         """Hold ``tensors[id(t)]`` wherever the module was found to hold the parameter or buffer t.
 
         Tied parameters and shared submodules are one tensor held in several places; all of them see the substitute.
+
+        Look-up tables become differentiable functions of what they hold, with the derivative of L: ``max_norm``
+        would rewrite the weight in place, so the table holds `shortened` rows instead; ``scale_grad_by_freq`` would
+        divide gradients by counts, and ``sparse`` gradients have no double backward, so both are off.
         """
         for held, name, tensor in self._slots:
             held[name] = tensors.get(id(tensor), tensor)
         for module, weights in self._recurrent:  # these keep a second list of their weights
             module._flat_weights = [w if w is None else tensors.get(id(w), w) for w in weights]
+        for embedding, max_norm in self._embeddings:
+            embedding.scale_grad_by_freq = embedding.sparse = False
+            if max_norm is not None:
+                embedding.max_norm = None
+                weight: Any = shortened(embedding.weight, max_norm, embedding.norm_type)
+                embedding._parameters["weight"] = weight
+
+    def move(self, values: Mapping[str, Tensor]) -> None:
+        """Give parameters other values until `restore`, themselves and not the tensors held in their place."""
+        for name, value in values.items():
+            parameter = self.parameters[name]
+            self._moved.append((parameter, parameter.data))
+            parameter.data = value.to(parameter.dtype)
 
     def use_twice_differentiable_kernels(self) -> None:
         """Choose kernels that have a double backward, and switch autocast off.
 
         Flash and memory-efficient attention have none, the math kernel has; cuDNN's recurrent layers have none,
-        torch's own have.
+        torch's own have. Compiled modules and functions run as they are written.
         """
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled
+            self._stance = torch.compiler.set_stance("force_eager")
         torch.backends.cuda.enable_math_sdp(True)
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_mem_efficient_sdp(False)
@@ -136,12 +172,14 @@ class SavedState:
         self._autocast(False)
 
 
-def restoring(model: nn.Module, device: torch.device, function: Callable[[SavedState], T]) -> T:
+def restoring(
+    model: nn.Module, device: torch.device, function: Callable[[SavedState], T], loss: object = None
+) -> T:
     """Return ``function(saved)`` and put the model and the process back as found, however the call ends.
 
     An interrupt may come while the state is being put back; it is then put back a second time.
     """
-    saved = SavedState(model, device)
+    saved = SavedState(model, device, loss)
     try:
         try:
             return function(saved)
@@ -150,6 +188,21 @@ def restoring(model: nn.Module, device: torch.device, function: Callable[[SavedS
     except BaseException:
         saved.restore()
         raise
+
+
+def shortened(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
+    """Return rows (n, width), those longer than ``max_norm`` brought to that length as `torch.nn.Embedding` does.
+
+    >>> shortened(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), 1.0, 2.0)
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
+    long = torch.linalg.vector_norm(rows.detach(), norm_type, dim=1, keepdim=True) > max_norm
+    safe = torch.where(long, rows, torch.ones_like(rows))  # a norm has no second derivative at zero
+    factors = max_norm / (
+        torch.linalg.vector_norm(safe, norm_type, dim=1, keepdim=True) + 1e-7
+    )  # torch's own 1e-7
+    return torch.where(long, safe * factors, rows)
 
 
 def _enable_cudnn(enabled: bool) -> None:

@@ -44,18 +44,18 @@ class Points:
 
     def _loss_and_accuracy(self) -> tuple[float, float | None]:
         total = weight = 0.0
-        correct, labelled = 0, True
+        correct, samples, labelled = 0, 0, True
         self.model.eval()
-        evaluator = self.obj.evaluator
+        evaluator = self.obj.evaluator.with_model(self.model, self.obj.dtype)
         for _, chunk, _ in evaluator.chunks():
             placed = evaluator.placed(chunk)
             if evaluator.loss is None:
-                value, n = evaluator.batch_loss(self.model, placed)
+                value, n = evaluator.mean_loss(placed)
                 labelled = False
             else:
-                inputs, targets = placed
-                outputs, n = self.model(inputs), len(targets)
-                value = evaluator.loss(outputs, targets)
+                outputs, mean = evaluator.outputs_and_loss(placed)
+                value, n, targets = mean(outputs), mean.weight, placed[1]
+                samples += len(targets)
                 labelled = (
                     labelled and outputs.ndim == 2 and targets.ndim == 1 and not targets.is_floating_point()
                 )
@@ -63,7 +63,7 @@ class Points:
                     correct += int((outputs.argmax(1) == targets).sum())
             total += n * float(value)
             weight += n
-        return total / weight, correct / weight if labelled else None
+        return total / weight, correct / samples if labelled else None
 
 
 def recompute_statistics(model: nn.Module, norms: list[Any], obj: Objective) -> None:
@@ -80,7 +80,7 @@ def recompute_statistics(model: nn.Module, norms: list[Any], obj: Objective) -> 
     try:
         for batch in _statistics_batches(obj):
             placed = obj.evaluator.placed(batch)
-            if obj.evaluator.loss is None:
+            if obj.evaluator.batch_loss is not None:
                 obj.evaluator.batch_loss(model, placed)
             else:
                 model(placed[0])

@@ -5,7 +5,8 @@ chunk sizes, the flat parameter vector, graphs of chunks, mean losses and checks
 and importance sampling of the data.
 """
 
-from sharpscope.objective.evaluator import BatchLoss, Evaluator, Loss
+from sharpscope.objective.evaluator import Evaluator
+from sharpscope.objective.measured_function import BatchLoss, Loss
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.preconditioned import preconditioned
 

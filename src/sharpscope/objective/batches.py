@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from sharpscope.autograd.module_state import preserved_random_state
+from sharpscope.autograd.module_state import RandomState, preserved_random_state
 from sharpscope.errors import InputError
 
 KEEP_BYTES = 4 * 2**30
 """Batches up to this size in total are kept in memory; larger loaders are read again on every pass."""
 
+_END = object()
 _REMEDY = "pass a DataLoader with shuffle=False and without random augmentation, or a list of its batches"
 
 
@@ -29,15 +30,17 @@ class FixedBatches:
     Parameters
     ----------
     source
-        A pair of tensors, an iterable of batches that can be read more than once, or a ``DataLoader``.
+        A pair of tensors or a dictionary (one batch), an iterable of batches that can be read more than once, or a
+        ``DataLoader``.
     pairs
         Whether each batch must be an (inputs, targets) pair of tensors.
 
     """
 
     def __init__(self, source: Any, *, pairs: bool, keep_bytes: int = KEEP_BYTES) -> None:
-        if pairs and _is_tensor_pair(source):
-            source = [tuple(source)]
+        one_pair = _is_tensor_pair(source) and (pairs or isinstance(source, tuple))
+        if one_pair or isinstance(source, Mapping):  # a single batch
+            source = [tuple(source) if one_pair else source]
         _refuse_one_shot(source)
         _refuse_random_sampler(source)
         self._source: Iterable[Any] = source
@@ -69,9 +72,26 @@ class FixedBatches:
             return iter(self._kept)
         return self._streamed()
 
+    @property
+    def streams(self) -> bool:
+        """Whether the batches are read again on every pass, since they take too much memory to keep."""
+        return self._kept is None
+
     def _streamed(self) -> Iterator[Any]:
-        with preserved_random_state():
-            yield from self._verified()
+        """Read again; the reading has random states of its own, so that the caller's are left between two batches."""
+        batches = self._verified()
+        own = RandomState()
+        while True:
+            callers = RandomState()
+            try:
+                own.restore()
+                batch = next(batches, _END)
+                own = RandomState()
+            finally:
+                callers.restore()
+            if batch is _END:
+                return
+            yield batch
 
     def _verified(self) -> Iterator[Any]:
         digest = hashlib.sha256()
@@ -126,6 +146,24 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if hasattr(value, "apply") and hasattr(value, "clone"):  # torch_geometric's Data
         return value.clone().apply(function)
     return value
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return every tensor in nested dicts, lists and tuples, in order."""
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, Tensor)]
+
+
+def first_rows(batch: Any, count: int) -> Any:
+    """Return the first rows of every tensor of a batch, where all have the same number of rows; else the batch.
+
+    >>> first_rows({"x": torch.arange(6).reshape(3, 2), "y": torch.arange(3)}, 1)
+    {'x': tensor([[0, 1]]), 'y': tensor([0])}
+    """
+    tensors = tensors_in(batch)
+    rows = {len(tensor) if tensor.ndim else 0 for tensor in tensors}
+    if len(rows) != 1 or not 0 < count < rows.pop():
+        return batch
+    return map_tensors(batch, lambda tensor: tensor[:count])
 
 
 def _is_tensor_pair(value: Any) -> bool:

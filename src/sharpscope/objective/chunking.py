@@ -80,7 +80,7 @@ def retry_with_smaller_chunks(
             try:
                 return method(self, *args, **kwargs)
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 size = self.smaller_chunks()
                 if size is None:
@@ -94,7 +94,8 @@ def retry_with_smaller_chunks(
     return answering
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that memory ran out."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     words = str(error)  # the CPU allocator has no class of its own

@@ -20,6 +20,14 @@ class ChunkProduct(Protocol):
     def roots(self) -> Sequence[Tensor]:
         """The tensors whose graphs are held."""
 
+    @property
+    def leaves(self) -> Sequence[Tensor]:
+        """The parameters that the graphs end in, in the layout's order."""
+
+    @property
+    def value(self) -> Tensor:
+        """The chunk's mean loss, a scalar without a graph."""
+
     def __call__(self, vector: Tensor) -> Tensor:
         """Return the product with a flat vector (size,)."""
 
@@ -34,11 +42,12 @@ class HessianOfChunk:
     first: list[Tensor]
     leaves: list[Tensor]
     layout: Layout
+    value: Tensor
 
     @classmethod
     def of(cls, value: Tensor, leaves: list[Tensor], layout: Layout) -> HessianOfChunk:
         """Build the graph of a mean loss's gradient."""
-        return cls(gradients(value, leaves, create_graph=True), leaves, layout)
+        return cls(gradients(value, leaves, create_graph=True), leaves, layout, value.detach())
 
     @property
     def roots(self) -> Sequence[Tensor]:
@@ -65,6 +74,7 @@ class GaussNewtonOfChunk:
     slope: Tensor
     leaves: list[Tensor]
     layout: Layout
+    value: Tensor
 
     @classmethod
     def of(
@@ -79,8 +89,9 @@ class GaussNewtonOfChunk:
         dummy = torch.zeros_like(outputs, requires_grad=True)
         pulled = gradients(outputs, leaves, create_graph=True, weights=dummy)
         free = outputs.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(loss(free), free, create_graph=True)
-        return cls(outputs, dummy, pulled, free, slope, leaves, layout)
+        value = loss(free)
+        (slope,) = torch.autograd.grad(value, free, create_graph=True)
+        return cls(outputs, dummy, pulled, free, slope, leaves, layout, value.detach())
 
     @property
     def roots(self) -> Sequence[Tensor]:

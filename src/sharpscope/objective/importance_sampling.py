@@ -13,8 +13,8 @@ gradients of networks Katharopoulos & Fleuret 2018).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -61,8 +61,8 @@ def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
     """Return bounds for the squared sizes of every sample's slope and curvature, chunk by chunk; None without one."""
 
     def of_chunk(batch: Any, weights: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        with layers_watched(evaluator.model, evaluator.layout.names) as calls:
-            outputs, loss = evaluator.outputs_and_loss(batch, weights)
+        calls = watch_layers(evaluator.model, evaluator.layout.names)
+        outputs, loss = evaluator.outputs_and_loss(batch, weights)
         n = len(loss.targets)
         seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
         if not (isinstance(outputs, Tensor) and len(outputs) == n and outputs.requires_grad and seen):
@@ -121,11 +121,11 @@ def _some_batches(obj: Objective, seed: int, fraction: float) -> Objective | Non
     return obj.with_data([batch for index, batch in enumerate(batches) if index in chosen])
 
 
-@contextmanager
-def layers_watched(model: nn.Module, names: Collection[str]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def watch_layers(model: nn.Module, names: Collection[str]) -> list[tuple[Tensor, Tensor]]:
     """Collect (`sample_sizes` of the inputs (n,), outputs) of every call of modules that hold a named parameter.
 
-    Outputs come with a graph even where nothing before them has one.
+    Outputs come with a graph even where nothing before them has one. The hooks stay until the model's attributes are
+    restored (`sharpscope.autograd.module_state.SavedState`).
     """
     holders = {name.rpartition(".")[0] for name in names}
     calls: list[tuple[Tensor, Tensor]] = []
@@ -143,11 +143,11 @@ def layers_watched(model: nn.Module, names: Collection[str]) -> Iterator[list[tu
         calls.append((sample_sizes(first), outputs))
         return outputs
 
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if name in holders:
-                stack.callback(module.register_forward_hook(watch).remove)
-        yield calls
+    for name, module in model.named_modules():
+        if name in holders:
+            vars(module)["_forward_hooks"] = OrderedDict(module._forward_hooks)
+            module.register_forward_hook(watch)
+    return calls
 
 
 def sample_sizes(tensor: Tensor) -> Tensor:

@@ -13,20 +13,22 @@ import hashlib
 import math
 import weakref
 from copy import copy, deepcopy
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sharpscope.autograd.allocator import keep_freed_memory
-from sharpscope.autograd.module_state import SavedState
-from sharpscope.errors import InputError, NonFiniteError
+from sharpscope.errors import InputError, NonFiniteError, require_one_of
 from sharpscope.estimate import Result
-from sharpscope.objective.batches import FixedBatches, update_with_tensor
-from sharpscope.objective.chunking import chunk_for, counting_held_bytes
-from sharpscope.objective.evaluator import BatchLoss, Cost, Evaluator, Loss, not_finite
-from sharpscope.objective.loss_checks import check_mean_reduction, describe_callable
+from sharpscope.objective.batches import update_with_tensor
+from sharpscope.objective.chunking import chunk_for
+from sharpscope.objective.evaluator import Evaluator, evaluator_of, not_finite
+from sharpscope.objective.function_checks import check_function
+from sharpscope.objective.loss_checks import check_batch_mean, check_mean, describe_callable
+from sharpscope.objective.measured_function import BatchLoss, Check, Cost, Loss
 from sharpscope.objective.parameters import Layout, Selection, layout_of, select
+from sharpscope.objective.product_checks import check_products
 from sharpscope.objective.transformers import CHUNK_TOKENS, HeadLoss, TokenBatches, TransformersLoss, loss_for
 
 
@@ -88,6 +90,7 @@ class Objective(Result):
         params: Selection = None,
         dtype: torch.dtype | None = None,
         chunk_size: int | None = None,
+        check: Check = "quick",
     ) -> None:
         if not callable(loss):
             raise InputError(
@@ -97,18 +100,13 @@ class Objective(Result):
         if chunk_size is not None and chunk_size < 1:
             raise InputError(f"chunk_size must be at least 1, received {chunk_size}; leave it at its default")
 
-        def batch_loss(module: nn.Module, batch: Any) -> tuple[Tensor, float]:
-            inputs, targets = batch
-            return loss(module(inputs), targets), len(targets)
-
-        self.evaluator = _evaluator(
-            model, loss, batch_loss, batches, mode, dropout, dropout_seed, params, dtype
-        )
+        self.evaluator = evaluator_of(model, loss, None, batches, mode, dropout, dropout_seed, params, dtype)
         self._keep_freed_memory()
-        held_per_sample = _probe(self.evaluator, loss)
-        self.evaluator.held_per_sample = held_per_sample
+        self._verify(check)
         if not self.evaluator.batch_dependent:
-            self.evaluator.chunk_size = chunk_size or chunk_for(held_per_sample, self.device)
+            self.evaluator.chunk_size = chunk_size or chunk_for(
+                self.evaluator.held_per_sample or 0.0, self.device
+            )
 
     def __repr__(self) -> str:
         """Return one line: the model, its size, the samples if they were counted, and how it is evaluated."""
@@ -127,6 +125,7 @@ class Objective(Result):
         dropout_seed: int = 0,
         params: Selection = None,
         dtype: torch.dtype | None = None,
+        check: Check = "quick",
     ) -> Objective:
         """Build an objective from ``batch_loss(model, batch) -> (mean_loss, n_samples)``.
 
@@ -134,10 +133,11 @@ class Objective(Result):
         batch; batches are evaluated whole.
         """
         self = cls.__new__(cls)
-        self.evaluator = _evaluator(
+        self.evaluator = evaluator_of(
             model, None, batch_loss, batches, mode, dropout, dropout_seed, params, dtype
         )
         self._keep_freed_memory()
+        self._verify(check)
         return self
 
     @classmethod
@@ -179,6 +179,21 @@ class Objective(Result):
     def _keep_freed_memory(self) -> None:
         if self.device.type == "cpu":
             weakref.finalize(self, keep_freed_memory())
+
+    def _verify(self, check: Check) -> None:
+        """Check the loss and its derivative on the first samples; products are checked before the first."""
+        require_one_of("check", check, get_args(Check))
+        evaluator = self.evaluator
+        evaluator.check = check
+        probe = check_function(evaluator)
+        evaluator.held_per_sample = probe.held_per_sample
+        if check == "none":
+            return
+        if evaluator.loss is None:
+            check_batch_mean(evaluator, probe.batch)
+        else:
+            check_mean(evaluator, probe.outputs, probe.batch)
+        evaluator.check_products = check_products
 
     # -- the measured function ---------------------------------------------------------------------
 
@@ -281,7 +296,9 @@ class Objective(Result):
 
     def with_params(self, params: Selection = None) -> Objective:
         """Return the same objective of other parameters (``params`` as at the start) at the model's own values."""
-        return self._with(self.evaluator.with_layout(layout_of(select(self.model, params))))
+        other = self._with(self.evaluator.with_layout(layout_of(select(self.model, params))))
+        other._verify(self.evaluator.check)
+        return other
 
     def with_copy(self, dtype: torch.dtype, model: nn.Module | None = None) -> Objective:
         """Return the same objective of a private copy of its model, or of another with the same parameters.
@@ -337,61 +354,3 @@ class Objective(Result):
             **({"dropout_seed": self.evaluator.dropout_seed} if self.evaluator.dropout else {}),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
-
-
-def _evaluator(
-    model: nn.Module,
-    loss: Loss | None,
-    batch_loss: BatchLoss,
-    batches: Any,
-    mode: str,
-    dropout: bool,
-    dropout_seed: int,
-    params: Selection,
-    dtype: torch.dtype | None,
-) -> Evaluator:
-    """Return an evaluator of checked arguments."""
-    if mode not in ("eval", "train"):
-        raise InputError(f"mode must be 'eval' or 'train', received {mode!r}; BN and dropout follow it")
-    if dropout and mode != "train":
-        raise InputError(f"dropout=True needs mode='train', received mode={mode!r}; set mode='train'")
-    if dtype not in (None, torch.float32, torch.float64):
-        raise InputError(f"dtype must be torch.float32 or torch.float64, received {dtype}; leave it out")
-    # A compiled module has no double backward; DistributedDataParallel waits for ranks that do not measure.
-    inside: Any = model
-    while hasattr(inside, "_orig_mod") or isinstance(inside, nn.parallel.DistributedDataParallel):
-        inside = getattr(inside, "_orig_mod", None) or inside.module
-    model = inside
-    chosen = select(model, params)
-    doubles = all(p.dtype == torch.float64 for p in chosen.values())
-    return Evaluator(
-        model,
-        loss,
-        batch_loss,
-        FixedBatches(batches, pairs=loss is not None),
-        layout_of(chosen),
-        dtype or (torch.float64 if doubles else torch.float32),
-        next(iter(chosen.values())).device,
-        mode,
-        dropout,
-        dropout_seed,
-    )
-
-
-def _probe(evaluator: Evaluator, loss: Loss) -> float:
-    """Check a loss on the first samples and return the bytes a forward pass holds for each."""
-    inputs, targets = next(iter(evaluator.batches))
-    x, y = evaluator.placed((inputs[:64], targets[:64]))
-    leaves = evaluator.leaves()
-    storages = {tensor.untyped_storage().data_ptr() for tensor in leaves.values()}
-
-    def forward(saved: SavedState) -> tuple[Any, float]:
-        evaluator.substitute(saved, leaves)
-        with counting_held_bytes(storages) as held:
-            outputs = evaluator.model(x)
-        return outputs, sum(held) / len(y)
-
-    outputs, held = evaluator.measuring(forward, grad=True)
-    with torch.no_grad():
-        check_mean_reduction(loss, outputs, y)
-    return held

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from sharpscope.errors import InputError
 
@@ -67,6 +68,11 @@ def select(model: nn.Module, selection: Selection = None) -> dict[str, nn.Parame
     ['0.weight', '0.bias']
     """
     everything = dict(model.named_parameters())
+    for name, parameter in everything.items():
+        if isinstance(parameter, UninitializedParameter):
+            raise InputError(
+                f"parameters must be initialised, {name!r} of a lazy module is not; call the model on a batch first"
+            )
     if selection is None:
         chosen = {name: p for name, p in everything.items() if p.requires_grad}
     elif callable(selection):

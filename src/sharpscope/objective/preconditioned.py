@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -101,18 +102,23 @@ class PreconditionedEvaluator(Evaluator):
         """Return the parameters θ by name as leaves, at the point measured at or at u = ``at`` (size,)."""
         return super().leaves(None if at is None else self._theta(at), grad)
 
-    def at(self, point: Tensor) -> Evaluator:
+    def at(self, point: Tensor) -> Self:
         """Return this evaluator at another point u (size,)."""
         return super().at(self._theta(point))
 
-    def with_model(self, model: nn.Module, dtype: torch.dtype) -> Evaluator:
+    def with_model(self, model: nn.Module, dtype: torch.dtype) -> Self:
         """Return the same evaluator of another model with the same parameters."""
         other = super().with_model(model, dtype)
-        assert isinstance(other, PreconditionedEvaluator)
         other.scale = self.scale.to(dtype)
         return other
 
-    def with_layout(self, layout: Layout) -> Evaluator:
+    def in_precision(self, dtype: torch.dtype) -> Self:
+        """Return this evaluator at the same point, computed in another precision."""
+        other = super().in_precision(dtype)
+        other.scale = self.scale.to(dtype)
+        return other
+
+    def with_layout(self, layout: Layout) -> Self:
         """Refuse: a preconditioner belongs to the parameters it was given for."""
         raise InputError(
             "a preconditioner belongs to its parameters; choose params= first, then precondition"

@@ -1,0 +1,266 @@
+"""Checks of a model and its loss on the first samples, when an objective is built.
+
+What they refuse would otherwise be a wrong number: a loss that does not depend on what is measured, or depends on it
+where autograd does not see it; a forward pass that changes the model or computes in reduced precision. With
+``check="full"`` the gradient is also compared with differences of the loss; ``check="none"`` leaves the checks out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpscope.autograd.double_backward import graph_nodes, once_differentiable_name, reduced_precision
+from sharpscope.autograd.module_state import SavedState
+from sharpscope.autograd.vectors import norm
+from sharpscope.errors import InputError, UnusedParameterWarning
+from sharpscope.objective.batches import first_rows, tensors_in
+from sharpscope.objective.chunking import counting_held_bytes, out_of_memory
+from sharpscope.objective.evaluator import Evaluator
+from sharpscope.objective.mean_loss import checked_loss
+from sharpscope.objective.product_checks import STEPS, WRONG, contradicts, first_line, theta, typical
+from sharpscope.seeding import generator
+
+SAMPLES = 64
+"""Samples that the checks look at; they cost little beside all the data."""
+
+
+@dataclass
+class Probe:
+    """A forward pass of the first samples on private copies of everything that the model may write to."""
+
+    batch: Any
+    leaves: dict[str, Tensor]
+    originals: dict[int, str]
+    outputs: Any
+    value: Tensor
+    held_per_sample: float | None
+
+
+def check_function(evaluator: Evaluator) -> Probe:
+    """Evaluate the first samples, see what the model does to what it is given, and check the first derivative.
+
+    Raises `InputError` where the model writes to its parameters, computes in reduced precision, reads parameters past
+    the module, or depends on a measured parameter that autograd does not reach. Warns of parameters without effect.
+    """
+    batch = first_rows(next(iter(evaluator.batches)), SAMPLES)
+    try:
+        probe = _probe(evaluator, batch)
+    except Exception:
+        if evaluator.loss is not None:
+            raise
+        probe = _probe_whole(evaluator)  # a batch loss need not allow part of a batch
+    if evaluator.check != "none":
+        _check_graph(evaluator, probe)
+        _check_reached(evaluator, probe)
+    if evaluator.check == "full":
+        _check_gradient(evaluator, probe)
+    return probe
+
+
+def _probe_whole(evaluator: Evaluator) -> Probe:
+    """Evaluate the first batch of a batch loss; where that fails, say so if it would not in training mode."""
+    batch = next(iter(evaluator.batches))
+    try:
+        return _probe(evaluator, batch)
+    except InputError:
+        raise
+    except Exception as error:
+        training = copy(evaluator)
+        training.mode, training.dropout = "train", True
+        try:
+            _probe(training, batch)
+        except Exception:
+            raise error from None
+        raise InputError(
+            f"batch_loss must work in the declared mode, with mode={evaluator.mode!r} and dropout off it "
+            f"raises {type(error).__name__} ({first_line(error)}) and in training it does not, as detection models "
+            "return losses only then; pass mode='train', dropout=True"
+        ) from error
+
+
+def _probe(evaluator: Evaluator, batch: Any) -> Probe:
+    """Return the first samples' loss with its graph; note whether the model writes to its inputs."""
+    apart = copy(evaluator)
+    apart.copies_batches = True
+    leaves = {name: leaf.clone() for name, leaf in evaluator.leaves(grad=False).items()}
+
+    def forward(saved: SavedState) -> Probe:
+        everything = {
+            name: leaves[name].requires_grad_() if name in leaves else evaluator.cast(p.detach()).clone()
+            for name, p in saved.parameters.items()
+        }
+        evaluator.substitute(saved, everything)
+        placed = apart.placed(batch)
+        given = {**everything, **{str(i): tensor for i, tensor in enumerate(tensors_in(placed))}}
+        versions = {name: tensor._version for name, tensor in given.items()}
+        held = None
+        if evaluator.loss is None:
+            outputs, (value, _) = None, evaluator.mean_loss(placed)
+        else:
+            storages = {tensor.untyped_storage().data_ptr() for tensor in leaves.values()}
+            with counting_held_bytes(storages) as counted:
+                outputs, mean = evaluator.outputs_and_loss(placed)
+            held = sum(counted) / len(placed[1])
+            value = checked_loss(mean(outputs))
+        written = [name for name, tensor in given.items() if tensor._version != versions[name]]
+        evaluator.copies_batches = any(name not in everything for name in written)
+        if evaluator.check != "none" and (parameters := [name for name in written if name in everything]):
+            raise InputError(
+                f"a forward pass must leave its parameters as they are, this one writes to {_some(parameters)} in "
+                "place; compute the changed values as new tensors (nn.Embedding(max_norm=...) as a module is allowed)"
+            )
+        originals = {id(p): name for name, p in saved.parameters.items()}
+        return Probe(batch, leaves, originals, outputs, value, held)
+
+    return evaluator.measuring(forward, grad=True)
+
+
+def _check_graph(evaluator: Evaluator, probe: Probe) -> None:
+    """Look at every node of the loss's graph."""
+    past, elsewhere = set(), False
+    leaves = {id(leaf) for leaf in probe.leaves.values()}
+    for node in graph_nodes([probe.value]):
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) in probe.originals:
+            past.add(probe.originals[id(variable)])
+        elif variable is not None and id(variable) not in leaves:
+            elsewhere = True
+        evaluator.once_differentiable = evaluator.once_differentiable or once_differentiable_name(node)
+        if (dtype := reduced_precision(node)) is not None:
+            raise InputError(
+                f"the loss must be computed in {str(evaluator.dtype).removeprefix('torch.')}, the model computes in "
+                f"{str(dtype).removeprefix('torch.')} inside its forward pass; leave out autocast or the cast there"
+            )
+    if past:
+        raise InputError(
+            f"parameters must be read through the modules that hold them, {_some(sorted(past))} is read past its "
+            "module and would count as a constant; use self.layer.weight in forward, not a tensor kept elsewhere"
+        )
+    if not any(
+        id(node.variable) in leaves for node in graph_nodes([probe.value]) if hasattr(node, "variable")
+    ):
+        hint = (
+            "it depends on other tensors that require gradients, perhaps another copy of the model"
+            * elsewhere
+        )
+        raise InputError(
+            "the loss must depend on the measured parameters, autograd finds no way from it to any of them; "
+            + (hint or "look for no_grad, detach, or a loss that ignores the model")
+        )
+
+
+def _check_reached(evaluator: Evaluator, probe: Probe) -> None:
+    """Refuse parameters that matter although autograd does not reach them; warn of those that do not matter."""
+    try:
+        slopes = torch.autograd.grad(
+            probe.value, list(probe.leaves.values()), retain_graph=True, allow_unused=True
+        )
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise InputError(
+            f"the loss must have a gradient by torch.autograd.grad, torch says: {first_line(error)}"
+        ) from error
+    unreached = [name for name, slope in zip(probe.leaves, slopes, strict=True) if slope is None]
+    if not unreached:
+        return
+    draws = generator("check", "unreached")
+    moved = {
+        name: leaf.detach() + _noise(leaf, draws) * (leaf.detach().abs().mean() + 0.1)
+        for name, leaf in probe.leaves.items()
+        if name in unreached
+    }
+    with torch.no_grad():
+        before = float(probe.value)
+    after = float(_value_at(evaluator, probe, {**probe.leaves, **moved}).detach())
+    if not abs(after - before) <= 1e-5 * abs(before):
+        raise InputError(
+            f"autograd must see every way in which the loss depends on a measured parameter, it changes with "
+            f"{_some(unreached)} where autograd sees none; look for detach, no_grad, .data or "
+            "checkpoint(use_reentrant=True), or leave them out with params="
+        )
+    warnings.warn(
+        f"the loss of the first samples does not depend on {_some(unreached)}; their entries of gradients and "
+        "products are zero. Leave them out with params= if they are unused",
+        UnusedParameterWarning,
+        stacklevel=5,
+    )
+
+
+def _check_gradient(evaluator: Evaluator, probe: Probe) -> None:
+    """Compare the slope along a direction with differences of the loss where the parameters themselves are moved."""
+    parameters = dict(evaluator.model.named_parameters())
+    if any(parameters[name].dtype != evaluator.dtype for name in evaluator.layout.names):
+        return  # their own precision is too coarse for differences
+    centre = theta(evaluator)
+    slope = evaluator.layout.join(
+        torch.autograd.grad(
+            probe.value,
+            list(probe.leaves.values()),
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )
+    along = torch.randn(len(slope), generator=generator("check", "gradient"), dtype=slope.dtype).to(
+        slope.device
+    )
+    along = _without_padding(evaluator, along / norm(along) + slope / max(norm(slope), 1e-30))
+
+    def value(step: float) -> float:
+        point = evaluator.layout.split(centre + step * along)
+        return float(_value_at(evaluator, probe, point, move=True).detach())
+
+    scale = typical(centre)
+    found = [
+        torch.tensor([(value(step * scale) - value(-step * scale)) / (2 * step * scale)], dtype=torch.float64)
+        for step in STEPS[evaluator.dtype]
+    ]
+    expected = torch.tensor([float(slope.double() @ along.double())], dtype=torch.float64)
+    if contradicts(found, expected, WRONG[evaluator.dtype]):
+        raise InputError(
+            f"the gradient must be the derivative of the loss, its slope along a direction is {float(expected):.6g} "
+            f"where differences of the loss give {float(found[1]):.6g}; part of a parameter counts as a constant "
+            "(detach, no_grad, .data) or a backward is wrong"
+        )
+
+
+def _value_at(evaluator: Evaluator, probe: Probe, leaves: dict[str, Tensor], move: bool = False) -> Tensor:
+    """Return the first samples' loss at other leaves; ``move`` gives the model's own parameters these values too."""
+
+    def of_chunk(placed: Any, weights: Tensor | None) -> Tensor:
+        return evaluator.mean_loss(placed, weights)[0]
+
+    apart = copy(evaluator)
+    apart.copies_batches = True
+    moved = {name: leaf.detach() for name, leaf in leaves.items()}
+    return apart.on_chunk(of_chunk, moved, probe.batch, move=move)
+
+
+def _without_padding(evaluator: Evaluator, vector: Tensor) -> Tensor:
+    """Return a vector (size,) without entries for padding rows of look-up tables, which get no gradient by design."""
+    parts = evaluator.layout.split(vector.clone())
+    for name, module in evaluator.model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if (
+            isinstance(module, nn.Embedding | nn.EmbeddingBag)
+            and padding is not None
+            and f"{name}.weight" in parts
+        ):
+            parts[f"{name}.weight"][padding] = 0
+    return evaluator.layout.join(parts.values())
+
+
+def _noise(leaf: Tensor, draws: torch.Generator) -> Tensor:
+    return torch.randn(leaf.shape, generator=draws, dtype=torch.float64).to(leaf.device, leaf.dtype)
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
