@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,7 +47,11 @@ def preserved_random_state() -> Iterator[None]:
     try:
         yield
     finally:
-        before.restore()
+        try:
+            before.restore()
+        except BaseException:  # an interrupt
+            before.restore()
+            raise
 
 
 class SavedState:
@@ -188,6 +193,21 @@ def restoring(
     except BaseException:
         saved.restore()
         raise
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a module, also where it holds tensors with a graph.
+
+    The older ``torch.nn.utils.weight_norm`` and ``spectral_norm`` keep the weight that they compute as an attribute,
+    which torch does not deep-copy; the copy holds its values, and computes it anew when it is called.
+    """
+    computed = (
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    )
+    return deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in computed})
 
 
 def shortened(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sharpscope.autograd.module_state import preserved_random_state
+from sharpscope.autograd.module_state import preserved_random_state, private_copy
 from sharpscope.objective.objective import Objective
 
 STATISTICS_BATCH = 1000
@@ -21,7 +20,7 @@ class Points:
 
     def __init__(self, obj: Objective, recompute: bool) -> None:
         self.obj = obj
-        self.model = deepcopy(obj.model).to(obj.dtype).eval()
+        self.model = private_copy(obj.model).to(obj.dtype).eval()
         self.norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.norms = [m for m in self.norms if m.running_mean is not None]
         self.recompute = recompute and bool(self.norms)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from sharpscope.autograd.module_state import preserved_random_state
+from sharpscope.autograd.module_state import preserved_random_state, private_copy
 from sharpscope.errors import InputError, require_one_of, require_positive
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.registry import register
@@ -207,7 +206,7 @@ def _gat_as_coded(obj: Objective, rho: float, rate: float, seed: int) -> list[fl
 @contextmanager
 def _ascending_copy(obj: Objective, name: str, seed: int) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
     """Yield a copy of the model at the measured point and its measured weights, with a random state of its own."""
-    model = deepcopy(obj.model).to(obj.dtype).eval()
+    model = private_copy(obj.model).to(obj.dtype).eval()
     model.zero_grad()
     parameters = dict(model.named_parameters())
     measured = [parameters[name] for name in obj.layout.names]

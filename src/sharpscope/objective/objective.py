@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
-from copy import copy, deepcopy
+from copy import copy
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sharpscope.autograd.allocator import keep_freed_memory
+from sharpscope.autograd.module_state import private_copy
 from sharpscope.errors import InputError, NonFiniteError, require_one_of
 from sharpscope.estimate import Result
 from sharpscope.objective.batches import update_with_tensor
@@ -306,7 +307,7 @@ class Objective(Result):
         The copy has precision ``dtype``. Where this objective looks at another point than its model's own
         parameters (`at`), the copy of its own model is moved there.
         """
-        private = deepcopy(self.model if model is None else model).to(dtype)
+        private = private_copy(self.model if model is None else model).to(dtype)
         if model is None and self.evaluator.centre is not None:
             values = self.layout.split(self.evaluator.centre.to(dtype))
             with torch.no_grad():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from sharpscope.autograd.module_state import private_copy
 from sharpscope.errors import InputError
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -68,7 +68,7 @@ def find_rescalings(model: nn.Module) -> list[Rescaling]:
     []
     """
     try:
-        graph = fx.symbolic_trace(deepcopy(model)).graph  # tracing runs the code: it may write to buffers
+        graph = fx.symbolic_trace(private_copy(model)).graph  # tracing runs the code: it may write to buffers
     except Exception as error:  # whatever a model's forward raises when run on proxies
         raise InputError(
             f"the audit needs a model that torch.fx can trace, {type(model).__name__} cannot be "
@@ -178,7 +178,7 @@ def rescale(model: nn.Module, rescalings: list[Rescaling], factors: list[Tensor]
     becomes α² (σ² + ε) − ε, which accounts for its ε. In train mode ε is not accounted for, and the function changes
     by ε's share of the variance.
     """
-    scaled = deepcopy(model)
+    scaled = private_copy(model)
     modules = dict(scaled.named_modules())
     with torch.no_grad():
         for group, factor in zip(rescalings, factors, strict=True):
