@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sharpscope.errors import InputError
-from sharpscope.objective.loss_checks import describe_callable
+from sharpscope.objective.fingerprint import describe_callable
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
 from sharpscope.objective.preconditioned import preconditioned, preconditioner_digest

@@ -1,4 +1,4 @@
-"""Checks that a user's loss is a mean over samples, and a stable description of what it is.
+"""Checks that a user's loss is a mean over samples.
 
 L(θ) is put together from means of chunks. A sum, or a mean that is normalised by something else than the number of
 samples, would make it depend on how the data is cut into batches and chunks.
@@ -6,8 +6,6 @@ samples, would make it depend on how the data is cut into batches and chunks.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -15,11 +13,11 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sharpscope.autograd.module_state import SavedState
 from sharpscope.errors import InputError
-from sharpscope.objective.batches import FixedBatches, map_tensors, tensors_in, update_with_tensor
+from sharpscope.objective.batches import FixedBatches, map_tensors, tensors_in
 from sharpscope.objective.evaluator import Evaluator
 from sharpscope.objective.mean_loss import Counts, WeightedMean, checked_loss
 from sharpscope.seeding import generator
@@ -216,26 +214,6 @@ def check_batch_mean(evaluator: Evaluator, batch: Any) -> None:
             f"batch_loss must return the mean over the batch, the same samples twice give {twice[0]:.6g} in place of "
             f"{once[0]:.6g}; use reduction='mean'"
         )
-
-
-def describe_callable(function: Any) -> str:
-    """Return a description of a loss that is the same in every process and changes with its meaning."""
-    if isinstance(function, functools.partial):
-        keywords = sorted(function.keywords.items())
-        return f"partial({describe_callable(function.func)}, {function.args!r}, {keywords!r})"
-    if isinstance(function, nn.Module):
-        digest = hashlib.sha256()
-        for name, tensor in function.state_dict().items():
-            digest.update(name.encode())
-            update_with_tensor(digest, tensor)
-        return f"{type(function).__module__}.{function!r}[{digest.hexdigest()[:8]}]"
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return name
-    constants = tuple(c for c in code.co_consts if isinstance(c, int | float | str | bool | None.__class__))
-    body = hashlib.sha256(code.co_code + repr((constants, code.co_names)).encode()).hexdigest()[:8]
-    return f"{name}[{body}]"
 
 
 def _short(function: Any) -> str:

@@ -25,8 +25,9 @@ from sharpscope.estimate import Result
 from sharpscope.objective.batches import update_with_tensor
 from sharpscope.objective.chunking import chunk_for
 from sharpscope.objective.evaluator import Evaluator, evaluator_of, not_finite
+from sharpscope.objective.fingerprint import describe_callable
 from sharpscope.objective.function_checks import check_function
-from sharpscope.objective.loss_checks import check_batch_mean, check_mean, describe_callable
+from sharpscope.objective.loss_checks import check_batch_mean, check_mean
 from sharpscope.objective.measured_function import BatchLoss, Check, Cost, Loss
 from sharpscope.objective.parameters import Layout, Selection, layout_of, select
 from sharpscope.objective.product_checks import check_products
@@ -41,7 +42,8 @@ class Objective(Result):
     model
         Any ``nn.Module`` on one device. It is never modified; its weights at each call are θ.
     loss
-        ``loss(outputs, targets)`` returns the mean over the batch as a scalar tensor.
+        ``loss(outputs, targets)`` returns the mean over the batch as a scalar tensor. torch's cross-entropy and
+        negative log-likelihood may have class weights and ignored targets.
     batches
         A pair ``(inputs, targets)`` of tensors, an iterable of such pairs that can be read more than
         once, or a ``DataLoader`` that neither shuffles nor augments.
@@ -55,6 +57,9 @@ class Objective(Result):
     dtype
         Precision of θ and the arithmetic; by default float64 if all measured parameters are, else float32
         (half-precision weights are measured at their exact values in float32).
+    check
+        ``"quick"``: the loss must be a mean, and its derivatives those of what is measured, on a few samples (see
+        docs/checks.md). ``"full"`` also compares them with finite differences; ``"none"`` leaves the checks out.
     chunk_size
         Samples evaluated together, by default as many as suit the processor's caches; halved where memory runs out.
         Changes rounding only. Ignored where samples of a batch interact.
@@ -62,7 +67,8 @@ class Objective(Result):
     Raises
     ------
     InputError
-        If the loss is not a mean, the data changes between readings, or nothing is left to measure.
+        If the loss is not a mean, depends on what is measured where autograd does not see it, or not at all; if the
+        data changes between readings, or nothing is left to measure.
     NonFiniteError
         From the methods, where a loss, gradient or product is NaN or infinite.
 
@@ -131,7 +137,7 @@ class Objective(Result):
         """Build an objective from ``batch_loss(model, batch) -> (mean_loss, n_samples)``.
 
         For graphs, language models and dict batches. ``n_samples`` (tokens, nodes, images) weighs the
-        batch; batches are evaluated whole.
+        batch; batches are evaluated whole. A single batch may be given alone, as a dictionary or a pair.
         """
         self = cls.__new__(cls)
         self.evaluator = evaluator_of(
