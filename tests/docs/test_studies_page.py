@@ -10,6 +10,7 @@ import pytest
 
 from sharpscope.cli.app import app
 from sharpscope.studies import load_studies, make_plan, papers
+from sharpscope.training import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
@@ -28,8 +29,24 @@ def test_every_command_exists_and_every_study_it_names() -> None:
 
 
 def test_the_table_of_papers_is_complete() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| .*\|$", PAGE.partition("| paper |")[2], flags=re.MULTILINE)
+    listed = re.findall(
+        r"^\| `(\w+)` \| .*\|$", PAGE.partition("| paper |")[2].partition("\n\n")[0], flags=re.MULTILINE
+    )
     assert sorted(listed) == papers()
+
+
+def test_what_a_run_can_ask_for(tmp_path: Path) -> None:
+    """The example is a study; the table has a row for every key of a run that has no paragraph of its own."""
+    (run,) = (block for block in TOML if "ema_decay" in block)
+    (tmp_path / "run.toml").write_text(f'name = "run"\n{run}\n[grid]\nseed = [0, 4]\n')
+    (study,) = load_studies(tmp_path / "run.toml")
+    plan = make_plan(study)
+    assert [one.config.data.subset_seed for one in plan.runs] == [0, 4]
+    assert {one.config.ema_decay for one in plan.runs} == {0.999}
+    table = PAGE.partition("## What a run can ask for")[2].partition("## What else")[0]
+    told = {name.partition(".")[0] for name in re.findall(r"^\| `([a-z_.]+)` \|", table, flags=re.MULTILINE)}
+    common = {"model", "batch_size", "steps_per_epoch", "drop_last", "stop", "seed", "initial_weights"}
+    assert told | common | {"dtype", "precision", "compile"} == set(RunConfig.model_fields)
 
 
 def test_what_else_a_study_can_ask_for(tmp_path: Path) -> None:
