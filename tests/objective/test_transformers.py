@@ -238,8 +238,8 @@ def test_batches_count_by_their_labels_however_they_are_cut():
     model, batch = made("GPT-2")
     whole = Objective.from_transformers(model, batch, chunk_tokens=None)
     cut = Objective.from_transformers(model, batch, chunk_tokens=TOKENS)
-    assert len(list(cut.batches)) == 5
-    assert len(list(whole.batches)) == 1
+    assert len(list(cut.evaluator.batches)) == 5
+    assert len(list(whole.evaluator.batches)) == 1
     assert cut.n_samples == whole.n_samples == 5 * (TOKENS - 1) - 2 - 3
     torch.testing.assert_close(cut.gradient(), whole.gradient(), rtol=1e-10, atol=1e-12)
 

@@ -1,16 +1,18 @@
-"""An examination as one HTML page: static figures for light and dark ground, no script, no network."""
+"""An examination as one HTML page: static figures for light and dark ground, a surface to turn, no network."""
 
 from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.examination.figures import density_figure, layers_figure, rises_figure, surface_figure
 from sharpscope.report.numbers import number
-from sharpscope.report.page import safe, symbols
+from sharpscope.landscape.surface import Surface
+from sharpscope.report.page import safe, script_hash, symbols
 from sharpscope.report.theme import Ground, config
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def build_page(found: Examination) -> str:
     environment.filters["symbols"] = symbols
     folder = resources.files("sharpscope.examination")
     template = folder.joinpath("page.html.j2").read_text(encoding="utf-8")
+    script = "" if found.surface is None else folder.joinpath("surface.js").read_text(encoding="utf-8").strip()
     css = resources.files("sharpscope.report").joinpath("page.css").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         found=found,
@@ -44,6 +47,9 @@ def build_page(found: Examination) -> str:
         ],
         audit=[] if found.audit is None else found.audit.table.to_dict("records"),
         number=number,
+        script=safe(script),
+        script_hash=safe(script_hash(script)),
+        surface_data=safe("" if found.surface is None else _grid(found.surface)),
         version=__version__,
     )
 
@@ -118,6 +124,11 @@ def _drawn(spec: dict[str, Any], ground: Ground, slug: str) -> str:
     for i, old in enumerate(ids):
         text = re.sub(rf"(?<=[\"#]){re.escape(old)}(?=[\")])", f"{slug}-{ground}-{i}", text)
     return text
+
+
+def _grid(surface: Surface) -> str:
+    rows = [[float(v) if math.isfinite(v) else None for v in row] for row in surface.losses]
+    return json.dumps({"columns": len(surface.x), "rows": len(surface.y), "z": rows})
 
 
 def _cell(value: object) -> str:

@@ -139,10 +139,10 @@ def test_the_objective_is_the_declared_subset() -> None:
     whole = build_objective(model, dataset, None, ObjectiveConfig())
     assert whole.n_samples == len(dataset.train)
     few, more = (build_objective(model, dataset, None, ObjectiveConfig(samples=n)) for n in (50, 80))
-    x_few, x_more = (next(iter(o.batches))[0] for o in (few, more))
+    x_few, x_more = (next(iter(o.evaluator.batches))[0] for o in (few, more))
     assert torch.equal(x_few, x_more[:50])  # a smaller subset is the larger one's beginning
     assert not torch.equal(x_few, dataset.train.inputs[:50])
     test = build_objective(model, dataset, None, ObjectiveConfig(part="test"))
     assert test.n_samples == len(dataset.test)
     cut = build_objective(model, dataset, None, ObjectiveConfig(mode="train", batch_size=100))
-    assert [len(x) for x, _ in cut.batches] == [100] * 14 + [37]
+    assert [len(x) for x, _ in cut.evaluator.batches] == [100] * 14 + [37]
