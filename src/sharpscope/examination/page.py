@@ -10,8 +10,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.examination.figures import density_figure, layers_figure, rises_figure, surface_figure
-from sharpscope.report.numbers import number
 from sharpscope.landscape.surface import Surface
+from sharpscope.report.numbers import number
 from sharpscope.report.page import safe, script_hash, symbols
 from sharpscope.report.theme import Ground, config
 
@@ -31,7 +31,9 @@ def build_page(found: Examination) -> str:
     environment.filters["symbols"] = symbols
     folder = resources.files("sharpscope.examination")
     template = folder.joinpath("page.html.j2").read_text(encoding="utf-8")
-    script = "" if found.surface is None else folder.joinpath("surface.js").read_text(encoding="utf-8").strip()
+    script = (
+        "" if found.surface is None else folder.joinpath("surface.js").read_text(encoding="utf-8").strip()
+    )
     css = resources.files("sharpscope.report").joinpath("page.css").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         found=found,

@@ -97,7 +97,7 @@ def build_page(
         css=safe(_package_file("page.css")),
         library=safe(library),
         script=safe(script),
-        hashes=" ".join(_hash(text) for text in (library, script)),
+        hashes=" ".join(script_hash(text) for text in (library, script)),
         data={
             "charts": {chart.id: chart.for_page() for chart in [*study.charts, *charts_of(drawn)]},
             "runs": dict(study.columns.columns),
@@ -263,7 +263,7 @@ def _markup(text: str) -> Any:
     return Markup(text)  # escaped, or checked, by both callers
 
 
-def _hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """Return the source expression that lets exactly this script run (Content Security Policy 3, 2.3.1)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
