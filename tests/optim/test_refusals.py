@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -306,3 +307,42 @@ def test_gradients_at_hand_and_a_closure_that_does_nothing_are_refused() -> None
     loss_of(model).backward()
     with pytest.raises(InputError, match=r"first_step"):
         optimizer.step(lambda: None)
+
+
+def test_nothing_stays_on_the_parameters_of_an_optimizer_that_is_gone() -> None:
+    model = network()
+    optimizer = SAM(model.parameters(), rho=0.5, lr=0.1)
+    optimizer.step(lambda: loss_of(model).backward())
+    assert any(p._post_accumulate_grad_hooks for p in model.parameters())
+    copied = copy.deepcopy(model)  # as an average of weights is made
+    assert not any(p._post_accumulate_grad_hooks for p in copied.parameters())
+    del optimizer
+    gc.collect()
+    assert not any(p._post_accumulate_grad_hooks or p._backward_hooks for p in model.parameters())
+
+
+def test_two_steps_in_one_autocast() -> None:
+    """The way back to θ converts the weights anew as well."""
+    weights = []
+    for within in (True, False):
+        model = network()
+        optimizer = SAM(model.parameters(), rho=2.0, lr=0.5)
+
+        def closure(model: nn.Module = model, optimizer: Any = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = loss_of(model)
+            loss.backward()
+            return loss
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=within):
+            for step in range(2):
+                optimizer.step(closure)
+                if step == 0:
+                    closure()
+                    optimizer.first_step()
+                    optimizer.restore()
+                    closure()  # at θ again
+                    weights.append([p.grad.numpy().tobytes() for p in model.parameters()])
+        weights.append([p.detach().numpy().tobytes() for p in model.parameters()])
+    assert weights[:2] == weights[2:]
