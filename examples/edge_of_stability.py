@@ -70,11 +70,12 @@ def picture(tables: dict[str, pd.DataFrame]) -> alt.ConcatChart:
     for name, table in tables.items():
         edge = table["edge"].iloc[-1]
         preconditioned = bool(table["lambda_max_preconditioned"].notna().any())
-        title = alt.Title(name, subtitle=f"edge {edge:,.4g} = {table['edge_of'].iloc[-1]}")
+        formula = table["edge_of"].iloc[-1].replace("β₁", "β1")  # which few fonts have as an index
+        title = alt.Title(name, subtitle=f"edge {edge:,.5g} = {formula}")
         base = alt.Chart(table[["step", "curvature", "edge"]], title=title).encode(
             x=alt.X("step", title="steps")
         )
-        curve = base.mark_line(point=alt.OverlayMarkDef(size=14)).encode(
+        curve = base.mark_line(point=alt.OverlayMarkDef(size=14), strokeJoin="round").encode(
             y=alt.Y("curvature", title="λ_max of P^-½ H P^-½" if preconditioned else "λ_max of H")
         )
         line = base.mark_line(strokeDash=[6, 4], color="#c0392b").encode(y=alt.Y("edge"))
@@ -97,7 +98,7 @@ def main(folder: Path, steps: int) -> None:
         tables[name] = table = against_edge(monitor)
         late = table.loc[table["step"] > steps / 2, "share"]
         print(
-            f"{name}: edge {table['edge'].iloc[-1]:,.4g} = {table['edge_of'].iloc[-1]}; over the last half λ_max is "
+            f"{name}: edge {table['edge'].iloc[-1]:,.5g} = {table['edge_of'].iloc[-1]}; over the last half λ_max is "
             f"{late.median():.3f} of it (median; {late.min():.3f} to {late.max():.3f}), "
             f"{((late - 1).abs() <= WITHIN).mean():.0%} of measurements within {WITHIN:.0%}"
         )
