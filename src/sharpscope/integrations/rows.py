@@ -33,9 +33,9 @@ NUMBERS = (
 """Columns that trackers are told and that are floats in the table."""
 
 
-def note(row: Row, told: str) -> None:
+def note(row: Row, words: str) -> None:
     """Add to a row's note."""
-    row["note"] = f"{row['note']}; {told}" if row["note"] else told
+    row["note"] = f"{row['note']}; {words}" if row["note"] else words
 
 
 class Rows:
@@ -100,11 +100,11 @@ class Rows:
 
     def fail(self, row: Row, what: str, error: BaseException) -> None:
         """Note in a row what failed and why, and warn of it the first time."""
-        told = f"{what}: {type(error).__name__}: {error}".splitlines()[0]
-        note(row, told)
+        words = f"{what}: {type(error).__name__}: {error}".splitlines()[0]
+        note(row, words)
         if what not in self._warned:
             self._warned.add(what)
-            warnings.warn(f"the sharpness monitor goes on without {told}", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"the sharpness monitor goes on without {words}", RuntimeWarning, stacklevel=4)
 
     def table(self) -> pd.DataFrame:
         """Return the rows as a table."""
