@@ -4,6 +4,9 @@ Run as a script it is the whole show: 200 small trainings of digits, a measure o
 workers for two minutes, then a run that finishes. The tables must be byte for byte those of an undisturbed run::
 
     python tests/sweep/chaos.py --seconds 120 --folder /tmp/chaos
+
+Coordinators are also suspended for a while, their workers with them. Where libfaketime is installed, every second
+coordinator has a clock that is an hour ahead.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import itertools
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +54,7 @@ class Toll:
     started: int = 0
     coordinators: int = 0
     workers: int = 0
+    suspended: int = 0
     left: list[int] = field(default_factory=list)
 
 
@@ -59,11 +65,13 @@ def unleash(
     dice: random.Random,
     together: int = 2,
     at_coordinators: float = 0.2,
+    suspending: float = 0.0,
     enough: Callable[[Toll], bool] = lambda toll: False,
 ) -> Toll:
     """Keep coordinators at work and kill one of them or a worker after every pause, until time is up or it is enough.
 
-    Of the strokes, the share `at_coordinators` is at one of those. In the end every coordinator is killed.
+    Of the strokes, the share `suspending` stops a coordinator and its workers for one more pause, and the share
+    `at_coordinators` of the others kills a coordinator. In the end every coordinator is killed.
     """
     toll = Toll()
     running: list[subprocess.Popen[bytes]] = []
@@ -78,9 +86,14 @@ def unleash(
             time.sleep(dice.uniform(*pause))
             workers = [child for process in running for child in children_of(process)]
             children.update(workers)
-            if (
-                dice.random() >= at_coordinators
-            ):  # one that is only starting has no workers yet, and is let off
+            if suspending and dice.random() < suspending:
+                victim = dice.choice(running)
+                send(signal.SIGSTOP, victim)
+                time.sleep(dice.uniform(*pause))
+                send(signal.SIGCONT, victim)
+                toll.suspended += 1
+            elif dice.random() >= at_coordinators:
+                # a coordinator that is only starting has no workers yet, and is left alone
                 for worker in dice.sample(workers, min(len(workers), 1)):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         worker.send_signal(signal.SIGKILL)
@@ -99,6 +112,13 @@ def unleash(
     _, alive = psutil.wait_procs(list(children), timeout=5)
     toll.left = [process.pid for process in alive]
     return toll
+
+
+def send(number: signal.Signals, process: subprocess.Popen[bytes]) -> None:
+    """Send a signal to a coordinator and its workers, as far as they live."""
+    for one in (process.pid, *(child.pid for child in children_of(process))):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, number)
 
 
 def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -148,18 +168,22 @@ def main() -> None:
         run = [sys.executable, "-m", "sharpscope", "run", str(study), "--store", str(asked.folder / store)]
         return [*run, "--workers", str(workers), "--no-report"]
 
+    clocks = itertools.cycle([os.environ, hour_ahead()])
+
     def start() -> subprocess.Popen[bytes]:
         quiet = subprocess.DEVNULL
-        return subprocess.Popen(command("store", 2), stdout=quiet, stderr=quiet)
+        return subprocess.Popen(command("store", 2), stdout=quiet, stderr=quiet, env=dict(next(clocks)))
 
     begin = time.monotonic()
-    toll = unleash(start, asked.seconds, tuple(asked.pause), random.Random(asked.dice))
+    toll = unleash(start, asked.seconds, tuple(asked.pause), random.Random(asked.dice), suspending=0.3)
     store = Store(asked.folder / "store", create=False)
     total = 2 * 5 * asked.seeds
     print(
         f"{time.monotonic() - begin:.0f} s of chaos: {toll.started} coordinators started, two at a time with two"
     )
     print(f"workers each; {toll.coordinators} of them and {toll.workers} workers killed with -9")
+    print(f"coordinators suspended with their workers, and resumed: {toll.suspended}")
+    print(f"a clock an hour ahead on every second coordinator: {hour_ahead() != os.environ}")
     print(f"processes left behind: {toll.left or 'none'}")
     amid = len(store.published())
     print(f"published by then: {amid} of {total} results")
@@ -168,7 +192,7 @@ def main() -> None:
     print(f"finished in {time.monotonic() - begin:.0f} s more: {len(store.published())} results")
     events = collections.Counter(entry["event"] for entry in read_journal(store.root))
     print(f"journal: {dict(events)}; published or made in vain twice: {twice_published(store) or 'none'}")
-    print(f"garbage: {left_behind(store) or 'none'}")
+    print(f"left behind: {left_behind(store) or 'none'}")
     damage = subprocess.run(
         [sys.executable, "-m", "sharpscope", "status", str(store.root), "--verify"], capture_output=True
     )
@@ -197,6 +221,16 @@ def main() -> None:
             and not (toll.left or twice_published(store) or left_behind(store))
         )
     )
+
+
+def hour_ahead() -> Mapping[str, str]:
+    """Return the environment of a process whose clock is an hour ahead, this one's without libfaketime."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        return os.environ
+    # waits for a time of the monotonic clock would not end, were that an hour ahead too
+    fake = {"LD_PRELOAD": str(library), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {**os.environ, **fake, "DONT_FAKE_MONOTONIC": "1"}
 
 
 def untimed(table: bytes) -> list[list[bytes]]:

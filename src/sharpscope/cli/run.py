@@ -104,7 +104,7 @@ def _run_and_print(
     )
     from sharpscope.sweep import Store
 
-    plan = make_joint_plan(load_studies(name, scale))
+    plan = make_joint_plan(load_studies(name, scale), _show_planning)
     target = Store(store or Path("results") / plan.folder)
     validate_plan(plan, data_dir)
     executor = options.make(target.root)
@@ -159,3 +159,11 @@ def _run_and_print(
         raise typer.Exit(130)
     if summary.failed or summary.blocked:
         raise typer.Exit(1)
+
+
+def _show_planning(done: int, total: int) -> None:
+    """Show how far a large grid is planned; a small one takes no time that is worth a line."""
+    from sharpscope.cli.target import show_progress
+
+    if total >= 10_000:
+        show_progress(done, total, "runs planned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -36,6 +37,9 @@ def canonical_json(obj: Any, *, by_value: bool = True) -> str:
     >>> canonical_json([1, 1.0], by_value=False)
     '[1,1.0]'
     """
+    if not by_value:
+        with contextlib.suppress(TypeError, ValueError, RecursionError):  # told below, with its place
+            return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
     try:
         return json.dumps(_plain(obj, "", by_value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except RecursionError:

@@ -6,8 +6,7 @@ threads there are and when it happens are no part of it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -163,13 +162,6 @@ class RunConfig(StrictConfig):
         fields: dict[str, Any] = handler(self)
         return {key: value for key, value in fields.items() if _LATER_KEYS.get(key, _ALWAYS) != value}
 
-    @model_validator(mode="after")
-    def _finite_throughout(self) -> RunConfig:
-        for key, value in _leaves(self.model_dump(mode="python")):
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"every number must be finite and {key} is {value}")
-        return self
-
     def canonical_json(self) -> str:
         """Return the whole configuration, defaults included, as JSON with sorted keys and no white space."""
         return canonical_json(self.model_dump(mode="json"), by_value=False)
@@ -189,14 +181,3 @@ def weight_seed(config: RunConfig) -> int:
         model = canonical_json(config.model.model_dump(mode="json"), by_value=False)
         return seed_of("weights", config.data.name, model, config.seed)
     return seed_of("weights", config.run_id())
-
-
-def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{index}")
-    else:
-        yield key, value

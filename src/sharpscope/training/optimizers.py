@@ -7,6 +7,7 @@ sharpness-aware minimisation) fits as well as SGD.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,7 @@ class OptimizerConfig(StrictConfig):
         return spelt
 
 
+@functools.cache
 def optimizer_classes() -> dict[str, type[torch.optim.Optimizer]]:
     """Return every optimizer a configuration may name, by its lower-case name.
 

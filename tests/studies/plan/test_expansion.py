@@ -55,3 +55,27 @@ def test_every_selection_of_a_claim_is_checked(key: str, tmp_path: Path) -> None
         planned(tmp_path, text)
     line = (BASE + text).splitlines().index(f"{key} = {{ depth = 3 }}") + 1
     assert f"line {line}:" in str(raised.value)
+
+
+def test_runs_of_equal_parts_share_them_and_progress_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text(
+        """
+name = "large"
+[run]
+data = "digits"
+model = "mlp"
+optimizer = { name = "sgd", lr = 0.1, options = { momentum = 0.9 } }
+batch_size = 32
+stop = { epochs = 1 }
+[grid]
+"optimizer.lr" = [0.1, 0.2]
+seed = SEEDS
+""".replace("SEEDS", str(list(range(1100))))
+    )
+    told: list[tuple[int, int]] = []
+    plan = make_plan(load_study(tmp_path / "large.toml"), progress=lambda *counts: told.append(counts))
+    assert told == [(1000, 2200), (2000, 2200), (2200, 2200)]
+    configs = [run.config for run in plan.runs]
+    assert len({config.run_id() for config in configs}) == 2200
+    for part, kinds in (("data", 1), ("model", 1), ("optimizer", 2), ("stop", 1)):
+        assert len({id(getattr(config, part)) for config in configs}) == kinds, part

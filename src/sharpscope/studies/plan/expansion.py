@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from sharpscope.data import DataConfig
 from sharpscope.errors import InputError
-from sharpscope.serialization import content_hash, explain
+from sharpscope.models import ModelConfig
+from sharpscope.serialization import StrictConfig, content_hash, explain
 from sharpscope.studies.file.library import Study
 from sharpscope.studies.file.source import leading, path_of, quoted_in
 from sharpscope.studies.plan import selection
@@ -19,6 +22,7 @@ from sharpscope.studies.plan.views import plan_views
 from sharpscope.studies.tasks.run_measures import checked, refuse_state
 from sharpscope.sweep import expand
 from sharpscope.training import RunConfig
+from sharpscope.training.config import OptimizerConfig, StopConfig
 
 COLUMNS = {
     "data.name": "data",
@@ -33,8 +37,11 @@ _OWN_COLUMN = {"data.name", "model.name", "optimizer.name", "optimizer.lr", *IDE
 """Dotted keys that have a column in the table of runs, whether or not the grid varies them."""
 
 
-def make_plan(study: Study) -> Plan:
-    """Expand and check a study.
+_REPORT_EVERY = 1000  # runs; about a tenth of a second
+
+
+def make_plan(study: Study, progress: Callable[[int, int], None] | None = None) -> Plan:
+    """Expand and check a study; `progress` is called with the number of runs planned so far and of all.
 
     Raises `InputError`, naming the study file, line and key, for an invalid run, grid, measure or selection.
     """
@@ -49,10 +56,15 @@ def make_plan(study: Study) -> Plan:
     paths = list(dict.fromkeys(p for b in blocks for p in [*[k for c in b.cases for k in c], *b.axes]))
     names = _columns(paths)
     runs: dict[str, PlannedRun] = {}
-    for setting in settings:
-        run = _run(study, setting, paths)
-        varied = {names[path]: _at(run.model_dump(mode="json"), path) for path in paths}
-        runs.setdefault(run.run_id(), PlannedRun(run, varied))
+    shared: dict[str, StrictConfig] = {}
+    for number, setting in enumerate(settings, start=1):
+        if progress is not None and (number % _REPORT_EVERY == 0 or number == len(settings)):
+            progress(number, len(settings))
+        run = _run(study, setting, paths, shared)
+        dump = run.model_dump(mode="json")
+        varied = {names[path]: _at(dump, path) for path in paths}
+        planned_run = PlannedRun(run, varied)
+        runs.setdefault(planned_run.id, planned_run)
     planned = list(runs.values())
     axes = [names[p] for p in paths if p != "seed" and len({repr(r.settings[names[p]]) for r in planned}) > 1]
     measures, tracks = _measures(study, planned), _tracks(study, planned)
@@ -77,9 +89,37 @@ def _found(setting: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]
     return {**setting, "data": {**data, "path": str(folder / data["path"])}}
 
 
-def _run(study: Study, setting: Mapping[str, Any], varied: Sequence[str]) -> RunConfig:
+_PARTS: dict[str, type[StrictConfig]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "stop": StopConfig,
+}
+
+
+def _shared_parts(setting: Mapping[str, Any], known: dict[str, StrictConfig]) -> dict[str, StrictConfig]:
+    """Return the parts of a setting, validated; runs of equal parts share them, which halves a large plan's memory.
+
+    A part that is refused is left out: the validation of the whole run says where it is wrong.
+    """
+    parts = {}
+    for key, part in _PARTS.items():
+        try:
+            text = f"{key} {json.dumps(setting[key], sort_keys=True)}"
+            if text not in known:
+                known[text] = part.model_validate(setting[key])
+            parts[key] = known[text]
+        except (KeyError, TypeError, ValueError):  # pydantic's refusals are ValueErrors
+            continue
+    return parts
+
+
+def _run(
+    study: Study, setting: Mapping[str, Any], varied: Sequence[str], shared: dict[str, StrictConfig]
+) -> RunConfig:
+    found = _found(setting, study.source.folder)
     try:
-        return RunConfig.model_validate(_found(setting, study.source.folder))
+        return RunConfig.model_validate({**found, **_shared_parts(found, shared)})
     except ValidationError as error:
         sentence = explain(error)
         key = leading(sentence)
@@ -179,6 +219,8 @@ def _tracks(study: Study, runs: list[PlannedRun]) -> list[PlannedTrack]:
 
 
 def _chosen(runs: list[PlannedRun], where: Mapping[str, Any]) -> list[PlannedRun]:
+    if not where:
+        return runs
     selection.check(where, [run.row for run in runs])
     return [run for run in runs if selection.matches(run.row, where)]
 

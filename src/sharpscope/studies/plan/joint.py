@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,8 @@ def _training(
     return Task(task_id, "runs", entry, payload, (), run.words, products)
 
 
-def make_joint_plan(studies: Sequence[Study]) -> JointPlan:
-    """Return the plan of several studies; raises `InputError` as `make_plan` does."""
-    return JointPlan(tuple(make_plan(study) for study in studies))
+def make_joint_plan(
+    studies: Sequence[Study], progress: Callable[[int, int], None] | None = None
+) -> JointPlan:
+    """Return the plan of several studies; see `make_plan`."""
+    return JointPlan(tuple(make_plan(study, progress) for study in studies))

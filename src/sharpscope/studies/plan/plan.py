@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sharpscope import __version__
@@ -22,7 +23,7 @@ class PlannedRun:
     config: RunConfig
     settings: dict[str, Any]
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The run's identifier."""
         return self.config.run_id()
@@ -32,10 +33,10 @@ class PlannedRun:
         """The identifier of the setting without the seed: the cluster of its repetitions."""
         return content_hash(self.config.model_dump(mode="json", exclude={"seed"}))
 
-    @property
+    @cached_property
     def row(self) -> dict[str, Any]:
         """The columns by which the study's selections choose among runs."""
-        return selection.columns(self.settings, self.config.model_dump(mode="json"))
+        return selection.columns(self.settings, self.config)
 
     @property
     def words(self) -> str:

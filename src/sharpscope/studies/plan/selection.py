@@ -5,21 +5,24 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import InputError
 from sharpscope.serialization import canonical_json
 
+if TYPE_CHECKING:
+    from sharpscope.training import RunConfig
 
-def columns(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+
+def columns(settings: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     """Return a run's row as selections see it: its own columns of the table of runs, and what the grid varies."""
     row = {
-        "data": config["data"]["name"],
-        "model": config["model"]["name"],
-        "optimizer": config["optimizer"]["name"],
-        "lr": config["optimizer"]["lr"],
-        "batch_size": config["batch_size"],
-        "seed": config["seed"],
+        "data": config.data.name,
+        "model": config.model.name,
+        "optimizer": config.optimizer.name,
+        "lr": config.optimizer.lr,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
     }
     return row | {name: value for name, value in settings.items() if name not in row}
 
