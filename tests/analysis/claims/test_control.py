@@ -106,3 +106,44 @@ def test_confounds_are_told_gravest_first():
 def test_no_confounds_no_sentences():
     rows = grid(6, lr=RATES).assign(sharpness=lambda t: 1 / t["lr"])
     assert trend(rows).confounds == ()
+
+
+def humped(own, configurations=24, seeds=2, draw=0):
+    """Sharpness and gap follow the training loss along a hump, and one another by ``own``."""
+    draw = np.random.default_rng(draw)
+    rows = grid(seeds, setting=list(range(configurations)))
+    loss = draw.uniform(size=configurations)[rows["setting"]] + 0.02 * draw.normal(size=len(rows))
+    common = own * draw.normal(size=len(rows))
+    x, y = (-4 * (loss - 0.5) ** 2 + 0.15 * draw.normal(size=len(rows)) + common for _ in "xy")
+    return rows.assign(train_loss=np.exp(loss), sharpness=x, gap=y)
+
+
+def correlation(rows):
+    return judge(rows, kind="correlation", x="sharpness", y="gap", sign=1).control
+
+
+def test_a_hump_in_training_loss_survives_ranks_and_not_the_spline():
+    found = [correlation(humped(0.0, draw=i)) for i in range(40)]
+    assert sum(control.partial.low > 0 for control in found) > 30
+    assert sum(bool(control.survives) for control in found) <= 5
+    kept = [correlation(humped(0.3, draw=i)) for i in range(10)]
+    assert all(control.survives for control in kept)
+
+
+def test_a_spline_needs_rows_enough():
+    control = correlation(humped(0.3, configurations=5))
+    assert np.isnan(control.spline_p)
+    assert control.survives is None
+
+
+def test_pools_that_stop_at_several_losses_report_each():
+    rows = grid(3, setting=list(range(8)))
+    draw = np.random.default_rng(0)
+    level = np.where(rows["setting"] < 4, 0.01, 0.5)
+    rows["train_loss"] = level * np.exp(0.02 * draw.normal(size=len(rows)))
+    own = draw.normal(size=8)[rows["setting"]]
+    rows["sharpness"], rows["gap"] = own - 10 * level, np.where(level < 0.1, own, -own) - 10 * level
+    found = correlation(rows).within
+    assert [effect.value for effect in found] == pytest.approx([1, -1])
+    assert found[0].name == "rank correlation of 12 runs at a loss of 0.01"
+    assert correlation(rows.assign(train_loss=0.1 * np.exp(0.1 * draw.normal(size=24)))).within == ()

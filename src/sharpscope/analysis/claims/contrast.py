@@ -80,6 +80,8 @@ def coefficient(design: Design, weights: Floats, noise: tuple[float, int] | None
     gram = x.T @ x
     solved = np.linalg.pinv(gram, hermitian=True) @ weights
     together, factor = float(solved @ (x.T @ y)), float(solved @ gram @ solved)
+    if abs(together) <= 1e-12 * float(np.abs(design.y).max() * np.abs(x @ solved).sum()):
+        together = 0.0  # a constant y, but for rounding
     pooled = Estimated(together, k, Student(together, sqrt(variance * factor), freedom), by_cluster=own)
     if k <= POOLED_SEEDS:
         return pooled

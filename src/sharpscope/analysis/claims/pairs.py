@@ -31,6 +31,13 @@ class Pairs:
     relation: Relation
     notes: tuple[str, ...]
 
+    @property
+    def difference(self) -> Floats:
+        """The values of a less those of b; what is beneath 1e-12 of their size is rounding and zero."""
+        size = np.maximum(np.abs(self.a), np.abs(self.b))
+        found = self.a - self.b
+        return np.where(np.abs(found) <= 1e-12 * size, 0.0, found)
+
 
 def pair_up(
     a: Selected,

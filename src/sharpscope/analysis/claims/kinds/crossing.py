@@ -54,7 +54,7 @@ class Crossing(BaseClaim):
             _within(x, self.small, values[0], values[third - 1]),
             _within(x, self.large, values[-third], values[-1]),
         )
-        difference = pairs.a - pairs.b
+        difference = pairs.difference
         ends: list[Estimated] = []
         names = [f"difference in {self.y} at {end} {self.x}" for end in ("small", "large")]
         for here, name in zip(at_ends, names, strict=True):

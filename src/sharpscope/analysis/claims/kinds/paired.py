@@ -62,7 +62,7 @@ class Paired(BaseClaim):
         pairs = pair_up(a, b, self.match, self.cluster)
         low, high = self._claimed()
         if self.ratio is None:
-            values, name = pairs.a - pairs.b, f"difference in {self.y}"
+            values, name = pairs.difference, f"difference in {self.y}"
             found = student(by_cluster(values, pairs.clusters))
         else:
             if not ((pairs.a > 0) & (pairs.b > 0)).all():

@@ -1,0 +1,137 @@
+"""The interval of a slope: against explicit least squares, and on designs that are not complete."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sharpscope.analysis.claims.contrast import POOLED_SEEDS, Design, coefficient, pooled_noise, steps
+
+
+def design(seeds=3, settings=4, spread=0.0, keep=None, seed=0):
+    draw = np.random.default_rng(seed)
+    owner, x = np.repeat(np.arange(seeds), settings), np.tile(np.arange(settings), seeds)
+    own = spread * draw.normal(size=seeds)[owner]
+    y = 5 * owner + (1 + own) * x + np.sin(3 * x) + 0.3 * draw.normal(size=len(x))
+    keep = np.ones(len(x), bool) if keep is None else keep(owner, x)
+    return Design(x[keep, None].astype(float), y[keep], owner[keep], owner[keep], x[keep])
+
+
+def by_hand(given):
+    """Slope, standard error and freedom from two explicit regressions."""
+    dummies = [np.eye(n.max() + 1)[n] for n in (given.seeds, given.settings)]
+    both = np.hstack(dummies)
+    left = given.y - both @ np.linalg.lstsq(both, given.y, rcond=None)[0]
+    freedom = len(given.y) - np.linalg.matrix_rank(both)
+    slope_design = np.hstack([dummies[0], given.columns])
+    slope = np.linalg.lstsq(slope_design, given.y, rcond=None)[0][-1]
+    inverse = np.linalg.pinv(slope_design.T @ slope_design)[-1, -1]
+    return slope, np.sqrt(left @ left / freedom * inverse), freedom
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        None,
+        lambda owner, x: (owner != 1) | (x != 2),
+        lambda owner, x: (owner + x) % 4 != 3,
+        lambda owner, x: (owner > 0) | (x < 2),
+    ],
+    ids=["complete", "one run missing", "one per seed missing", "half a seed missing"],
+)
+def test_few_seeds_pool_the_noise_of_settings_and_seeds(keep):
+    given = design(keep=keep)
+    found = coefficient(given, np.ones(1))
+    slope, error, freedom = by_hand(given)
+    assert (found.value, found.clusters) == (pytest.approx(slope), 3)
+    assert pooled_noise(given)[1] == freedom
+    reach = stats.t.ppf(0.975, freedom) * error
+    assert found.interval(0.95) == pytest.approx((slope - reach, slope + reach))
+
+
+def test_many_seeds_whose_slopes_differ_are_judged_by_their_own_slopes():
+    given = design(seeds=8, spread=3.0)
+    slopes = [
+        np.polyfit(given.columns[given.seeds == s, 0], given.y[given.seeds == s], 1)[0] for s in range(8)
+    ]
+    expected = stats.t.interval(0.95, 7, np.mean(slopes), stats.sem(slopes))
+    assert coefficient(given, np.ones(1)).interval(0.95) == pytest.approx(expected)
+
+
+def test_many_seeds_whose_slopes_agree_keep_the_pooled_noise():
+    given = design(seeds=8, seed=1)
+    slope, error, freedom = by_hand(given)
+    reach = stats.t.ppf(0.975, freedom) * error
+    assert coefficient(given, np.ones(1)).interval(0.95) == pytest.approx((slope - reach, slope + reach))
+    assert freedom == 21
+
+
+def test_the_rule_changes_after_five_seeds():
+    assert POOLED_SEEDS == 5
+    widths = [np.ptp(coefficient(design(seeds=k, spread=9.0), np.ones(1)).interval(0.95)) for k in (5, 6)]
+    assert widths[1] > widths[0]
+
+
+def test_seeds_with_fewer_runs_weigh_less():
+    """Five seeds ran four settings, three ran two neighbouring ones with wild slopes of their own."""
+    given = design(seeds=8, keep=lambda owner, x: (owner < 5) | (x < 2))
+    wild = given.y + np.where(given.seeds >= 5, 4.0 * (given.seeds - 6) * given.columns[:, 0], 0.0)
+    found = coefficient(Design(given.columns, wild, given.seeds, given.seeds, given.settings), np.ones(1))
+    slopes = np.array([np.ptp(wild[(given.seeds == s) & (given.settings < 2)]) for s in range(8)])
+    low, high = found.interval(0.95)
+    assert low < found.value < high
+    assert abs(found.value - 1) < abs(slopes.mean() - 1)
+
+
+def test_epochs_of_a_run_are_not_pooled():
+    given = design()
+    twice = Design(
+        *(np.concatenate([v, v]) for v in (given.columns, given.y)),
+        np.concatenate([given.blocks, given.blocks + 3]),
+        *(np.concatenate([v, v]) for v in (given.seeds, given.settings)),
+        separate=False,
+    )
+    once = Design(given.columns, given.y, given.blocks, given.seeds, given.settings, separate=False)
+    assert coefficient(twice, np.ones(1)).interval(0.95) == pytest.approx(
+        coefficient(once, np.ones(1)).interval(0.95)
+    )
+
+
+def test_one_seed_no_slope_no_freedom():
+    assert coefficient(design(seeds=1), np.ones(1)).confidence is None
+    flat = design()
+    assert (
+        coefficient(Design(flat.columns * 0, flat.y, *[flat.seeds] * 2, flat.settings), np.ones(1)).clusters
+        == 0
+    )
+    apart = design(seeds=2, keep=lambda owner, x: (owner == 0) == (x < 2))  # no setting in both seeds
+    slopes = [apart.y[1] - apart.y[0], apart.y[3] - apart.y[2]]
+    expected = stats.t.interval(0.95, 1, np.mean(slopes), stats.sem(slopes))
+    assert coefficient(apart, np.ones(1)).interval(0.95) == pytest.approx(expected)
+
+
+def test_no_noise_is_certainty_and_rounding_is_no_noise():
+    owner, x = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+    y = 0.1 * owner + 0.7 * x + 1e6
+    found = coefficient(Design(x[:, None].astype(float), y, owner, owner, x), np.ones(1))
+    assert found.interval(0.95) == pytest.approx((0.7, 0.7))
+    constant = coefficient(Design(x[:, None].astype(float), 0.1 * owner, owner, owner, x), np.ones(1))
+    assert (constant.value, constant.below(0.0)) == (0, 0.5)
+
+
+def test_steps_are_differences_of_neighbours_with_the_noise_of_all():
+    given = design()
+    found = steps(given, given.columns[:, 0])
+    noise, freedom = pooled_noise(given)
+    means = np.array([given.y[given.settings == s].mean() for s in range(4)])
+    assert [(low, high) for low, high, _ in found] == [(0, 1), (1, 2), (2, 3)]
+    assert [step.value for *_, step in found] == pytest.approx(np.diff(means))
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(2 * noise / 3)
+    assert found[0][2].interval(0.95) == pytest.approx(
+        (means[1] - means[0] - reach, means[1] - means[0] + reach)
+    )
+
+
+def test_thousands_of_rows():
+    found = coefficient(design(seeds=200, settings=12), np.ones(1))
+    assert found.clusters == 200
+    assert np.ptp(found.interval(0.95)) < 0.05
