@@ -119,6 +119,9 @@ def test_a_missing_column_or_value_is_not_taken_for_training():
         ({"above": "other"}, 1.06, True),
         ({"max": "other*2"}, 2.0, True),
         ({"min": 0.2, "max": 0.3}, 0.4, False),
+        ({"is": "plateau"}, "plateau", True),
+        ({"is": "plateau"}, "epochs", False),
+        ({"is": ["plateau", "epochs"]}, "epochs", True),
     ],
 )
 def test_bounds(test, reached, met):
@@ -136,6 +139,8 @@ def test_bounds(test, reached, met):
         {"a": {"min": True}},
         {"a": {"min": float("nan")}},
         {"a": {"min": "2 +"}},
+        {"a": {"is": 1}},
+        {"a": {"is": []}},
     ],
 )
 def test_requirements_that_cannot_be_read(given):

@@ -18,7 +18,7 @@ from sharpscope.errors import InputError
 TOLERATED = 0.1
 """The share of the compared runs that may miss a requirement: nine runs in ten must have trained."""
 
-TESTS = ("min", "max", "below", "above")
+TESTS = ("min", "max", "below", "above", "is")
 
 TRAINED: dict[str, dict[str, Any]] = {"train_loss": {"below": "constant_loss"}}
 """What is required where nothing is said: a loss clearly below that of one answer to every sample."""
@@ -27,9 +27,10 @@ TRAINED: dict[str, dict[str, Any]] = {"train_loss": {"below": "constant_loss"}}
 def check_requires(given: Any) -> dict[str, dict[str, Any]]:
     """Return requirements as they were given, or raise `InputError`.
 
-    Column → one or two of ``min``, ``max`` (included), ``below``, ``above``, each a number or an expression over
-    columns. ``below`` a column asks for less than 95 % of it, since a network that learned nothing ends just beneath
-    the loss of the best constant answer; ``above`` for more than its 1/0.95 fold. An empty table requires nothing.
+    Column → some of ``min``, ``max`` (included), ``below``, ``above``, each a number or an expression over columns,
+    and ``is``, a text or several, such as a stopping reason. ``below`` a column asks for less than 95 % of it,
+    since a network that learned nothing ends just beneath the loss of the best constant answer; ``above`` for more
+    than its 1/0.95 fold. An empty table requires nothing.
 
     >>> check_requires({"train_accuracy": {"min": 0.95}, "train_loss": {"below": "constant_loss"}})
     {'train_accuracy': {'min': 0.95}, 'train_loss': {'below': 'constant_loss'}}
@@ -39,8 +40,11 @@ def check_requires(given: Any) -> dict[str, dict[str, Any]]:
     for column, tests in given.items():
         if not isinstance(tests, Mapping) or not tests or set(tests) - set(TESTS):
             raise InputError(f"requires: {column} takes some of {', '.join(TESTS)}; received {tests!r}")
-        for value in tests.values():
-            if isinstance(value, str):
+        for test, value in tests.items():
+            if test == "is":
+                if not (words := _words(value)) or not all(isinstance(word, str) for word in words):
+                    raise InputError(f"requires: {column} is compared with text; received {value!r}")
+            elif isinstance(value, str):
                 check_expression(value)
             elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise InputError(
@@ -63,18 +67,30 @@ def missed(runs: pd.DataFrame, requires: Mapping[str, Mapping[str, Any]]) -> str
     '1 of 3 runs compared miss train_accuracy at least 0.95, which the claim requires of nine in ten.'
     """
     for column, tests in requires.items():
-        reached = evaluate_expression(column, runs)
         for test, wanted in tests.items():
+            if test == "is":
+                if column not in runs.columns:
+                    raise InputError(f"there is no column {column!r}")
+                short = int((~runs[column].astype(str).isin(_words(wanted))).sum())
+                if short > TOLERATED * len(runs):
+                    return _sentence(short, len(runs), f"{column} = {' or '.join(_words(wanted))}")
+                continue
+            reached = evaluate_expression(column, runs)
             bound = evaluate_expression(wanted, runs) if isinstance(wanted, str) else float(wanted)
             short = int((~_met(test, reached, bound, named=isinstance(wanted, str))).sum())
             if short > TOLERATED * len(runs):
                 clearly = "clearly " if isinstance(wanted, str) and test in ("below", "above") else ""
                 words = {"min": "at least", "max": "at most"}.get(test, f"{clearly}{test}")
-                return (
-                    f"{short} of {len(runs)} runs compared miss {column} {words} {wanted}, "
-                    "which the claim requires of nine in ten."
-                )
+                return _sentence(short, len(runs), f"{column} {words} {wanted}")
     return ""
+
+
+def _words(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _sentence(short: int, of: int, what: str) -> str:
+    return f"{short} of {of} runs compared miss {what}, which the claim requires of nine in ten."
 
 
 def required_columns(requires: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -87,8 +103,8 @@ def required_columns(requires: Mapping[str, Mapping[str, Any]]) -> list[str]:
     names += [
         name
         for tests in requires.values()
-        for value in tests.values()
-        if isinstance(value, str)
+        for test, value in tests.items()
+        if isinstance(value, str) and test != "is"
         for name in columns_of(value)
     ]
     return list(dict.fromkeys(names))
