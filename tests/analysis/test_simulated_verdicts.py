@@ -1,0 +1,81 @@
+"""A reduced run of benchmarks/verdicts.py: every kind holds its level, and the page shows what was computed."""
+
+import importlib.util
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def benchmark():
+    spec = importlib.util.spec_from_file_location("verdicts_benchmark", ROOT / "benchmarks" / "verdicts.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+V = benchmark()
+STORED = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", V.KINDS)
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_intervals_hold_and_true_nulls_are_decided_once_in_twenty(kind, seeds):
+    """Forty tables each of four situations: 95 % of 160 within four standard errors."""
+    covered, decided = [], []
+    for index, (noise, shared) in enumerate((n, s) for n in V.NOISES for s in (0.0, 1.0)):
+        draw = V.Draw(np.random.default_rng([99, seeds, index]), noise, shared)
+        for _ in range(40):
+            outcome = V.KINDS[kind](draw, seeds)
+            decided.append(outcome.decided)
+            for estimate, true in outcome.estimates:
+                low, high = estimate.interval(0.95)
+                if estimate.confidence is not None:
+                    covered.append(low <= true <= high)
+    assert not covered or np.mean(covered) > 0.88
+    assert np.mean(decided) < 0.12
+    assert bool(covered) == (STORED["coverage"][kind][str(seeds)] is not None)
+
+
+def test_what_was_stored_holds():
+    """The full run: 93 to 97.5 % where there is an interval; of true nulls one in twenty, up to simulation error."""
+    error = 3 * np.sqrt(0.05 * 0.95 / 4000)
+    for kind, row in STORED["coverage"].items():
+        cells = [*row.values(), *STORED["first_seeds"].get(kind, {}).values()]
+        for cell in filter(None, cells):
+            assert 0.93 <= cell["low"] <= cell["high"] <= 0.975 + error / 3, kind
+            assert cell["wrong"] <= 0.05 + error, kind
+    power = STORED["power"]["trend"]
+    assert [power["3"] >= 0.40, power["5"] >= 0.75, power["10"] >= 0.95] == [True] * 3
+    ladder = list(power.values())
+    assert all(later > earlier - 0.01 for earlier, later in pairwise(ladder))
+    assert all(row["decided"] <= 0.05 + error for row in STORED["conjunctions"].values())
+    assert all(row["planned"] <= 0.05 + error for row in STORED["looks"]["wrong"].values())
+    assert all(row["sequence"] <= 0.05 for row in STORED["unplanned"]["wrong"].values())
+    assert all(row[shape] <= 0.07 for row in STORED["humps"].values() for shape in ("hump", "line", "step"))
+
+
+def test_the_page_shows_what_was_computed():
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert V.renew(page, STORED) == page
+    assert all(f"<!-- {name} -->" in page for name in V.tables(STORED))
+
+
+def test_more_seeds_give_a_trend_more_power():
+    found = V.power(60)["trend"]
+    assert found["3"] > 0.25
+    assert found["10"] > 0.85
+
+
+def test_a_planned_sequence_decides_few_true_nulls_and_a_naive_one_many():
+    wrong = V.looks(60)["wrong"]
+    assert np.mean([row["planned"] for row in wrong.values()]) < 0.10
+    assert np.mean([row["naive"] for row in wrong.values()]) > 0.07
