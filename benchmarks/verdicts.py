@@ -4,7 +4,7 @@
 
 Every kind of claim is simulated on data of which the truth is known, with the code that judges real tables.
 ``--write`` stores the figures in benchmarks/verdicts.json and renews the tables of docs/claims.md, which are made
-of them. On one core all of it takes about a quarter of an hour.
+of them. On one busy core all of it takes about an hour.
 """
 
 from __future__ import annotations

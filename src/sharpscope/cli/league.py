@@ -30,8 +30,10 @@ def league(
 ) -> None:
     """Rank measures as predictors of the generalisation gap over all runs of one or several stores.
 
-    Kendall's tau over all runs; granulated tau, the mean over runs that differ in one setting alone; partial
-    tau and rho with training loss held fixed. Intervals are 95 %, over configurations.
+    Kendall's tau among runs of one seed; granulated tau, the mean over runs that differ in one setting alone; partial
+    tau and rho with training loss held fixed; the share of changes of one setting whose sign the measure gets wrong, on
+    average and at worst; what it says beyond any two settings. Intervals are 95 %, over configurations. First comes the
+    measure whose tau stays furthest from zero with certainty.
     """
     from sharpscope.analysis import measure_names, warnings
     from sharpscope.analysis.league import league as rank
@@ -69,17 +71,20 @@ def league(
         )
         return
     say(f"{len(pool.runs)} runs, {target} predicted; 95 % intervals over configurations")
-    headers = ["rank", "measure", "τ_b", "granulated τ", f"τ given {given}", f"ρ given {given}", "runs"]
+    headers = ["rank", "measure", "τ_b", "granulated τ", f"τ given {given}", f"ρ given {given}"]
+    headers += ["sign error (worst)", "information", "runs"]
     rows = [
         [
             _ranks(row),
             row["measure"],
             *(_with_interval(row, name) for name in ("tau", "granulated", "partial_tau", "partial_rho")),
+            _sign_error(row),
+            "–" if row["information"] is None else f"{row['information']:.2f}",
             row["n"],
         ]
         for row in records
     ]
-    print_table(headers, rows, right=[6])
+    print_table(headers, rows, right=[8])
     for row in records:
         if row["note"]:
             say(f"{row['measure']}: {row['note']}")
@@ -91,6 +96,12 @@ def _ranks(row: Mapping[Hashable, Any]) -> str:
     """Return a rank and those that the resamples gave: ``2 (1–3)``."""
     low, high = row["rank_low"], row["rank_high"]
     return f"{row['rank']} ({low}–{high})" if low != high else str(row["rank"])
+
+
+def _sign_error(row: Mapping[Hashable, Any]) -> str:
+    """Return the mean and the worst sign error: ``0.25 (1.00)``."""
+    mean, worst = row["sign_error"], row["worst_sign_error"]
+    return "–" if mean is None else f"{mean:.2f} ({worst:.2f})"
 
 
 def _with_interval(row: Mapping[Hashable, Any], name: str) -> str:
