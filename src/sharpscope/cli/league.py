@@ -30,10 +30,10 @@ def league(
 ) -> None:
     """Rank measures as predictors of the generalisation gap over all runs of one or several stores.
 
-    Kendall's tau among runs of one seed; granulated tau, the mean over runs that differ in one setting alone; partial
-    tau and rho with training loss held fixed; the share of changes of one setting whose sign the measure gets wrong, on
-    average and at worst; what it says beyond any two settings. Intervals are 95 %, over configurations. First comes the
-    measure whose tau stays furthest from zero with certainty.
+    Kendall's tau among runs of one seed; granulated tau, the mean over runs that differ in one setting alone;
+    partial tau and rho with training loss held fixed; the share of changes of one setting whose sign the measure
+    gets wrong, on average and at worst; what it says beyond any two settings. Intervals are 95 %, over
+    configurations. First comes the measure whose tau stays furthest from zero with certainty.
     """
     from sharpscope.analysis import measure_names, warnings
     from sharpscope.analysis.league import league as rank

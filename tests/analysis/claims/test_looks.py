@@ -152,3 +152,18 @@ def test_open_claims_are_those_that_more_seeds_may_decide():
 def test_a_rule_without_looks_changes_nothing():
     rule = Rule(0.9)
     assert (rule.interval_level, rule.p_value(0.07), rule.sequential) == (0.9, 0.07, False)
+
+
+def test_two_looks_have_the_level_of_the_bivariate_integral():
+    """Looks at 2 and 3 seeds, integrated over all triples of normal values by brute force."""
+    values = np.random.default_rng(11).normal(size=(1_000_000, 3))
+    p = [
+        2 * stats.t.sf(np.abs(values[:, :k].mean(1) / values[:, :k].std(1, ddof=1) * np.sqrt(k)), k - 1)
+        for k in (2, 3)
+    ]
+    expected = np.quantile(np.minimum(*p), 0.05)
+    assert 1 - look_level((2, 3)) == pytest.approx(expected, rel=0.02)
+
+
+def test_many_seeds_take_no_memory():
+    assert 0.974 < look_level((10, 100_000)) < 0.976  # two looks that have next to nothing in common

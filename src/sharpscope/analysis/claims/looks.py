@@ -142,12 +142,17 @@ def _smallest_p_values(planned: tuple[int, ...]) -> Floats:
     from scipy.special import stdtr
 
     draw = numpy_generator("p-values over looks", planned)
-    values = draw.standard_normal((_DRAWS, planned[-1]))
+    total, squares, before = np.zeros(_DRAWS), np.zeros(_DRAWS), 0
     smallest = np.ones(_DRAWS)
     for seeds in planned:
-        if seeds < 2:
-            continue
-        so_far = values[:, :seeds]
-        t = so_far.mean(axis=1) / so_far.std(axis=1, ddof=1) * np.sqrt(seeds)
-        smallest = np.minimum(smallest, 2 * stdtr(seeds - 1, -np.abs(t)))
+        # The sum and the sum of squares of the values added since the last look, drawn without the values themselves.
+        added = seeds - before
+        part = np.sqrt(added) * draw.standard_normal(_DRAWS)
+        total += part
+        squares += part**2 / added + (draw.chisquare(added - 1, _DRAWS) if added > 1 else 0.0)
+        before = seeds
+        if seeds > 1:
+            variance = (squares - total**2 / seeds) / (seeds - 1)
+            t = total / np.sqrt(seeds * variance)
+            smallest = np.minimum(smallest, 2 * stdtr(seeds - 1, -np.abs(t)))
     return np.asarray(np.sort(smallest), dtype=np.float64)
