@@ -193,6 +193,7 @@ def test_every_choice_makes_another_run() -> None:
         {"augmentation": {"names": ["flip"]}},
         {"augmentation": {"names": ["flip"], "seed": 0}},
         {"ema_decay": 0.9},
+        {"evaluate_every": 2},
     ]
     identifiers = {config(**change).run_id() for change in changes} | {config().run_id()}
     assert len(identifiers) == len(changes) + 1
@@ -249,6 +250,7 @@ def test_a_key_that_came_later_leaves_earlier_identifiers_alone() -> None:
         "augmentation": None,
         "ema_decay": None,
         "rho_schedule": None,
+        "evaluate_every": 1,
     }
     data = {"name": "digits", "final_test": "sample"}
     assert RunConfig.model_validate({**fields, **unset, "data": data, "schedule": {"warmup": None}}) == plain

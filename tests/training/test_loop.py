@@ -238,6 +238,30 @@ def test_warm_up_and_the_radius_move_step_by_step() -> None:
     assert [row["lr"] for row in outcome.history] == pytest.approx([0.14, 0.14])
 
 
+@pytest.mark.parametrize(
+    ("stop", "epochs", "evaluated", "reason"),
+    [
+        ({"epochs": 8}, 8, [3, 6, 8], "epochs"),
+        (
+            {"epochs": 99, "train_loss": 0.75},
+            9,
+            [3, 6, 9],
+            "train_loss",
+        ),  # an epoch of each evaluated earlier is not
+        ({"epochs": 99, "relative_change": 0.5, "min_epochs": 4}, 4, [3, 4], "relative_change"),
+    ],
+)
+def test_evaluating_after_every_third_epoch(
+    stop: dict[str, Any], epochs: int, evaluated: list[int], reason: str
+) -> None:
+    outcome = train(config(stop=stop, evaluate_every=3), classification(), perceptron())
+    assert [row["epoch"] for row in outcome.history if row["train_loss"] is not None] == evaluated
+    assert all((row["test_accuracy"] is None) == (row["train_loss"] is None) for row in outcome.history)
+    assert all(row["epoch_loss"] is not None for row in outcome.history)
+    assert (outcome.epochs, outcome.stop_reason, outcome.status) == (epochs, reason, "finished")
+    assert None not in outcome.final.values()
+
+
 def test_one_step_more_is_the_step_that_training_takes() -> None:
     """Interrupted after two epochs of seven steps, and after one step more; with dropout and running statistics."""
     run = config(

@@ -47,6 +47,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "clip_norm": 0.5,
         "label_smoothing": 0.2,
         "ema_decay": 0.9,
+        "evaluate_every": 2,
     },
     "one cycle": {"schedule": {"kind": "one_cycle"}, "ema_decay": 0.5, "clip_norm": 0.1},
 }

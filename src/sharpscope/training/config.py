@@ -47,6 +47,7 @@ _LATER_KEYS: dict[str, object] = {
     "label_smoothing": 0.0,
     "augmentation": None,
     "ema_decay": None,
+    "evaluate_every": 1,
 }
 _ALWAYS = object()
 
@@ -76,6 +77,9 @@ class RunConfig(StrictConfig):
     - ``augmentation``: see `AugmentationConfig`; for the images of training steps only.
     - ``ema_decay``: evaluate, measure and publish an exponential moving average of the weights with this decay, see
       `WeightAverage`. Training itself goes on from the weights of the last step.
+    - ``evaluate_every``: evaluate after every so many epochs, and after the last one. The rows of other epochs have
+      the losses and accuracies of their own minibatches only, and rules on ``train_accuracy`` and ``train_loss`` look
+      at evaluated epochs only. Evaluating after every epoch takes up to a third of a run's time.
     - ``compile``: let ``torch.compile`` write the kernels of training steps. Needs a C++ compiler, on a GPU Triton.
     """
 
@@ -98,6 +102,7 @@ class RunConfig(StrictConfig):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augmentation: AugmentationConfig | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    evaluate_every: PositiveInt = 1
 
     @model_validator(mode="before")
     @classmethod

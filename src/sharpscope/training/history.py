@@ -5,7 +5,8 @@
 ``lr``                                 the learning rate of the epoch
 ``epoch_loss``, ``epoch_accuracy``     means over the epoch's minibatches in train mode, while the weights
                                        moved, every sample counting once
-``train_loss``, ``train_accuracy``     over the whole training set in eval mode at the epoch's end
+``train_loss``, ``train_accuracy``     over the whole training set in eval mode at the epoch's end; None for an
+                                       epoch that ``evaluate_every`` leaves out
 ``validation_*``, ``test_*``           likewise; None without a validation set
 ``seconds``                            time spent on the epoch, evaluation included
 =====================================  =================================================================

@@ -144,7 +144,8 @@ class RunState:
         if self.dataset.task == "classification" and self.loss_sum.isfinite():
             row["epoch_accuracy"] = self.correct.item() / self.batches.samples
         problem = self._non_finite()
-        if problem is None:
+        last = stop_reason(self.config.stop, [*self.progress.history, row]) is not None
+        if problem is None and (last or self.epoch % self.config.evaluate_every == 0):
             with self.evaluated_weights():
                 row |= evaluate_splits(self.model, self.dataset, self.loss)
             if recorded(row) != row:

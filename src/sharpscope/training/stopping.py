@@ -61,8 +61,8 @@ class StopConfig(StrictConfig):
 def stop_reason(stop: StopConfig, history: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the name of the rule that stops the run after the last epoch of `history`, or None to go on.
 
-    Where several rules hold at once, the named one is the first of ``train_accuracy``, ``train_loss``,
-    ``plateau``, ``relative_change``, ``epochs``.
+    Rules on the training set pass over an epoch that was not evaluated. Where several rules hold at once, the named
+    one is the first of ``train_accuracy``, ``train_loss``, ``plateau``, ``relative_change``, ``epochs``.
 
     >>> rule = StopConfig(epochs=10, relative_change=0.05)
     >>> stop_reason(rule, [{"epoch_loss": 1.0}, {"epoch_loss": 0.94}]) is None      # changed by 6 %
@@ -74,9 +74,10 @@ def stop_reason(stop: StopConfig, history: Sequence[Mapping[str, Any]]) -> str |
         return None
     if len(history) >= stop.min_epochs:
         last = history[-1]
-        if stop.train_accuracy is not None and last["train_accuracy"] >= stop.train_accuracy:
+        accuracy, loss = last.get("train_accuracy"), last.get("train_loss")
+        if stop.train_accuracy is not None and accuracy is not None and accuracy >= stop.train_accuracy:
             return "train_accuracy"
-        if stop.train_loss is not None and last["train_loss"] <= stop.train_loss:
+        if stop.train_loss is not None and loss is not None and loss <= stop.train_loss:
             return "train_loss"
         losses = [float(row["epoch_loss"]) for row in history]
         if stop.plateau is not None and _plateau(losses, stop.plateau):
