@@ -12,15 +12,24 @@ import torch
 from torch import nn
 
 from optim.test_refusals import batch, check, loss_of, network, reference
-from sharpscope import SAM
+from sharpscope import SAM, Objective, SharpnessMonitor
 
 RHO, LR = 0.5, 0.1
 PRECISIONS: dict[str, float] = {"float32": 1e-6, "float64": 1e-12, "bfloat16": 5e-3, "float16": 1e-3}
 """Allowed distance from the reference; the last two are autocast, float16 under a GradScaler."""
 
 
-def step(model: nn.Module, optimizer: Any, precision: str, style: str, parts: int, outside: bool) -> None:
-    """Take one step on the common batch, split into micro-batches."""
+def step(
+    model: nn.Module,
+    optimizer: Any,
+    precision: str,
+    style: str,
+    parts: int,
+    outside: bool,
+    steps: int = 1,
+    watched: bool = False,
+) -> None:
+    """Take steps on the common batch, split into micro-batches."""
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=precision == "float16")
     x, y = batch()
     x = x.to(next(model.parameters()).dtype)
@@ -43,13 +52,24 @@ def step(model: nn.Module, optimizer: Any, precision: str, style: str, parts: in
         return evaluate()
 
     with autocast(outside):
-        if style == "closure":
-            optimizer.step(closure)
-            return
-        evaluate()
-        optimizer.first_step()
-        evaluate()
-        scaler.step(optimizer)
+        monitor = None
+        if watched:
+            objective = Objective(model, nn.functional.cross_entropy, (x, y))
+            monitor = SharpnessMonitor(objective, every=1, optimizer=optimizer, samples=4, max_products=6)
+            monitor.measure()
+        for _ in range(steps):
+            if style == "closure":
+                optimizer.step(closure)
+            else:
+                evaluate()
+                optimizer.first_step()
+                evaluate()
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+            if monitor is not None:
+                monitor.after_step()
+                assert monitor.rows[-1]["note"] == ""
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -69,6 +89,23 @@ def test_a_step_is_the_reference_s(how: str, style: str, precision: str, parts: 
         warnings.simplefilter("ignore")
         step(model, optimizer, precision, style, parts, outside="around" in how)
     check(module, reference(network(), RHO, LR), within=PRECISIONS[precision])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("how", ["plain", "autocast around the step", "compiled"])
+def test_the_monitor_changes_no_bit(how: str, precision: str) -> None:
+    """Measured before, between and after steps, inside autocast where the loop is."""
+    weights = []
+    for watched in (False, True):
+        module = network().double() if precision == "float64" else network()
+        model: Any = torch.compile(module, backend="aot_eager") if how == "compiled" else module
+        optimizer = SAM(module.parameters(), torch.optim.Adam, rho=RHO, lr=0.01, model=model)
+        style = "two steps" if precision == "float16" else "closure"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step(model, optimizer, precision, style, 2, "around" in how, steps=2, watched=watched)
+        weights.append([p.detach().numpy().tobytes() for p in module.parameters()])
+    assert weights[0] == weights[1]
 
 
 def test_a_sequence_of_closures_finds_an_epsilon_for_each() -> None:
