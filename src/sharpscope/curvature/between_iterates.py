@@ -28,7 +28,7 @@ class BetweenIterates(Result):
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
     converged: NDArray[np.bool_]
-    products: int
+    products: float
     protocol: Mapping[str, object]
     fingerprint: str
 
@@ -70,13 +70,13 @@ def between_iterates(
     values, errors = np.empty(points), np.empty(points)
     converged = np.empty(points, dtype=bool)
     start: Eigenpairs | None = None
-    products = 0
+    products = 0.0
     for i, alpha in enumerate(positions):
         e = top_eigenvalues(
             obj.at((1 - alpha) * here + alpha * there), 1, "largest", tol, seed, start=start, memory=memory
         )
         values[i], errors[i], converged[i] = e.value, e.error_estimates[0], e.converged[0]
         start, products = e, products + e.products
-    obj.cost.products += products
+    obj.cost.products += round(products)
     protocol = {"points": points, "tol": tol, "seed": seed, **obj.protocol}
     return BetweenIterates(positions, values, errors, converged, products, protocol, obj.fingerprint)

@@ -1,12 +1,9 @@
-"""Extreme eigenvalues of the Hessian, with residuals, error estimates and the products they cost."""
+"""Extreme eigenvalues of the Hessian, with residuals, error bounds, a confidence and what they cost."""
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,60 +12,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpscope.autograd.vectors import dot
-from sharpscope.curvature.davidson.secant_update import SecantUpdate
-from sharpscope.curvature.davidson.solver import SMALL, Operator, Pairs, Settings, Subsets, davidson
-from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
-from sharpscope.errors import InputError, NotConvergedWarning
-from sharpscope.objective.importance_sampling import draw, importance_scores, part_size
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
+from sharpscope.curvature.davidson import SecantUpdate
+from sharpscope.curvature.operators import Matrix, Memory
+from sharpscope.curvature.search_run import DAVIDSON, Found, SearchRun
+from sharpscope.curvature.wanted import Wanted, Which
+from sharpscope.errors import InputError, NotConvergedWarning, require_at_least, require_one_of
 from sharpscope.objective.objective import Objective
-from sharpscope.seeding import generator, seed_of
 
-LOOSEST = 2e-3
-"""A looser tolerance is not worked to: below this, a pair of close eigenvalues is rarely told apart."""
-
-SOLVE, BEGIN, LOOK = 0.1, 0.25, 0.5
-"""Share of the data that corrections are solved on, and shares of that on which leading vectors are first sought and
-for the second look."""
-
-SOLVE_REBUILT = 0.04
-"""Share that corrections are solved on where their graphs are rebuilt every time: a product then costs half as much
-again, and thirty of a tenth would cost more than all products of the whole data."""
-
-GRAPH = 3.0
-"""A first-order graph holds two to three times what the forward pass holds (VGG-11 2.8, ResNet-56 2.0)."""
-
-ROOM = (0.45, 0.2, 0.05)
-"""Most of the budget that graphs of the parts to solve on, to look at and to begin with may take: they are multiplied
-ten times for every product of all the data, which gets the rest."""
-
-GUIDED, UNGUIDED = "block davidson, subset-preconditioned", "block lanczos, since subsets disagree"
-
-Which = Literal["largest", "smallest", "magnitude", "both"]
+Mode = Literal["certified", "fast"]
 
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """The k eigenpairs asked for, the outermost first; 2k of them for both ends.
+    """The k eigenpairs asked for, the outermost first; 2k of them for both ends, the largest k first.
 
     Attributes
     ----------
     values
-        Eigenvalues (k): Ritz values plus what the correction equation says is missing of each.
+        Eigenvalues (k,): Ritz values vᵀHv, which never lie outside the true ones but for rounding.
     vectors
         Orthonormal Ritz vectors (k, size).
     residuals
-        ‖H v − θ v‖ (k), θ = vᵀHv the Ritz value: some eigenvalue lies within this distance of it.
+        ‖H v − θ v‖ (k,): some eigenvalue lies within this distance of θ. That it is the k-th is not said by it.
     error_estimates
-        Estimates of the values' errors (k): twice what the last correction equation added, more where earlier rounds
-        rose by more than was promised; or, where two subsets predict what is missing, at least three times their
-        difference and a quarter of the prediction, more where the next eigenvalue is near for the subset's noise.
-        Where the subsets disagree: Kato and Temple's ‖R‖²/gap, R the residuals of the wanted pairs and the gap that
-        to the next Ritz value plus its residual. Never more than the residual, never claimed to be below 0.3 tol.
+        With a probability of at least ``confidence`` the wanted eigenvalues lie no further than this from ``values``
+        (k,), all of them together. It holds whether or not the search converged, and includes rounding. In fast mode
+        it is an estimate without a probability.
     converged
-        Whether the error estimate is at most ``tol`` · |value| (k), after a second look at what may be missing.
+        Whether the error is at most ``tol`` · |value| (k,).
     products
-        Full-data Hessian-vector products spent.
+        Hessian-vector products, in full-data equivalents: those over a subset count by its share of the samples.
+    confidence
+        The least probability, over the random start vectors, that ``error_estimates`` hold; where the search did not
+        converge, that no wanted eigenvalue lies further out than ``tol`` · |value|. NaN where nothing was probed.
+    cost
+        What the products cost in gradients of all the data: 2 each, and 1.5 for each time the graph was built.
+    seconds
+        Wall-clock time.
 
     """
 
@@ -77,10 +58,12 @@ class Eigenpairs:
     residuals: NDArray[np.float64]
     error_estimates: NDArray[np.float64]
     converged: NDArray[np.bool_]
-    products: int
+    products: float
     seconds: float
     protocol: Mapping[str, object] = field(default_factory=dict)
     fingerprint: str = ""
+    confidence: float = float("nan")
+    cost: float = float("nan")
     importance_scores: Tensor | None = field(default=None, repr=False, compare=False)
     secant_updates: Mapping[float, SecantUpdate] = field(default_factory=dict, repr=False, compare=False)
 
@@ -91,11 +74,11 @@ class Eigenpairs:
 
     @property
     def stderr(self) -> None:
-        """None: the estimate is deterministic given its start vector; see ``error_estimates``."""
+        """None: what is random is the start vector; see ``error_estimates`` and ``confidence``."""
         return None
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the outermost eigenvalue ± its error estimate, whatever the level."""
+        """Return the outermost eigenvalue ± its error, whatever the level; see ``confidence``."""
         return (self.value - float(self.error_estimates[0]), self.value + float(self.error_estimates[0]))
 
 
@@ -110,46 +93,66 @@ def top_eigenvalues(
     start: Tensor | Eigenpairs | None = None,
     memory: Memory = None,
     matrix: Matrix = "hessian",
+    mode: Mode = "certified",
+    confidence: float = 0.99,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Eigenpairs:
     """Return the k extreme eigenvalues of the Hessian ∇²L(θ) and their eigenvectors.
 
-    ``largest`` means algebraically largest, so λ_max is never a large negative eigenvalue; ``smallest`` the
-    other end; ``magnitude`` the largest |λ|, of which the first is the spectral norm; ``both`` k at each end, the
-    largest first, then the smallest.
-
     Parameters
     ----------
+    k, which
+        How many of which: ``"largest"`` and ``"smallest"`` are algebraic (negative ones are the smallest),
+        ``"magnitude"`` goes by |λ|, ``"both"`` gives the k largest, then the k smallest.
     tol
-        Error at which an eigenvalue counts as converged, relative to it, or to a thousandth of the Hessian's norm
-        where it is smaller than that.
+        Error relative to each |value| at which the search stops. About 1e-6 is the least that float32 resolves of the
+        largest eigenvalue; values small beside ‖H‖ are resolved less well. Where that is reached first the search
+        stops, says so, and ``converged`` is False.
+    seed
+        Of the random start vectors. Same seed, same bits.
     max_products
-        Hessian-vector products after which no further round begins; an answer cut short is flagged and warned about.
+        No product begins once so many are done.
     start
-        An earlier checkpoint's result, or vectors (size,) or (b, size), to start from. A result also tells which
-        samples its subset was drawn from with which probabilities, so that the same are drawn again, and how they
-        departed from all the data: with it the next search mostly takes one or two products.
+        An earlier result, or vectors (b, size), to begin from. It saves products where it is nearly right; it never
+        replaces the certificate.
     memory
-        Budget for kept first-order graphs: bytes, "2GiB", or None for half of what is free. Where a tenth of the
-        data does not fit into a given budget, corrections are solved on a twenty-fifth.
+        Budget for kept graphs and the search's own vectors, such as ``"4GiB"``; see `CurvatureProducts`.
     matrix
         ``"hessian"``, or ``"ggn"``: the generalised Gauss-Newton matrix (1/N) Σ Jᵀ (∂²ℓ/∂f²) J, f the model's
         outputs (Schraudolph 2002), which equals the Hessian where the model is linear and has no negative eigenvalue
         where the loss is convex in f.
+    mode
+        ``"certified"``: the errors hold with probability ``confidence``. ``"fast"``: two to three times faster on
+        more than a few thousand samples, by a subset of the data; errors are estimates, and an eigenvalue that the
+        subset does not show can be missed.
+    confidence
+        The probability, over the start vectors, with which no wanted eigenvalue may be further out than is said.
+    deadline, on_interrupt
+        Seconds after which the call returns what it has; whether Ctrl-C does so too (``"return"``) or raises.
+    progress
+        True, or a function of a `CallProgress`: what a product takes, as soon as the first chunk of the first one is
+        done, and about how many are to come; see `sharpscope.curvature.call_limits.Progress`.
 
     Raises
     ------
     InputError
-        For k outside [1, size], a tolerance outside (0, 1) or an unknown ``which``.
+        For k outside [1, size], a tolerance or confidence outside (0, 1), an unknown ``which`` or ``mode``, and a
+        deadline that passes before anything is known.
+
+    Warns
+    -----
+    NotConvergedWarning
+        Where a value did not converge, with the reason.
 
     Notes
     -----
-    Block Davidson, preconditioned by the Hessian on a random subset of the data (`sharpscope.curvature.davidson`), in
-    which samples of large gradient or curvature are likelier and count for less (`importance_scores`).
-    A value is its Ritz value plus what the correction equation says is still missing. A residual proves that *some*
-    eigenvalue lies within it of the Ritz value; that no larger one was missed is a statistical statement, which two
-    subsets support: one starts the search, the other is searched at the end for directions left out. Where a second
-    subset or all the data does not confirm the first, the search is plain block Lanczos (``protocol`` says so): then
-    what supports it is the random part that it began with.
+    Certified mode is Lanczos with full reorthogonalisation from a random vector, stopped by what the run itself says
+    about eigenvalues that it has not seen (`sharpscope.curvature.certificate`); for k > 1 a deflated probe from a
+    fresh random vector follows (`sharpscope.curvature.certified_search`). Fast mode is block Davidson on a subset
+    drawn by importance (`sharpscope.curvature.davidson`), or Lanczos stopped by its residuals where the data is too
+    small for one; where the subset turns out to be unlike the data, the search is the certified one.
 
     Examples
     --------
@@ -159,140 +162,111 @@ def top_eigenvalues(
     >>> x = torch.tensor([[2.0**0.5, 0.0], [0.0, 6.0**0.5]], dtype=torch.float64)
     >>> half_square = lambda outputs, targets: 0.5 * (outputs - targets).square().mean()
     >>> e = top_eigenvalues(Objective(model, half_square, (x, torch.zeros(2, 1))), k=2)
-    >>> [round(v, 6) for v in e.values.tolist()]
-    [3.0, 1.0]
+    >>> [round(v, 6) for v in e.values.tolist()], e.confidence
+    ([3.0, 1.0], 1.0)
 
     """
+    _check(obj, k, which, tol, max_products, mode, confidence)
+    limits = CallLimits("top_eigenvalues", deadline, progress, on_interrupt)
+    earlier = start if isinstance(start, Eigenpairs) else None
+    with SearchRun(
+        obj,
+        Wanted(k, which, tol, confidence),
+        seed,
+        max_products,
+        _vectors_of(start, obj),
+        memory,
+        matrix,
+        limits,
+        earlier.secant_updates if earlier else {},
+        earlier.importance_scores if earlier else None,
+    ) as run:
+        found = run.fast() if mode == "fast" else run.certified()
+    return _report(run, found, mode, limits.seconds)
+
+
+def _check(
+    obj: Objective, k: int, which: str, tol: float, max_products: int, mode: str, confidence: float
+) -> None:
     if not 1 <= k <= obj.size:
         raise InputError(
             f"k must be between 1 and the number of parameters {obj.size}, received {k}; lower it"
         )
-    if not 0 < tol < 1:
-        raise InputError(f"tol must lie in (0, 1), received {tol}; it is a relative error such as 1e-3")
-    if which not in get_args(Which):
-        raise InputError(f"which must be one of {', '.join(get_args(Which))}, received {which!r}; choose one")
-    if max_products < k:
-        raise InputError(f"max_products must be at least k = {k}, received {max_products}; raise it")
-    began, before = time.perf_counter(), obj.cost.products
-    draws = generator("eigenvalues", seed)
+    for name, value, meaning in (
+        ("tol", tol, "it is a relative error such as 1e-3"),
+        ("confidence", confidence, "it is a probability such as 0.99"),
+    ):
+        if not 0 < value < 1:
+            raise InputError(f"{name} must lie in (0, 1), received {value}; {meaning}")
+    require_one_of("which", which, get_args(Which))
+    require_one_of("mode", mode, get_args(Mode))
+    require_at_least("max_products", max_products, k, f"k = {k} eigenvalues take at least so many")
 
-    def gaussian() -> Tensor:
-        return torch.randn(obj.size, generator=draws, dtype=torch.float64).to(obj.device, obj.dtype)
 
-    sign = -1.0 if which == "smallest" else 1.0
-    first = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
-    earlier: Mapping[float, SecantUpdate] = {}
-    by: Tensor | None = None  # what subsets are drawn by
-    if start is not None:
-        vectors = start.vectors if isinstance(start, Eigenpairs) else start
-        if vectors.numel() == 0 or vectors.shape[-1] != obj.size:
-            raise InputError(
-                f"start must hold vectors of {obj.size} entries, one for each parameter, received the shape "
-                f"{tuple(vectors.shape)}; give an earlier result of this model"
-            )
-        first = vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
-        if isinstance(start, Eigenpairs):
-            earlier, by = start.secant_updates, start.importance_scores
-            if by is not None and len(by) != obj.n_samples:
-                by = None
-    ends = [1.0, -1.0] if which in ("magnitude", "both") else [sign]
-    with ExitStack() as stack:
-        room = budget(memory, obj.device)
-        # by a given budget only: what is free now and then must not decide which samples are drawn
-        short = memory is not None and ROOM[0] * room < _graphs_of(obj, SOLVE) < math.inf
-        share = SOLVE_REBUILT if short else SOLVE
-        if by is None and part_size(obj, share) is not None:
-            by = importance_scores(obj)
-
-        def part(number: int, share: float) -> Objective | None:
-            return draw(obj, seed_of("part", seed, number), share, scores=by)
-
-        few, some = part(0, BEGIN * share), part(0, share)
-        if few is not None and some is not None and 2 * few.evaluator.evaluated > some.evaluator.evaluated:
-            few = None  # no saving
-        parts = some, part(1, LOOK * share), few
-        given = [
-            0 if one is None else int(min(most * room, _graphs_of(one)))
-            for one, most in zip(parts, ROOM, strict=True)
-        ]
-        full = stack.enter_context(CurvatureProducts(obj, room - sum(given), matrix))
-        solve, look, begin = (
-            full if one is None else stack.enter_context(CurvatureProducts(one, size, matrix))
-            for one, size in zip(parts, given, strict=True)
-        )
-        if few is None:
-            begin = solve
-        settings = Settings(
-            k, min(tol, LOOSEST), max_products, inner=3 if solve is full else 12, observe=start is not None
-        )
-        found: list[Pairs] = []
-        for end in ends:
-            signed = {id(op): _signed(op, end) for op in (full, begin, solve, look)}
-            of_begin, of_solve, of_look = (signed[id(op)] for op in (begin, solve, look))
-            subsets = Subsets(of_begin, of_solve, of_look, none=solve is full)
-            at_start = obj.cost.products
-
-            def spent_here(at_start: int = at_start) -> int:
-                return obj.cost.products - at_start
-
-            found.append(
-                davidson(signed[id(full)], subsets, first, settings, gaussian, spent_here, earlier.get(end))
-            )
-    values = np.concatenate([end * p.values for end, p in zip(ends, found, strict=True)])
-    vectors = torch.cat([p.vectors for p in found])  # (k or 2k, size)
-    residuals, errors = (
-        np.concatenate([getattr(p, name) for p in found]) for name in ("residuals", "errors")
-    )
-    if which == "magnitude":  # where the two ends meet, a pair found from both counts once
-        twice = dot(vectors[k:], vectors[:k]).square().sum(1).cpu().numpy() > 0.5
-        values = np.where(np.concatenate([np.zeros(k, dtype=bool), twice]), 0.0, values)
-        order = np.argsort(-np.abs(values), kind="stable")[:k]
-    else:
-        order = np.arange(len(values))
-    values, residuals, errors = values[order], residuals[order], errors[order]
-    vectors = vectors[torch.as_tensor(order)]
-    converged = errors <= tol * np.maximum(np.abs(values), SMALL * max(p.norm for p in found))
-    spent = obj.cost.products - before
+def _report(run: SearchRun, found: Found, mode: Mode, seconds: float) -> Eigenpairs:
+    """Return the result, with a warning where it did not converge."""
+    wanted = run.wanted
+    sizes = np.abs(found.values)
+    converged = found.errors <= wanted.tol * sizes
     if not converged.all():
         warnings.warn(
-            f"{int((~converged).sum())} of {len(values)} eigenvalues did not reach tol={tol:g} in {spent} products "
-            f"(largest error estimate {errors.max():.3g}); raise max_products",
+            f"{int((~converged).sum())} of {len(sizes)} eigenvalues did not reach tol={wanted.tol:g} in "
+            f"{run.spent:.4g} products (largest error {found.errors.max():.3g}): "
+            f"{found.why or 'the errors are larger'}; {_remedy(found.why)}",
             NotConvergedWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+    subset = found.algorithm == DAVIDSON
     return Eigenpairs(
-        values=values,
-        vectors=vectors,
-        residuals=residuals,
-        error_estimates=errors,
+        values=found.values,
+        vectors=found.vectors,
+        residuals=found.residuals,
+        error_estimates=found.errors,
         converged=converged,
-        products=spent,
-        seconds=time.perf_counter() - began,
+        products=run.spent,
+        seconds=seconds,
         protocol={
-            "algorithm": GUIDED if all(p.aided for p in found) else UNGUIDED,
-            "matrix": matrix,
-            "which": which,
-            "k": k,
-            "tol": tol,
-            "seed": seed,
-            "subsets": "uniform" if by is None else "by influence",
-            **({} if share == SOLVE else {"solve_share": share}),
-            **obj.protocol,
+            "algorithm": found.algorithm,
+            "mode": mode,
+            "matrix": run.matrix,
+            "which": wanted.which,
+            "k": wanted.k,
+            "tol": wanted.tol,
+            "confidence": wanted.confidence if mode == "certified" else None,
+            "seed": run.seed,
+            **({"subsets": "uniform" if run.scores is None else "by importance"} if subset else {}),
+            **run.obj.protocol,
         },
-        fingerprint=obj.fingerprint,
-        importance_scores=by if all(p.aided for p in found) else None,
-        secant_updates={
-            end: p.departure for end, p in zip(ends, found, strict=True) if p.departure is not None
-        },
+        fingerprint=run.obj.fingerprint,
+        confidence=found.confidence,
+        cost=run.cost,
+        importance_scores=run.scores if subset else None,
+        secant_updates=found.update,
     )
 
 
-def _graphs_of(obj: Objective, share: float = 1.0) -> float:
-    """Return the bytes that graphs of a share of an objective's data may take, infinitely many if not known."""
-    if obj.evaluator.held_per_sample is None:
-        return math.inf
-    return GRAPH * obj.evaluator.held_per_sample * share * obj.evaluator.evaluated
+def _vectors_of(start: Tensor | Eigenpairs | None, obj: Objective) -> Tensor:
+    """Return the vectors to begin from (b, size), none of them without a start."""
+    if start is None:
+        return torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    vectors = start.vectors if isinstance(start, Eigenpairs) else start
+    if vectors.numel() == 0 or vectors.shape[-1] != obj.size:
+        raise InputError(
+            f"start must hold vectors of {obj.size} entries, one for each parameter, received the shape "
+            f"{tuple(vectors.shape)}; give an earlier result of this model"
+        )
+    return vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
 
 
-def _signed(operator: Operator, sign: float) -> Operator:
-    return operator if sign > 0 else lambda v: -operator(v)
+def _remedy(why: str) -> str:
+    for said, remedy in (
+        ("from zero", "take them for zero to that accuracy"),
+        ("float32 resolves", "build the objective with dtype=torch.float64, or ask for a looser tol"),
+        ("resolves", "ask for a looser tol"),
+        ("deadline", "raise the deadline"),
+        ("max_products", "raise max_products"),
+        ("interrupted", "begin again, with start= what was returned"),
+    ):
+        if said in why:
+            return remedy
+    return "ask for mode='certified'"

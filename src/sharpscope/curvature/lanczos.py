@@ -1,13 +1,12 @@
 """Lanczos with full reorthogonalisation.
 
-Without reorthogonalisation a converged Ritz value returns as copies ("ghosts") that pass every residual
-test. Here every new vector is orthogonalised twice against the whole basis (Parlett 1998, section 13.8).
+Without reorthogonalisation a converged Ritz value returns as copies ("ghosts") that pass every residual test. Here
+every new vector is orthogonalised twice against the whole basis (Parlett 1998, section 13.8).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,26 +16,95 @@ from torch import Tensor
 from sharpscope.autograd.vectors import dot, norm, project_out
 
 Matvec = Callable[[Tensor], Tensor]
+Array = NDArray[np.float64]
+
+CLOSED = 20
+"""Multiple of the rounding error of a product below which what is left of it counts as nothing: the space is then
+invariant. Products of float32 networks leave about five."""
 
 
-@dataclass
 class Krylov:
-    """An orthonormal basis V (m, n) and the tridiagonal T = V A Vᵀ it brings A to.
+    """The state of a Lanczos run on P A P, P projecting off the rows of ``beside`` (j, n), from ``start`` (n,).
 
-    ``alphas`` (m) is T's diagonal, ``betas`` (m) the off-diagonal; the last beta couples to the vector that
-    would come next, so that ‖A u − θ u‖ = |beta_m · s_m| for the Ritz pair with T-eigenvector s.
+    ``basis`` V (m, n) is orthonormal and V A Vᵀ is tridiagonal: ``alphas`` (m,) its diagonal, ``betas`` (m,) beside
+    it. The last beta couples to ``following``, the vector to multiply next; it is zero where the space has closed.
     """
 
-    basis: Tensor
-    alphas: list[float]
-    betas: list[float]
+    def __init__(self, start: Tensor, beside: Tensor | None = None) -> None:
+        self.beside = start.new_zeros(0, start.numel()) if beside is None else beside
+        self._room = start.new_empty((min(8, start.numel()), start.numel()))  # grown by doubling
+        self._alphas: list[float] = []
+        self._betas: list[float] = []
+        self._scale = 0.0
+        self.following = self._unit(start)
 
-    def ritz(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return Ritz values ascending (m), their T-eigenvectors as columns (m, m) and residual norms (m)."""
-        off = self.betas[: len(self.alphas) - 1]
-        tridiagonal = np.diag(self.alphas) + np.diag(off, 1) + np.diag(off, -1)
-        values, vectors = np.linalg.eigh(tridiagonal)
+    @property
+    def steps(self) -> int:
+        """Number m of vectors multiplied so far."""
+        return len(self._alphas)
+
+    @property
+    def basis(self) -> Tensor:
+        """The vectors multiplied so far (m, n)."""
+        return self._room[: self.steps]
+
+    @property
+    def alphas(self) -> Array:
+        """The tridiagonal's diagonal (m,)."""
+        return np.array(self._alphas)
+
+    @property
+    def betas(self) -> Array:
+        """The tridiagonal's off-diagonal and the coupling to the next vector (m,)."""
+        return np.array(self._betas)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the space is invariant."""
+        return bool(self._betas) and self._betas[-1] == 0.0
+
+    def extend(self, image: Tensor) -> None:
+        """Take in the image of ``following`` under A."""
+        m = self.steps
+        if m == len(self._room):
+            more = min(m, self._room.shape[1] - m)
+            self._room = torch.cat([self._room, self._room.new_empty((more, self._room.shape[1]))])
+        self._room[m] = self.following
+        size = norm(image)
+        image = project_out(image, self.beside)
+        alpha = float(dot(image, self.following))
+        remainder = project_out(project_out(image, self._room[: m + 1]), self.beside, times=1)
+        beta = norm(remainder)
+        self._scale = max(self._scale, abs(alpha), beta, size)
+        closed = beta <= CLOSED * torch.finfo(image.dtype).eps * self._scale
+        self._alphas.append(alpha)
+        self._betas.append(0.0 if closed else beta)
+        if not closed:
+            self.following = remainder / beta
+
+    def restart(self, vector: Tensor) -> None:
+        """Go on from another vector (n,) where the space has closed."""
+        self.following = self._unit(vector)
+
+    def _unit(self, vector: Tensor) -> Tensor:
+        left = project_out(project_out(vector / norm(vector), self.beside), self.basis)
+        return left / norm(left)
+
+    @property
+    def tridiagonal(self) -> Array:
+        """V A Vᵀ (m, m)."""
+        beside = self.betas[: self.steps - 1]
+        return np.diag(self.alphas) + np.diag(beside, 1) + np.diag(beside, -1)
+
+    def ritz(self) -> tuple[Array, Array, Array]:
+        """Return Ritz values ascending (m,), their coefficients as columns (m, m) and residual norms (m,)."""
+        values, vectors = np.linalg.eigh(self.tridiagonal)
         return values, vectors, np.abs(self.betas[-1] * vectors[-1])
+
+
+def like(tensor: Tensor, array: Array) -> Tensor:
+    """Return an array as a tensor of another tensor's precision, on its device."""
+    return torch.as_tensor(np.ascontiguousarray(array), dtype=tensor.dtype, device=tensor.device)
 
 
 def lanczos(
@@ -46,34 +114,16 @@ def lanczos(
     fresh: Callable[[], Tensor],
     stop: Callable[[Krylov], bool] = lambda _: False,
 ) -> Krylov:
-    """Run Lanczos on a symmetric operator from a start vector (n).
+    """Run at most ``steps`` steps of Lanczos on a symmetric operator from a start vector (n,).
 
-    ``stop`` is asked after each product. Where the Krylov space closes (an invariant subspace was found),
-    the iteration goes on from ``fresh()``, orthogonalised against the basis, so that multiple eigenvalues
-    and parts of the spectrum that the start vector missed are found too.
+    ``stop`` is asked after each product. Where the space closes, the run goes on from ``fresh()``, so that multiple
+    eigenvalues and parts of the spectrum that the start vector missed are found too.
     """
-    n = start.numel()
-    steps = min(steps, n)
-    basis = start.new_empty((min(steps, 32), n))  # grown by doubling
-    basis[0] = start / norm(start)
-    krylov = Krylov(basis[:1], [], [])
-    scale = 0.0
-    for m in range(1, steps + 1):
-        image = matvec(krylov.basis[m - 1])
-        alpha = float(dot(image, krylov.basis[m - 1]))
-        remainder = project_out(image, krylov.basis)
-        beta = norm(remainder)
-        scale = max(scale, abs(alpha), beta, norm(image))
-        closed = beta <= 20 * torch.finfo(start.dtype).eps * scale
-        krylov.alphas.append(alpha)
-        krylov.betas.append(0.0 if closed else beta)
-        if m == steps or stop(krylov):
+    krylov = Krylov(start)
+    for m in range(1, min(steps, start.numel()) + 1):
+        krylov.extend(matvec(krylov.following))
+        if m == min(steps, start.numel()) or stop(krylov):
             break
-        if closed:
-            remainder = project_out(fresh(), krylov.basis)
-            beta = norm(remainder)
-        if m == len(basis):
-            basis = torch.cat([basis, basis.new_empty((min(m, steps - m), n))])
-        basis[m] = remainder / beta
-        krylov.basis = basis[: m + 1]
+        if krylov.closed:
+            krylov.restart(fresh())
     return krylov

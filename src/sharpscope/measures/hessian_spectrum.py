@@ -11,8 +11,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from sharpscope import curvature
-from sharpscope.curvature.eigenvalues import Which
 from sharpscope.curvature.operators import Matrix, Memory
+from sharpscope.curvature.wanted import Which
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.registry import register
 from sharpscope.measures.views import view_of

@@ -1,0 +1,247 @@
+"""Do the errors that `top_eigenvalues` claims hold? Thousands of problems whose spectra are known exactly.
+
+    python benchmarks/certificate.py [--rounds 2] [--threads 1] [--keep FILE]
+
+Every problem is L(w) = (1/N) Σ ½ sᵢ (aᵢ·w)², whose Hessian (1/N) Σ sᵢ aᵢ aᵢᵀ and its spectrum are computed in
+float64 from the same numbers. Families of spectra have one sample for each direction (N = d = 60 or 300); families of
+data have 400, 1 200 or 5 000 samples in 60 directions. Every family meets every k (1, 2, 5), end, precision and
+tolerance.
+
+Counted by family, over values that said converged: off, further from the truth than the error that was claimed;
+beyond, further than the tolerance. Also values that did not converge and calls that did not warn of it, and the
+products beside those of scipy's eigsh (ARPACK, its defaults, the same tolerance) where it converges.
+
+With `--keep` every problem's outcome is appended to a file, and the same command goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
+from torch import nn
+
+from sharpscope import Objective, top_eigenvalues
+from sharpscope.errors import NotConvergedWarning
+
+Array = NDArray[np.float64]
+
+SPECTRA = (
+    *("pair, gap 0.2 %", "pair, gap 0.5 %", "pair, gap 1 %", "pair, gap 3 %", "triple", "eight within 1 %"),
+    *("uniform", "indefinite", "three at -1000", "geometric", "semicircle", "network-like"),
+)
+DATA = ("uneven lengths", "heavy tails", "one outlier", "two outliers", "three outliers")
+ENDS = ("largest", "smallest", "magnitude", "both")
+MOST_PRODUCTS = 1000
+EIGSH_ENDS = {"largest": ("LA",), "smallest": ("SA",), "magnitude": ("LM",), "both": ("LA", "SA")}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question: a family, its size (d directions, or N samples), and what is asked."""
+
+    family: str
+    size: int
+    k: int
+    which: str
+    precision: str
+    tol: float
+    round: int
+
+    @property
+    def seed(self) -> int:
+        return zlib.crc32(repr((self.family, self.size, self.k, self.tol, self.round)).encode())
+
+
+def problems(rounds: int) -> Iterator[Problem]:
+    """Yield all problems, a round after the other."""
+    asked = list(itertools.product((1, 2, 5), ENDS, ("float64", "float32"), (1e-2, 1e-3, 1e-4)))
+    sized = [*itertools.product(SPECTRA, (60, 300)), *itertools.product(DATA, (400, 1200, 5000))]
+    for number, (family, size), what in itertools.product(range(rounds), sized, asked):
+        yield Problem(family, size, *what, number)
+
+
+def spectrum(family: str, d: int, rng: np.random.Generator) -> Array:
+    """Return the eigenvalues (d,) of a family."""
+    bulk = rng.uniform(0, 0.9, d)
+    if family.startswith("pair"):
+        gap = float(family.split()[-2]) / 100
+        return np.concatenate([[1.0, 1.0 - gap], bulk[2:]])
+    if family == "triple":
+        return np.concatenate([[1.0, 0.996, 0.992], bulk[3:]])
+    if family == "eight within 1 %":
+        return np.concatenate([rng.uniform(0.99, 1.0, 8), bulk[8:]])
+    if family == "uniform":
+        return rng.uniform(0, 1, d)
+    if family == "indefinite":
+        return rng.uniform(-1, 1, d)
+    if family == "three at -1000":
+        return np.concatenate([[-1000.0, -1000.0, -1000.0, 1.0], rng.uniform(-0.9, 0.9, d - 4)])
+    if family == "geometric":
+        return 0.8 ** np.arange(d)
+    if family == "semicircle":
+        g = rng.normal(size=(d, d))
+        return np.linalg.eigvalsh((g + g.T) / math.sqrt(8 * d))
+    return np.concatenate([1 + 2 * rng.gamma(1.0, 1.0, 10), rng.normal(0, 0.05, d - 10)])
+
+
+def samples(problem: Problem) -> tuple[Array, Array]:
+    """Return the vectors aᵢ (N, d) and signs sᵢ (N, 1) of a problem."""
+    rng = np.random.default_rng(problem.seed)
+    if problem.family in SPECTRA:
+        values = spectrum(problem.family, problem.size, rng)
+        q, _ = np.linalg.qr(rng.normal(size=(problem.size, problem.size)))
+        return np.sqrt(problem.size * np.abs(values))[:, None] * q.T, np.sign(values)[:, None]
+    d, n = 60, problem.size
+    q, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    scales = np.sqrt(rng.gamma(0.5, 1.0, d) + 1e-3)
+    signs = rng.choice([-0.3, 1.0, 1.0], size=(n, 1))
+    if problem.family == "uneven lengths":
+        a = rng.normal(size=(n, d)) * scales * rng.uniform(0.7, 1.3, size=(n, 1))
+    elif problem.family == "heavy tails":
+        a = rng.standard_t(float(rng.choice([1.6, 2.5, 4.0])), size=(n, d)) * scales
+    else:
+        a = rng.normal(size=(n, d)) * scales
+        count = {"one": 1, "two": 2, "three": 3}[problem.family.split()[0]]
+        top = float(np.linalg.eigvalsh((a * signs).T @ a / n)[-1])
+        far = rng.normal(size=(count, d))
+        far /= np.linalg.norm(far, axis=1, keepdims=True)
+        a[:count] = far * np.sqrt(n * top * rng.uniform(1.0, 3.0, size=(count, 1)))
+        signs[:count] = 1.0
+    return a @ q.T, signs
+
+
+def measured(problem: Problem) -> tuple[Objective, Array]:
+    """Return the problem's objective and its exact spectrum, ascending."""
+    a, signs = samples(problem)
+    dtype = torch.float64 if problem.precision == "float64" else torch.float32
+    x, s = torch.as_tensor(a).to(dtype), torch.as_tensor(signs).to(dtype)
+    model = nn.Linear(a.shape[1], 1, bias=False).to(dtype)
+    obj = Objective(
+        model, lambda outputs, targets: (0.5 * targets * outputs.square()).mean(), (x, s), dtype=dtype
+    )
+    exact, sign = x.double().numpy(), s.double().numpy()
+    return obj, np.linalg.eigvalsh((exact * sign).T @ exact / len(exact))
+
+
+def wanted(values: Array, k: int, which: str) -> Array:
+    """Return the eigenvalues asked for from a spectrum that is ascending; magnitudes for the magnitude."""
+    if which == "magnitude":
+        return np.sort(np.abs(values))[::-1][:k]
+    top, bottom = values[::-1][:k], values[:k]
+    return {"largest": top, "smallest": bottom, "both": np.concatenate([top, bottom])}[which]
+
+
+def eigsh_products(problem: Problem) -> int | None:
+    """Return the products that eigsh takes on the same matrix; None where it does not converge."""
+    a, signs = samples(problem)
+    matrix = (a * signs).T @ a / len(a)
+    count = 0
+
+    def multiply(v: Array) -> Array:
+        nonlocal count
+        count += 1
+        return matrix @ v.reshape(-1)
+
+    operator = LinearOperator(matrix.shape, matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(problem.seed).normal(size=len(matrix))
+    try:
+        for end in EIGSH_ENDS[problem.which]:
+            eigsh(operator, problem.k, which=end, tol=problem.tol, v0=start, return_eigenvectors=False)
+    except (ArpackNoConvergence, ArpackError):
+        return None
+    return count
+
+
+def outcome(problem: Problem, peer: bool = True, **options: object) -> dict[str, object]:
+    """Solve a problem and count what did not hold."""
+    obj, values = measured(problem)
+    truth = wanted(values, problem.k, problem.which)
+    began = time.perf_counter()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = top_eigenvalues(
+            obj, problem.k, problem.which, problem.tol, problem.seed, max_products=MOST_PRODUCTS, **options
+        )  # type: ignore[arg-type]
+    warned = any(issubclass(w.category, NotConvergedWarning) for w in told)
+    given = np.abs(found.values) if problem.which == "magnitude" else found.values
+    error = np.abs(given - truth)
+    good = found.converged
+    return {
+        **asdict(problem),
+        "values": len(given),
+        "converged": int(good.sum()),
+        "off": int((good & (error > found.error_estimates)).sum()),
+        "beyond": int((good & (error > problem.tol * np.abs(truth))).sum()),
+        "all_off": int((error > found.error_estimates).sum()),
+        "unflagged": int(not good.all() and not warned),
+        "products": found.products,
+        "eigsh": eigsh_products(problem) if peer else None,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Return counts by family, in Markdown."""
+    lines = [
+        "| family | problems | values converged | off by more than claimed | beyond tol | not converged | unsaid "
+        "| products | of eigsh's |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    families = [f for f in SPECTRA + DATA if any(row["family"] == f for row in rows)]
+    for family in [*families, "all"]:
+        some = [row for row in rows if family in (row["family"], "all")]
+        total = {
+            name: sum(int(row[name]) for row in some) for name in ("values", "converged", "off", "beyond")
+        }
+        unsaid = sum(int(row["unflagged"]) for row in some)
+        ratios = [float(row["products"]) / float(row["eigsh"]) for row in some if row["eigsh"]]
+        ratio = f"{np.median(ratios):.2f}" if ratios else ""
+        lines.append(
+            f"| {family} | {len(some)} | {total['converged']} | {total['off']} ({_share(total, 'off')}) | "
+            f"{total['beyond']} ({_share(total, 'beyond')}) | {total['values'] - total['converged']} | {unsaid} | "
+            f"{np.median([float(row['products']) for row in some]):.0f} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def _share(total: dict[str, int], name: str) -> str:
+    return f"{100 * total[name] / max(total['converged'], 1):.2f} %"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="append outcomes there, go on from what it holds"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = []
+    if options.keep and options.keep.exists():
+        rows = [json.loads(line) for line in options.keep.read_text().splitlines()]
+    for problem in itertools.islice(problems(options.rounds), len(rows), None):
+        rows.append(outcome(problem))
+        if options.keep:
+            with options.keep.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

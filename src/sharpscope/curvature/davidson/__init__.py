@@ -1,1 +1,0 @@
-"""Block Davidson with a subset of the data as preconditioner."""

@@ -1,0 +1,271 @@
+"""One search for eigenvalues from its first product to what is known when it ends, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpscope.autograd.vectors import dot
+from sharpscope.curvature.call_limits import CallLimits, DeadlineReachedError
+from sharpscope.curvature.certified_search import CertifiedSearch
+from sharpscope.curvature.davidson import SecantUpdate, SubsetDavidson
+from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
+from sharpscope.curvature.wanted import Assessment, Wanted
+from sharpscope.errors import InputError
+from sharpscope.objective.importance_sampling import draw, importance_scores, part_size
+from sharpscope.objective.objective import Objective
+from sharpscope.seeding import generator, seed_of
+
+SOLVE, BEGIN = 0.1, 0.25
+"""Share of the data that the fast search solves its corrections on, and the share of that on which it begins. On the
+MLP of benchmarks/problems.py a twentieth took one more product of all the data, a fifth saved none."""
+
+PAYS = 0.15
+"""Largest share of the data that the subset may be for the fast search to use one: with a quarter (500 of 2 000
+images for VGG-11) it took 24 gradients where Lanczos took 17."""
+
+VECTORS, VECTORS_SHARE = 4 * 2**30, 0.25
+"""Bytes that a search's own vectors may take, and their share of a memory budget where one is given."""
+
+SUBSETS_SHARE = 0.5
+"""Share of the budget for graphs that the fast search's subsets may take: they are multiplied ten times for every
+product of all the data, which gets the rest."""
+
+LANCZOS, DAVIDSON = "lanczos", "block davidson, subset-preconditioned"
+
+
+@dataclass
+class Found:
+    """What a search knows when it ends; ``why`` says in words why it is not more."""
+
+    values: NDArray[np.float64]
+    vectors: Tensor
+    residuals: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    confidence: float
+    algorithm: str
+    why: str = ""
+    update: Mapping[float, SecantUpdate] = field(default_factory=dict)
+
+
+class SearchRun:
+    """One call: its operators, what is spent, and how the searches are run to their end."""
+
+    def __init__(
+        self,
+        obj: Objective,
+        wanted: Wanted,
+        seed: int,
+        max_products: int,
+        start: Tensor,
+        memory: Memory,
+        matrix: Matrix,
+        limits: CallLimits,
+        known: Mapping[float, SecantUpdate],
+        scores: Tensor | None,
+    ) -> None:
+        self.obj, self.wanted, self.seed, self.max_products = obj, wanted, seed, max_products
+        self.matrix, self.limits = matrix, limits
+        self.start, self.known, self._given_scores = start, known, scores
+        room = budget(memory, obj.device)
+        given = VECTORS if memory is None else int(VECTORS_SHARE * room)
+        self.room = given // (obj.size * torch.finfo(obj.dtype).bits // 8)
+        self.graphs = room - min(int(VECTORS_SHARE * room), given)
+        self.draws = generator("eigenvalues", seed)
+        self.parts: list[tuple[CurvatureProducts, float]] = []  # with their shares of the samples
+        self.scores: Tensor | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SearchRun:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    @property
+    def cost(self) -> float:
+        """What has been spent, in gradients of all the data; scores cost one."""
+        return sum(share * operator.gradients for operator, share in self.parts) + (self.scores is not None)
+
+    def fresh(self) -> Tensor:
+        """Return a random vector (n,), standard normal."""
+        draw = torch.randn(self.obj.size, generator=self.draws, dtype=torch.float64)
+        return draw.to(self.obj.device, self.obj.dtype)
+
+    def products(self, obj: Objective, memory: int, share: float = 1.0) -> CurvatureProducts:
+        """Return the matrix over some data as an operator, whose graphs are released when the call ends."""
+        chunk = self.limits.chunk if share == 1.0 else None
+        operator = CurvatureProducts(obj, memory, self.matrix, chunk)
+        self.parts.append((operator, share))
+        return self._stack.enter_context(operator)
+
+    @property
+    def spent(self) -> float:
+        """Products so far, in full-data equivalents."""
+        return sum(share * operator.vectors for operator, share in self.parts)
+
+    # -- certified --------------------------------------------------------------------------------
+
+    def certified(self, start: Tensor | None = None, certify: bool = True) -> Found:
+        """Run the certified search, or with ``certify=False`` the same search stopped by its residuals."""
+        full = self.parts[0][0] if self.parts else self.products(self.obj, self.graphs)
+        start = self.start if start is None else start
+        self.limits.expected = _expected(self.wanted, len(start), certify)
+        search: CertifiedSearch | None = None
+        why = ""
+        try:
+            search = CertifiedSearch(full, self.wanted, self.fresh, start, self.room, certify)
+            self.limits.product(search.products)
+            while search.outcome == "running" and self.spent < self.max_products and not self.limits.passed:
+                search.step()
+                self.limits.product(1, _note(search.assessment))
+            if search.outcome == "running":
+                why = (
+                    f"deadline={self.limits.deadline:g} passed"
+                    if self.limits.passed
+                    else "max_products was reached"
+                )
+        except DeadlineReachedError:
+            why = f"deadline={self.limits.deadline:g} passed"
+        except KeyboardInterrupt:
+            if not self.limits.returns:
+                raise
+            why = "it was interrupted"
+        found = search.assess() if search is not None and search.known else None
+        if search is None or found is None or len(found.values) == 0:
+            raise InputError(
+                f"a search must be given time for at least one product, here {why}; "
+                "raise the deadline, or measure fewer samples with lambda_max_from_sample"
+            )
+        if search.outcome == "limited by precision":
+            precision = str(self.obj.dtype).removeprefix("torch.")
+            why = f"{precision} resolves eigenvalues of this matrix to {search.rounding:.1e}"
+            if zeros := int((np.abs(found.values) <= found.errors).sum()):
+                why += f", by which {zeros} cannot be told from zero"
+        return Found(
+            found.values,
+            search.vectors(found),
+            found.residuals,
+            found.errors,
+            found.confidence,
+            LANCZOS if certify else f"{LANCZOS}, stopped by residuals",
+            why,
+        )
+
+    # -- fast -------------------------------------------------------------------------------------
+
+    def fast(self) -> Found:
+        """Run the subset-preconditioned search where a subset pays, elsewhere Lanczos stopped by its residuals."""
+        count = part_size(self.obj, SOLVE)
+        if count is None or count > PAYS * self.obj.n_samples:
+            return self.certified(certify=False)
+        self.scores = self._importance()
+        some = draw(self.obj, seed_of("part", self.seed, 0), SOLVE, scores=self.scores)
+        few = draw(self.obj, seed_of("part", self.seed, 0), BEGIN * SOLVE, scores=self.scores)
+        assert some is not None
+        share = some.evaluator.evaluated / self.obj.evaluator.evaluated
+        part = int(SUBSETS_SHARE * self.graphs)
+        full = self.products(self.obj, self.graphs - part)
+        subset = self.products(some, int(0.8 * part), share)
+        begin = subset
+        if few is not None and 2 * few.evaluator.evaluated <= some.evaluator.evaluated:
+            begin = self.products(
+                few, int(0.2 * part), few.evaluator.evaluated / self.obj.evaluator.evaluated
+            )
+        found = []
+        for end in self.wanted.ends:
+            one = self._davidson(end, full, subset, begin)
+            if one is None:
+                return self.certified(self.start)
+            found.append(one)
+        return self._together(found)
+
+    def _importance(self) -> Tensor | None:
+        """Return the scores that an earlier result was drawn by, so that the same samples are drawn, or new ones."""
+        given = self._given_scores
+        if given is not None and len(given) == self.obj.n_samples:
+            return given
+        return importance_scores(self.obj)
+
+    def _davidson(
+        self, end: float, full: CurvatureProducts, subset: CurvatureProducts, begin: CurvatureProducts
+    ) -> Found | None:
+        """Search one end with a subset; None where it is no likeness of the data."""
+        of_full, of_subset, of_begin = (_times(end, operator) for operator in (full, subset, begin))
+        tol, why = self.wanted.tol, ""
+        search = SubsetDavidson(
+            of_full, of_subset, of_begin, self.wanted.k, tol, self.fresh, self.start, self.known.get(end)
+        )
+        if not search.alike:
+            return None
+        while search.outcome == "running":
+            search.step()
+            self.limits.product(0)
+            if search.outcome == "running" and (self.spent >= self.max_products or self.limits.passed):
+                why = (
+                    "max_products was reached"
+                    if not self.limits.passed
+                    else f"deadline={self.limits.deadline:g} passed"
+                )
+                break
+        updates = {end: search.observed()} if self.start.numel() else {}
+        return Found(
+            end * search.values,
+            search.vectors,
+            search.residuals,
+            search.errors,
+            float("nan"),
+            DAVIDSON,
+            why,
+            updates,
+        )
+
+    def _together(self, found: list[Found]) -> Found:
+        """Join what was found at two ends; for the magnitude, a pair found from both counts once."""
+        values, residuals, errors = (
+            np.concatenate([getattr(one, name) for one in found])
+            for name in ("values", "residuals", "errors")
+        )
+        vectors = torch.cat([one.vectors for one in found])
+        order = np.arange(len(values))
+        if self.wanted.which == "magnitude":
+            k = self.wanted.k
+            twice = dot(vectors[k:], vectors[:k]).square().sum(1).cpu().numpy() > 0.5
+            sizes = np.where(np.concatenate([np.zeros(k, dtype=bool), twice]), -1.0, np.abs(values))
+            order = np.argsort(-sizes, kind="stable")[:k]
+        updates = {end: update for one in found for end, update in one.update.items()}
+        return Found(
+            values[order],
+            vectors[torch.as_tensor(order)],
+            residuals[order],
+            errors[order],
+            float("nan"),
+            DAVIDSON,
+            next((one.why for one in found if one.why), ""),
+            updates,
+        )
+
+
+def _expected(wanted: Wanted, given: int, certify: bool) -> float:
+    """Return about how many products a search will take: trained networks take 12 to 15 for one eigenvalue."""
+    count = wanted.k * (2 if wanted.which == "both" else 1)
+    first = 13.0 if certify else 10.0
+    return first + 6.0 * (count - 1) + (8.0 if certify and count > 1 else 0.0) + given
+
+
+def _note(found: Assessment | None) -> str:
+    if found is None or len(found.values) == 0:
+        return ""
+    return f"{found.values[0]:.6g}, error at most {found.errors[0]:.2g}"
+
+
+def _times(end: float, operator: CurvatureProducts) -> Callable[[Tensor], Tensor]:
+    """Return the operator times a direction sign."""
+    return operator if end > 0 else lambda v: -operator(v)
