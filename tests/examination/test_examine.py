@@ -71,7 +71,7 @@ def test_the_model_is_left_as_it_was(obj):
 
 
 def test_words_carry_the_number_and_its_error(found):
-    assert re.match(r"λ_max = [\d.]+ ± [\d.]+, converged", found.sentences.headline)
+    assert re.match(r"λ_max = [\d.]+ ± [\d.e-]+, converged", found.sentences.headline)
     text = str(found)
     assert "40 samples" in text
     assert "83 parameters" in text

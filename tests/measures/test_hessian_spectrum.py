@@ -19,7 +19,7 @@ def test_extreme_eigenvalues_of_the_dense_hessian(problem) -> None:
     for function, exact in expected.items():
         e = function(obj, tol=1e-6)
         assert e.value == pytest.approx(float(exact), abs=2e-6 * size)
-        assert e.converged
+        assert e.converged or abs(e.value) <= e.error  # no relative error can be reached of a value of zero
         assert e.measure == function.__name__
         assert e.cost["products"] > 0
         assert e.protocol["residual"] >= 0

@@ -75,7 +75,7 @@ class CallLimits:
         self.call, self.deadline, self.returns = call, deadline, on_interrupt == "return"
         self._progress = progress
         self._began = self._product_began = time.perf_counter()
-        self._told = 0.0
+        self._last_line = 0.0
         self._each: float | None = None
         self.products = 0.0
         self.expected: float | None = None
@@ -104,7 +104,7 @@ class CallLimits:
         self._each = (now - self._product_began) / count if count else self._each
         self._product_began = now
         self.products += count
-        if self._each is not None and now - self._told >= EVERY:
+        if self._each is not None and now - self._last_line >= EVERY:
             self._tell(self._each, note)
 
     def _tell(self, each: float, note: str) -> None:
@@ -114,7 +114,7 @@ class CallLimits:
             asked = each * ((self.expected or 10) - self.products) > UNASKED and sys.stderr.isatty()
         if asked is False:
             return
-        self._told = time.perf_counter()
+        self._last_line = time.perf_counter()
         state = CallProgress(self.call, self.products, self.expected, self.seconds, each, note)
         if callable(asked):
             asked(state)

@@ -211,7 +211,7 @@ def _report(run: SearchRun, found: Found, mode: Mode, seconds: float) -> Eigenpa
     if not converged.all():
         warnings.warn(
             f"{int((~converged).sum())} of {len(sizes)} eigenvalues did not reach tol={wanted.tol:g} in "
-            f"{run.spent:.4g} products (largest error {found.errors.max():.3g}): "
+            f"{run.products_so_far:.4g} products (largest error {found.errors.max():.3g}): "
             f"{found.why or 'the errors are larger'}; {_remedy(found.why)}",
             NotConvergedWarning,
             stacklevel=3,
@@ -223,7 +223,7 @@ def _report(run: SearchRun, found: Found, mode: Mode, seconds: float) -> Eigenpa
         residuals=found.residuals,
         error_estimates=found.errors,
         converged=converged,
-        products=run.spent,
+        products=run.products_so_far,
         seconds=seconds,
         protocol={
             "algorithm": found.algorithm,

@@ -94,13 +94,13 @@ def lambda_max_from_sample(
     order = torch.randperm(total, generator=generator("eigenvalue of a sample", seed))[:samples]
     halves = order[: samples // 2], order[samples // 2 :]
     common = {"tol": tol, "seed": seed, "memory": memory, "matrix": matrix}
-    crossed, errors, spent = [], [], 0.0
+    crossed, errors, products = [], [], 0.0
     for mine, other in (halves, halves[::-1]):
         found = top_eigenvalues(obj.subset(mine), **common)  # type: ignore[arg-type]
         curvatures = _in_blocks(obj, other, found.vectors[0], matrix)
         crossed.append(float(curvatures.mean()))
         errors.append(float(curvatures.std()) / math.sqrt(BLOCKS))
-        spent += (found.products * len(mine) + len(other)) / total
+        products += (found.products * len(mine) + len(other)) / total
     whole = top_eigenvalues(obj.subset(order), **common)  # type: ignore[arg-type]
     along = _in_blocks(obj, order, whole.vectors[0], matrix)
     below = sum(crossed) / 2, math.hypot(*errors) / 2
@@ -110,7 +110,7 @@ def lambda_max_from_sample(
         below=below,
         above=above,
         samples=samples,
-        products=spent + (whole.products + 1) * samples / total,
+        products=products + (whole.products + 1) * samples / total,
         seconds=cost.seconds,
         protocol={
             "algorithm": "halves crossed",

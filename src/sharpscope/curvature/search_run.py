@@ -107,7 +107,7 @@ class SearchRun:
         return self._stack.enter_context(operator)
 
     @property
-    def spent(self) -> float:
+    def products_so_far(self) -> float:
         """Products so far, in full-data equivalents."""
         return sum(share * operator.vectors for operator, share in self.parts)
 
@@ -123,7 +123,11 @@ class SearchRun:
         try:
             search = CertifiedSearch(full, self.wanted, self.fresh, start, self.room, certify)
             self.limits.product(search.products)
-            while search.outcome == "running" and self.spent < self.max_products and not self.limits.passed:
+            while (
+                search.outcome == "running"
+                and self.products_so_far < self.max_products
+                and not self.limits.passed
+            ):
                 search.step()
                 self.limits.product(1, _note(search.assessment))
             if search.outcome == "running":
@@ -171,13 +175,13 @@ class SearchRun:
         few = draw(self.obj, seed_of("part", self.seed, 0), BEGIN * SOLVE, scores=self.scores)
         assert some is not None
         share = some.evaluator.evaluated / self.obj.evaluator.evaluated
-        part = int(SUBSETS_SHARE * self.graphs)
-        full = self.products(self.obj, self.graphs - part)
-        subset = self.products(some, int(0.8 * part), share)
+        room = int(SUBSETS_SHARE * self.graphs)
+        full = self.products(self.obj, self.graphs - room)
+        subset = self.products(some, int(0.8 * room), share)
         begin = subset
         if few is not None and 2 * few.evaluator.evaluated <= some.evaluator.evaluated:
             begin = self.products(
-                few, int(0.2 * part), few.evaluator.evaluated / self.obj.evaluator.evaluated
+                few, int(0.2 * room), few.evaluator.evaluated / self.obj.evaluator.evaluated
             )
         found = []
         for end in self.wanted.ends:
@@ -185,7 +189,7 @@ class SearchRun:
             if one is None:
                 return self.certified(self.start)
             found.append(one)
-        return self._together(found)
+        return self._joined(found)
 
     def _importance(self) -> Tensor | None:
         """Return the scores that an earlier result was drawn by, so that the same samples are drawn, or new ones."""
@@ -208,7 +212,9 @@ class SearchRun:
         while search.outcome == "running":
             search.step()
             self.limits.product(0)
-            if search.outcome == "running" and (self.spent >= self.max_products or self.limits.passed):
+            if search.outcome == "running" and (
+                self.products_so_far >= self.max_products or self.limits.passed
+            ):
                 why = (
                     "max_products was reached"
                     if not self.limits.passed
@@ -227,7 +233,7 @@ class SearchRun:
             updates,
         )
 
-    def _together(self, found: list[Found]) -> Found:
+    def _joined(self, found: list[Found]) -> Found:
         """Join what was found at two ends; for the magnitude, a pair found from both counts once."""
         values, residuals, errors = (
             np.concatenate([getattr(one, name) for one in found])
