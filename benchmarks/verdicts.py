@@ -276,7 +276,7 @@ def of_kind(
 
 def first_seeds(repetitions: int) -> dict[str, object]:
     """Coverage at the fewest seeds that have an interval, for the kinds that need more than two."""
-    pairs = (("variance_ratio", 7), ("bound", 3))
+    pairs = (("variance_ratio", 8), ("bound", 3))
     return {kind: {str(k): of_kind(KINDS[kind], k, repetitions)} for kind, k in pairs}
 
 

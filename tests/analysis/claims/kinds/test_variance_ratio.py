@@ -1,4 +1,4 @@
-"""Spreads over seeds: the sides are swapped, and fewer than seven seeds say nothing."""
+"""Spreads over seeds: the sides are swapped, and fewer than eight seeds say nothing."""
 
 from itertools import product
 
@@ -23,15 +23,15 @@ def spread(rows, **keys):
     return judge(rows, **(claim | keys))
 
 
-def test_fewer_than_seven_seeds_have_no_interval():
-    rows = table(0.5, 6, np.random.default_rng(0), batches=[64])
+def test_fewer_than_eight_seeds_have_no_interval():
+    rows = table(0.5, 7, np.random.default_rng(0), batches=[64])
     a, b = (rows[rows["optimizer"] == name]["accuracy"] for name in ("sam", "sgd"))
     found = spread(rows)
     assert found.effect.value == pytest.approx(a.std() / b.std())
     assert np.isnan(found.effect.low)
-    assert "At least 7 seeds" in found.would_change
-    assert "it takes 7" in found.reason
-    assert np.isfinite(spread(table(0.5, 7, np.random.default_rng(0), batches=[64])).effect.low)
+    assert "At least 8 seeds" in found.would_change
+    assert "it takes 8" in found.reason
+    assert np.isfinite(spread(table(0.5, 8, np.random.default_rng(0), batches=[64])).effect.low)
 
 
 def test_sides_are_swapped_in_whole_seeds():
