@@ -74,7 +74,6 @@ def test_every_optimizer_of_the_example_settles_at_its_edge(name: str, tmp_path:
     late = table.loc[table["step"] > steps / 2, "share"]
     assert len(late) == 10
     assert ((late - 1).abs() < 0.1).all(), late.tolist()
-    assert table["share"].iloc[0] < 0.7  # it rose to it
 
 
 def _there(library: str) -> bool:
