@@ -27,7 +27,7 @@ from sharpscope.models import build
 
 BATCH, RHO = 128, 0.05
 OPTIONS: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
-LIMITS = {"resnet18": 2.05, "mlp": 2.2}
+LIMITS = {"resnet18": 2.05, "mlp": 2.05}
 
 
 class UsualSAM(torch.optim.Optimizer):
