@@ -60,3 +60,9 @@ def test_a_direction_of_zeros_moves_nothing() -> None:
         p = torch.ones(2)
         add_multiple([p], [torch.zeros(2)], 0.5, norm)
         assert torch.equal(p, torch.ones(2))
+
+
+def test_a_norm_that_is_no_number_gives_no_place() -> None:
+    p = torch.ones(2)
+    add_multiple([p], [torch.tensor([1.0, 2.0])], 0.5, torch.tensor(math.nan).double())
+    assert p.isnan().all()

@@ -6,6 +6,7 @@ rank holds its parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
@@ -81,7 +82,8 @@ def add_multiple(parameters: list[Tensor], directions: list[Tensor], rho: float,
     """Add ρ/‖·‖ times the directions in place."""
     if norm.device.type == "cpu":  # as a number the factor spares a pass over memory
         factor = rho / n if (n := norm.item()) else 0.0
-        factor = max(-LARGEST_FACTOR, min(LARGEST_FACTOR, factor))
+        if abs(factor) > LARGEST_FACTOR:  # NaN stays NaN
+            factor = math.copysign(LARGEST_FACTOR, factor)
         if directions[0].layout == torch.strided:
             torch._foreach_add_(parameters, directions, alpha=factor)
             return
