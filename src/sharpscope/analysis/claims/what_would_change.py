@@ -9,7 +9,13 @@ from sharpscope.analysis.claims.power import MOST_SEEDS, seeds_needed, spread_of
 
 
 def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
-    """Return one sentence on what would change the verdict of these checks."""
+    """Return one sentence on what would change the verdict of these checks.
+
+    >>> from sharpscope.analysis.claims.estimate import student
+    >>> import numpy as np
+    >>> would_change((Check("gain", student(np.array([1.0])), low=0.0),), 0.95, "seed")
+    'At least 2 seeds would: they give the gain an interval.'
+    """
     if not checks:
         return ""
     without = [check for check in checks if check.estimate.confidence is None]

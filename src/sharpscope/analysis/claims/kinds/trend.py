@@ -22,11 +22,11 @@ from sharpscope.analysis.claims.contrast import (
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable, Relation
-from sharpscope.analysis.claims.page_test import page_p_value
 from sharpscope.analysis.claims.selection import select
 from sharpscope.analysis.claims.verdict import Effect
 from sharpscope.analysis.rank_correlation import Kendall
 from sharpscope.analysis.resampling import Floats
+from sharpscope.analysis.within_seeds import page_p_value
 
 
 class Trend(BaseClaim):

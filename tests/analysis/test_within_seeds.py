@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sharpscope.analysis.claims.page_test import page_p_value
+from sharpscope.analysis.within_seeds import page_p_value
 
 
 def test_complete_blocks_without_ties_are_scipys():
