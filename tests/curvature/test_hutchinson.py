@@ -121,6 +121,21 @@ def test_a_hessian_of_zeros() -> None:
     assert frobenius_norm(obj).converged
 
 
+def test_a_relative_error_out_of_reach_is_said_early() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 60, generator=g, dtype=torch.float64)
+    sign = torch.ones(300, 1, dtype=torch.float64)
+    sign[:150] = -x[150:].square().sum() / x[:150].square().sum()  # a trace of zero
+    obj = Objective(
+        nn.Linear(60, 1, bias=False).double(), lambda o, t: (0.5 * t * o.square()).mean(), (x, sign)
+    )
+    with pytest.warns(NotConvergedWarning, match="cancel: set samples="):
+        e = trace(obj)
+    assert not e.converged
+    assert e.samples <= 32
+    assert abs(e.value) <= 4 * e.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [{"samples": 1}, {"rtol": 0.0}, {"rtol": float("nan")}, {"max_samples": 1}]
 )

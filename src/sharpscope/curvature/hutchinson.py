@@ -30,11 +30,17 @@ from sharpscope.objective.importance_sampling import draw
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
+TINY = float(np.finfo(np.float64).tiny)
+
 BLOCK = 8
 """Probes taken together; also how often the stopping rule is looked at."""
 
 FEWEST = 16
 """Probes before the stopping rule may hold."""
+
+HOPELESS = 4
+"""Where the spread after the fewest probes asks for more than this many times the most that are allowed, the probes
+end: the relative error is out of reach, as for the trace of an indefinite Hessian near zero."""
 
 DEFLATE = 10
 """Directions taken out by default."""
@@ -153,7 +159,7 @@ def _probe(
     cost = CostMeter(obj)
     limit = samples if samples is not None else max_samples
     draws: list[float] = []
-    widest, converged = 0.0, False
+    widest, needed, converged = 0.0, 0.0, False
     with CurvatureProducts(obj, memory, matrix) as product:
         u = _directions(
             obj, DEFLATE if deflate is None else deflate, deflate is not None, matrix, seed
@@ -173,14 +179,27 @@ def _probe(
             error = widest / math.sqrt(len(draws))
             enough = samples is None and len(draws) >= FEWEST
             converged = enough and error * power <= rtol * abs(known + mean)
+            needed = (widest * power) ** 2 / max((rtol * abs(known + mean)) ** 2, TINY)
+            if enough and not converged and needed > HOPELESS * limit:
+                break
     converged = converged or samples is not None
     if not converged:
         warnings.warn(
-            f"the relative standard error did not reach rtol={rtol:g} in {len(draws)} probes; raise max_samples",
+            f"the relative standard error did not reach rtol={rtol:g} in {len(draws)} probes, and would take about "
+            f"{min(needed, 1e12):.2g}; {_remedy(needed, limit)}",
             NotConvergedWarning,
             stacklevel=3,
         )
     return known + mean, error, len(draws), cost.total(), converged, len(u)
+
+
+def _remedy(needed: float, limit: int) -> str:
+    if needed <= HOPELESS * limit:
+        return "raise max_samples"
+    return (
+        "positive and negative eigenvalues cancel: set samples= for the standard error that they give, "
+        "or a looser rtol"
+    )
 
 
 def _mean_and_spread(draws: list[float]) -> tuple[float, float]:

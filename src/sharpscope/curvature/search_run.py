@@ -24,8 +24,9 @@ from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
 SOLVE, BEGIN = 0.1, 0.25
-"""Share of the data that the fast search solves its corrections on, and the share of that on which it begins. On the
-MLP of benchmarks/problems.py a twentieth took one more product of all the data, a fifth saved none."""
+"""Share of the data that the fast search solves its corrections on, and the share of that on which it begins. A
+prototype took a twentieth (two or three products of all the data for the MLP of benchmarks/problems.py); a tenth
+leaves room for data of a few thousand samples."""
 
 PAYS = 0.15
 """Largest share of the data that the subset may be for the fast search to use one: with a quarter (500 of 2 000
