@@ -18,7 +18,6 @@ from sharpscope.measures import average_direction_sharpness
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import select
 from sharpscope.optim.edge import edge_of_stability, unwrapped
-from sharpscope.optim.vectors import is_sharded
 
 Failed = Callable[[Row, str, BaseException], None]
 
@@ -205,11 +204,6 @@ def _check(
         raise InputError(
             f"a monitor measures an Objective, received {type(objective).__name__}; make one of the model, the loss "
             "and a probe set"
-        )
-    if any(is_sharded(p) or getattr(p, "_fsdp_flattened", False) for p in objective.model.parameters()):
-        raise InputError(
-            "a monitor measures whole parameters, received a model of which each rank holds a shard; measure a copy "
-            "that is loaded from a full state dict"
         )
     if optimizer is not None and not hasattr(unwrapped(optimizer), "param_groups"):
         raise InputError(f"optimizer must be a torch optimizer, received {type(optimizer).__name__}")

@@ -80,8 +80,7 @@ class SharpnessMonitor(Result):
     Raises
     ------
     InputError
-        When it is made: for arguments out of range, a path that cannot be written, and parameters of which each
-        rank holds a shard.
+        When it is made: for arguments out of range and a path that cannot be written.
 
     Examples
     --------

@@ -239,6 +239,11 @@ def evaluator_of(
     while hasattr(inside, "_orig_mod") or isinstance(inside, nn.parallel.DistributedDataParallel):
         inside = getattr(inside, "_orig_mod", None) or inside.module
     model = inside
+    if any(hasattr(p, "full_tensor") or hasattr(p, "_fsdp_flattened") for p in model.parameters()):
+        raise InputError(
+            "what is measured must have whole parameters, received a model of which each rank holds a shard; measure "
+            "a copy that is loaded from a full state dict"
+        )
     chosen = select(model, params)
     doubles = all(p.dtype == torch.float64 for p in chosen.values())
     data = FixedBatches(batches, pairs=loss is not None)
