@@ -18,13 +18,14 @@ from sharpscope.curvature.operators import Matrix, Memory
 from sharpscope.curvature.search_run import DAVIDSON, Found, SearchRun
 from sharpscope.curvature.wanted import Wanted, Which
 from sharpscope.errors import InputError, NotConvergedWarning, require_at_least, require_one_of
+from sharpscope.estimate import Result, with_error
 from sharpscope.objective.objective import Objective
 
 Mode = Literal["certified", "fast"]
 
 
 @dataclass(frozen=True)
-class Eigenpairs:
+class Eigenpairs(Result):
     """The k eigenpairs asked for, the outermost first; 2k of them for both ends, the largest k first.
 
     Attributes
@@ -66,6 +67,13 @@ class Eigenpairs:
     cost: float = float("nan")
     importance_scores: Tensor | None = field(default=None, repr=False, compare=False)
     secant_updates: Mapping[float, SecantUpdate] = field(default_factory=dict, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Return one line: the outermost eigenvalue with its error, how many there are, and the products."""
+        more = f" and {len(self.values) - 1} more" if len(self.values) > 1 else ""
+        state = "converged" if bool(self.converged.all()) else "not converged"
+        value = with_error(self.value, float(self.error_estimates[0]))
+        return f"λ = {value}{more}, {state}, {self.products:.3g} products"
 
     @property
     def value(self) -> float:

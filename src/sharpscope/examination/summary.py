@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,11 @@ def _about_ends(found: Examination) -> list[str]:
         lines[0] = (
             f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}: "
             "the loss bends downwards in some direction, so this point is a saddle or lies on a slope."
+        )
+    if math.isfinite(pairs.confidence):
+        lines.append(
+            f"With a probability of at least {pairs.confidence:.4g} over the random start, these errors hold "
+            "and no eigenvalue further out was missed."
         )
     if half > 1:
         values = ", ".join(number(float(v)) for v in pairs.values[:half])

@@ -12,7 +12,7 @@ import torch
 from sharpscope.estimate import Result
 from sharpscope.integrations.measurements import Measurements
 from sharpscope.integrations.pace import Pace
-from sharpscope.integrations.rows import Row, Rows, note
+from sharpscope.integrations.rows import Row, RowLog, note
 from sharpscope.integrations.trackers import Tracker
 from sharpscope.objective.objective import Objective
 
@@ -128,7 +128,7 @@ class SharpnessMonitor(Result):
         self._measurements = Measurements(
             objective, optimizer, radius, samples, tol, max_products, between, seed
         )
-        self._kept = Rows(path, trackers)
+        self._kept = RowLog(path, trackers)
         self._pace.begin()
         if share is not None:
             began = time.perf_counter()

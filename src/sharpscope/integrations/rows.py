@@ -38,7 +38,7 @@ def note(row: Row, words: str) -> None:
     row["note"] = f"{row['note']}; {words}" if row["note"] else words
 
 
-class Rows:
+class RowLog:
     """The rows of one monitor, one for each step that was measured.
 
     Attributes

@@ -100,11 +100,11 @@ def load_checkpoint(
     optimizer_state: Any = None
     schedule_state: Any = None
     if optimizer is not None:
-        optimizer_state = _part(path, body, "optimizer", tensors)
+        optimizer_state = _decoded_state(path, body, "optimizer", tensors)
         _check_optimizer(path, body["optimizer_class"], optimizer_state, optimizer)
     if schedule is not None:
-        schedule_state = _part(path, body, "schedule", tensors)
-    average_state: Any = None if average is None else _part(path, body, "average", tensors)
+        schedule_state = _decoded_state(path, body, "schedule", tensors)
+    average_state: Any = None if average is None else _decoded_state(path, body, "average", tensors)
     model.load_state_dict(weights)
     if average is not None:
         average.load_state_dict(average_state)
@@ -209,7 +209,7 @@ def _check_model(path: Path, weights: Mapping[str, torch.Tensor], model: torch.n
         raise CheckpointError(f"the checkpoint {path} is of another model, which has {extra} besides.")
 
 
-def _part(path: Path, body: Mapping[str, Any], part: str, tensors: dict[str, torch.Tensor]) -> Any:
+def _decoded_state(path: Path, body: Mapping[str, Any], part: str, tensors: dict[str, torch.Tensor]) -> Any:
     if part not in body:
         raise CheckpointError(f"the checkpoint {path} holds no {part} state.")
     try:
