@@ -4,9 +4,11 @@ import json
 import math
 
 import pytest
+import torch
+from torch import nn
 
 from problems import PROBLEMS
-from sharpscope import Estimate, InputError, measure
+from sharpscope import Estimate, InputError, Objective, measure
 from sharpscope.measures import row, take
 
 MLP, TANH = (next(p for p in PROBLEMS if p.name == name) for name in ("mlp relu", "mlp tanh"))
@@ -38,3 +40,34 @@ def test_a_measure_that_is_not_allowed_raises_or_says_why() -> None:
     assert found["value"].notna().tolist() == [True, False]
     assert math.isnan(found["value"][1])
     assert "nothing to rescale" in json.loads(found["protocol"][1])["not taken"]
+
+
+README_LIST = ["lambda_max", "trace", "average_direction", "worst_case"]
+
+
+def test_the_list_of_the_readme_works_on_few_samples_and_on_a_batch_loss() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    x, y = torch.randn(30, 4), torch.randint(3, (30,))
+
+    def batch_loss(m: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, int]:
+        return nn.functional.cross_entropy(m(batch[0]), batch[1]), len(batch[1])
+
+    few = Objective(model, nn.functional.cross_entropy, (x, y))
+    batches = Objective.from_batch_loss(model, [(x[:20], y[:20]), (x[20:], y[20:])], batch_loss)
+    tables = [measure(obj, README_LIST) for obj in (few, batches)]
+    for table in tables:
+        assert table["measure"].tolist() == README_LIST
+        assert table["value"].notna().all()
+    assert tables[0]["value"].tolist() == pytest.approx(tables[1]["value"].tolist(), rel=0.05)
+
+
+def test_rows_that_were_computed_are_kept_where_another_measure_is_refused() -> None:
+    obj = Objective(nn.Linear(4, 3), nn.functional.cross_entropy, (torch.randn(9, 4), torch.arange(9) % 3))
+    with pytest.warns(UserWarning, match="not taken: rescaling_change"):
+        table = measure(obj, ["gradient_norm", "rescaling_change"])
+    assert table["value"].notna().tolist() == [True, False]
+    with pytest.raises(InputError):
+        measure(obj, ["rescaling_change"])
+    with pytest.raises(InputError):
+        measure(obj, ["gradient_norm", "rescaling_change"], strict=True)

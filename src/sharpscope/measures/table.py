@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,18 @@ if TYPE_CHECKING:
 
 
 def take(obj: Objective, spec: Spec, seed: int = 0) -> Estimate:
-    """Take one measure of an objective; ``seed`` applies unless the spec sets its own."""
+    """Take one measure of an objective; ``seed`` applies unless the spec sets its own.
+
+    A measure over batches of so many samples is one over all the data where the spec gives no ``batch_size`` and no
+    batches can be drawn: of fewer samples, or from `Objective.from_batch_loss`.
+    """
     _, found, options = checked(spec)
     if "seed" in found.options:
         options.setdefault("seed", seed)
+    if "batch_size" in found.options and "batch_size" not in options:
+        usual = inspect.signature(found.function).parameters["batch_size"].default
+        if isinstance(usual, int) and (obj.evaluator.loss is None or usual > obj.n_samples):
+            options["batch_size"] = None
     return found.function(obj, **options)
 
 
@@ -59,8 +69,8 @@ def measure(
         Seed of the random estimates.
     strict
         Whether a measure that this objective does not allow raises, for example one that rescales channels where
-        there are none. Otherwise its row has no value and its protocol holds the reason. By default it raises unless
-        ``"all"`` are asked for.
+        there are none. Otherwise its row has no value, its protocol holds the reason, and the rows of the others are
+        kept. By default only a measure asked for alone raises; of several a warning names those not taken.
 
     Returns
     -------
@@ -76,15 +86,17 @@ def measure(
     """
     import pandas as pd
 
-    strict = measures != "all" if strict is None else strict
     specs: Sequence[Spec] = (
         list(REGISTRY) if measures == "all" else [measures] if isinstance(measures, str) else measures
     )
     labels = [checked(spec)[0] for spec in specs]
-    estimate = take if strict else _take_or_reason
-    return pd.DataFrame(
-        [row(label, estimate(obj, spec, seed)) for label, spec in zip(labels, specs, strict=True)]
-    )
+    raises = len(specs) == 1 if strict is None else strict
+    estimate = take if raises else _take_or_reason
+    rows = [row(label, estimate(obj, spec, seed)) for label, spec in zip(labels, specs, strict=True)]
+    lost = [r["measure"] for r in rows if "not taken" in json.loads(r["protocol"])]
+    if lost and strict is None and measures != "all":
+        warnings.warn(f"not taken: {', '.join(lost)}; the protocol of each says why", stacklevel=2)
+    return pd.DataFrame(rows)
 
 
 def _take_or_reason(obj: Objective, spec: Spec, seed: int) -> Estimate:
