@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import copy
+import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -147,6 +149,30 @@ def _in_eights(x: Tensor, y: Tensor, first: int) -> list[tuple[Tensor, Tensor]]:
     return [(x[:first], y[:first]), (x[first:], y[first:])]
 
 
+class Reversed(torch.autograd.Function):
+    """Reverses gradients, as domain-adversarial networks do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return -g
+
+
+def _straight_through(z: Tensor) -> Tensor:
+    h = torch.tanh(z)
+    return h + (h.sign() - h).detach()
+
+
+def _hooked() -> nn.Module:
+    model = Fn(_plain).double()
+    model.a.register_full_backward_hook(lambda module, given, arrived: (None,))
+    model.b.register_full_backward_hook(lambda module, given, arrived: (2 * given[0],))
+    return model
+
+
 ANOTHER = Fn(_plain).double()
 
 
@@ -249,6 +275,11 @@ REFUSED = {
     "half of a use detached": Case(
         lambda: _pair(lambda m, x: m.b(m.a(x) * m.a(x).detach()), check="full"), "derivative of the loss"
     ),
+    "gradients reversed": Case(lambda: _pair(_activated(Reversed.apply)), "derivative of the loss"),
+    "straight-through estimator": Case(
+        lambda: _pair(_activated(_straight_through)), "derivative of the loss"
+    ),
+    "a hook changes gradients": Case(lambda: Objective(_hooked(), ce, (X, Y)), "derivative of the loss"),
     "reentrant checkpoint": Case(
         lambda: _pair(lambda m, x: m.b(checkpoint(lambda z: torch.tanh(m.a(z)), x, use_reentrant=True))),
         "use_reentrant=True",
@@ -446,6 +477,47 @@ def test_is_measured_right_and_leaves_the_model_as_it_was(name: str) -> None:
     assert {module: dict(vars(module)) for module in obj.model.modules()} == attributes
     assert torch.equal(X, inputs)
     assert not X.requires_grad
+
+
+@pytest.mark.parametrize("check", ["quick", "full"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("saturated", [False, True])
+def test_kinks_at_the_measured_point_and_saturated_losses_are_not_taken_for_wrong_derivatives(
+    check: Any, dtype: torch.dtype, saturated: bool
+) -> None:
+    """Zero biases below zero pixels: every ReLU there, and every maximum, has its kink exactly at the point."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(27, 8),
+        nn.ReLU(),
+        nn.Linear(8, 3),
+    ).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.zero_()
+        if saturated:
+            model[-1].weight.mul_(1e4)  # type: ignore[operator, union-attr]
+    x = torch.zeros(70, 1, 8, 8, dtype=dtype)
+    x[:, :, 3:5, 3:6] = _data(70, 6)[0].to(dtype).view(70, 1, 2, 3)
+    y = model(x).argmax(1) if saturated else _data(70)[1]
+    obj = Objective(model, ce, (x, y), check=check)
+    assert bool(torch.isfinite(obj.hvp(torch.ones(obj.size))).all())
+
+
+def test_random_numbers_of_every_kind_in_a_forward_pass_are_the_same_on_every_call() -> None:
+    def noisy(m: Any, x: Tensor) -> Tensor:
+        return _plain(m, x * (1 + random.random() + np.random.rand() + torch.rand(())))
+
+    obj = _pair(noisy)
+    first = obj.loss()
+    draws = random.random(), np.random.rand(), torch.rand(())
+    assert obj.loss() == first
+    assert len(draws) == 3
 
 
 def test_without_checks_nothing_is_refused() -> None:

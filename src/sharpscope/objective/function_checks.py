@@ -17,17 +17,26 @@ from torch import Tensor, nn
 
 from sharpscope.autograd.double_backward import graph_nodes, once_differentiable_name, reduced_precision
 from sharpscope.autograd.module_state import SavedState
-from sharpscope.autograd.vectors import norm
+from sharpscope.autograd.vectors import dot, norm
 from sharpscope.errors import InputError, UnusedParameterWarning
 from sharpscope.objective.batches import first_rows, tensors_in
 from sharpscope.objective.chunking import counting_held_bytes, out_of_memory
 from sharpscope.objective.evaluator import Evaluator
+from sharpscope.objective.graphs import gradients
 from sharpscope.objective.mean_loss import checked_loss
 from sharpscope.objective.product_checks import STEPS, WRONG, contradicts, first_line, theta, typical
 from sharpscope.seeding import generator
 
-SAMPLES = 64
-"""Samples that the checks look at; they cost little beside all the data."""
+SAMPLES, FEW = 64, 16
+"""Samples that the checks look at, and that differences of the loss look at; both cost little beside all the data."""
+
+MOST_PARAMETERS = 1_000_000
+"""Parameters up to which differences of the loss are taken without ``check="full"``: six passes of `FEW` samples in
+float64, a few milliseconds."""
+
+NEAR = {torch.float32: 0.1, torch.float64: 0.01}
+"""How far from the measured point differences are taken, relative to the size of a typical parameter: farther than
+the steps, so that no kink lies exactly there."""
 
 
 @dataclass
@@ -58,8 +67,10 @@ def check_function(evaluator: Evaluator) -> Probe:
     if evaluator.check != "none":
         _check_graph(evaluator, probe)
         _check_reached(evaluator, probe)
+        if evaluator.check == "full" or evaluator.size <= MOST_PARAMETERS:
+            _check_slope(evaluator, probe, move=False)
     if evaluator.check == "full":
-        _check_gradient(evaluator, probe)
+        _check_slope(evaluator, probe, move=True)
     return probe
 
 
@@ -193,54 +204,82 @@ def _check_reached(evaluator: Evaluator, probe: Probe) -> None:
     )
 
 
-def _check_gradient(evaluator: Evaluator, probe: Probe) -> None:
-    """Compare the slope along a direction with differences of the loss where the parameters themselves are moved."""
+def _check_slope(evaluator: Evaluator, probe: Probe, *, move: bool) -> None:
+    """Compare the gradient along a direction with differences of the loss, at points near the measured one.
+
+    Near, since at the point itself a kink is likelier: many a ReLU's input is exactly zero where biases and pixels
+    are. ``move`` gives the model's own parameters the values too, in their own precision, so that a use of them past
+    the module is seen; else everything is in float64. Two directions must agree that the gradient is wrong.
+    """
     parameters = dict(evaluator.model.named_parameters())
-    if any(parameters[name].dtype != evaluator.dtype for name in evaluator.layout.names):
+    if move and any(parameters[name].dtype != evaluator.dtype for name in evaluator.layout.names):
         return  # their own precision is too coarse for differences
-    centre = theta(evaluator)
-    slope = evaluator.layout.join(
-        torch.autograd.grad(
-            probe.value,
-            list(probe.leaves.values()),
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+    twin = evaluator if move else evaluator.in_precision(torch.float64)
+    batch = probe.batch if evaluator.loss is None else first_rows(probe.batch, FEW)
+    for number in range(2):
+        draws = generator("check", "slope", number)
+        try:
+            found, expected = _slopes(twin, batch, draws, move)
+        except (RuntimeError, TypeError, ValueError):  # the model works in its own precision only
+            return
+        if not contradicts(found, expected, WRONG[twin.dtype]):
+            return
+    raise InputError(
+        f"the gradient must be the derivative of the loss, its slope along a direction is {float(expected):.6g} "
+        f"where differences of the loss give {float(found[1]):.6g}; part of a parameter is taken for constant (detach, "
+        "no_grad, .data), or a backward or a hook changes gradients"
     )
-    along = torch.randn(len(slope), generator=generator("check", "gradient"), dtype=slope.dtype).to(
-        slope.device
-    )
-    along = _without_padding(evaluator, along / norm(along) + slope / max(norm(slope), 1e-30))
 
-    def value(step: float) -> float:
-        point = evaluator.layout.split(centre + step * along)
-        return float(_value_at(evaluator, probe, point, move=True).detach())
 
-    scale = typical(centre)
+def _slopes(
+    evaluator: Evaluator, batch: Any, draws: torch.Generator, move: bool
+) -> tuple[list[Tensor], Tensor]:
+    """Return differences of the loss for the two steps of `STEPS`, and the slope by autograd, each of shape (1,)."""
+    apart = copy(evaluator)
+    apart.copies_batches = True
+    measured = theta(evaluator)
+    scale = typical(measured)
+    noise = torch.randn(2, len(measured), generator=draws, dtype=torch.float64).to(measured)  # (2, size)
+    centre = measured + NEAR[evaluator.dtype] * scale * noise[0]
+
+    def leaves_at(point: Tensor) -> dict[str, Tensor]:
+        return {name: part.detach().requires_grad_() for name, part in evaluator.layout.split(point).items()}
+
+    def slope_at(leaves: dict[str, Tensor]) -> Tensor:
+        def of_chunk(placed: Any, weights: Tensor | None) -> Tensor:
+            return evaluator.layout.join(
+                gradients(apart.mean_loss(placed)[0], list(leaves.values()))
+            ).detach()
+
+        return apart.on_chunk(of_chunk, leaves, batch, move=move)
+
+    def value_at(point: Tensor) -> float:
+        def of_chunk(placed: Any, weights: Tensor | None) -> float:
+            return float(apart.mean_loss(placed)[0].detach())
+
+        return apart.on_chunk(of_chunk, leaves_at(point), batch, move=move)
+
+    slope = slope_at(leaves_at(centre))
+    along = _without_padding(evaluator, noise[1] / norm(noise[1]) + slope / max(norm(slope), 1e-30))
+    steps = [step * scale * len(measured) ** 0.5 for step in STEPS[evaluator.dtype]]
     found = [
-        torch.tensor([(value(step * scale) - value(-step * scale)) / (2 * step * scale)], dtype=torch.float64)
-        for step in STEPS[evaluator.dtype]
-    ]
-    expected = torch.tensor([float(slope.double() @ along.double())], dtype=torch.float64)
-    if contradicts(found, expected, WRONG[evaluator.dtype]):
-        raise InputError(
-            f"the gradient must be the derivative of the loss, its slope along a direction is {float(expected):.6g} "
-            f"where differences of the loss give {float(found[1]):.6g}; part of a parameter counts as a constant "
-            "(detach, no_grad, .data) or a backward is wrong"
+        torch.tensor(
+            [(value_at(centre + s * along) - value_at(centre - s * along)) / (2 * s)], dtype=torch.float64
         )
+        for s in steps
+    ]
+    return found, dot(slope, along).reshape(1)
 
 
-def _value_at(evaluator: Evaluator, probe: Probe, leaves: dict[str, Tensor], move: bool = False) -> Tensor:
-    """Return the first samples' loss at other leaves; ``move`` gives the model's own parameters these values too."""
+def _value_at(evaluator: Evaluator, probe: Probe, leaves: dict[str, Tensor]) -> Tensor:
+    """Return the first samples' loss at other leaves."""
 
     def of_chunk(placed: Any, weights: Tensor | None) -> Tensor:
         return evaluator.mean_loss(placed, weights)[0]
 
     apart = copy(evaluator)
     apart.copies_batches = True
-    moved = {name: leaf.detach() for name, leaf in leaves.items()}
-    return apart.on_chunk(of_chunk, moved, probe.batch, move=move)
+    return apart.on_chunk(of_chunk, {name: leaf.detach() for name, leaf in leaves.items()}, probe.batch)
 
 
 def _without_padding(evaluator: Evaluator, vector: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ everything is restored before the result is looked at.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -281,6 +283,8 @@ class MeasuredFunction:
         """Put leaves in place of the parameters, fresh copies in place of the buffers, and set a chunk's seed."""
         seed = seed_of("dropout", self.dropout_seed, index)
         torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(seed)

@@ -15,14 +15,15 @@ from torch import Tensor
 from sharpscope.autograd.convolution import replace_convolutions
 from sharpscope.autograd.vectors import norm
 from sharpscope.errors import InputError
-from sharpscope.objective.batches import first_rows
+from sharpscope.objective.batches import first_rows, tensors_in
 from sharpscope.objective.chunking import out_of_memory
 from sharpscope.objective.evaluator import Evaluator, Matrix
 from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
 from sharpscope.seeding import generator
 
 FEW = 32
-"""Samples that the checks look at: products of these cost little beside one of all the data."""
+"""Samples that the checks look at, of a batch loss at most an eighth of the first batch: their products cost little
+beside one of all the data."""
 
 ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Asymmetry of products, relative to their size, up to which it is rounding. A larger one in float32 is looked at
@@ -47,7 +48,9 @@ def check_products(evaluator: Evaluator, matrix: Matrix) -> None:
             f"products need operations that can be differentiated twice, {evaluator.once_differentiable} is marked "
             "once_differentiable; write its backward in differentiable operations and drop the mark"
         )
-    batch = first_rows(next(iter(evaluator.batches)), FEW)
+    batch = next(iter(evaluator.batches))
+    rows = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
+    batch = first_rows(batch, FEW if evaluator.loss is not None else max(2, min(FEW, rows // 8)))
     draws = torch.randn(2, evaluator.size, generator=generator("check", "products"), dtype=torch.float64)
     block = draws.to(evaluator.device, evaluator.dtype)  # (2, size)
     try:
