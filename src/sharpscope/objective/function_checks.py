@@ -226,7 +226,7 @@ def _check_slope(evaluator: Evaluator, probe: Probe, *, move: bool) -> None:
             return
     raise InputError(
         f"the gradient must be the derivative of the loss, its slope along a direction is {float(expected):.6g} "
-        f"where differences of the loss give {float(found[1]):.6g}; part of a parameter is taken for constant (detach, "
+        f"where differences of the loss give {float(found[1]):.6g}; part of a parameter counts as constant (detach, "
         "no_grad, .data), or a backward or a hook changes gradients"
     )
 
