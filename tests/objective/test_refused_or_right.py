@@ -520,6 +520,14 @@ def test_random_numbers_of_every_kind_in_a_forward_pass_are_the_same_on_every_ca
     assert len(draws) == 3
 
 
+def test_parameters_chosen_later_are_checked_unless_they_were() -> None:
+    model = Fn(_no_grad).double()
+    whole = Objective(model, ce, (X, Y), params="b.*")
+    assert whole.with_params("b.bias").size == 3
+    with pytest.raises(InputError, match="autograd finds no way"):
+        whole.with_params("a.*")
+
+
 def test_without_checks_nothing_is_refused() -> None:
     torch.manual_seed(0)
     obj = _pair(

@@ -137,7 +137,8 @@ class MeasuredFunction:
     def with_layout(self, layout: Layout) -> Self:
         """Return the same function of other parameters of the model, at the model's own ones."""
         other = copy(self)
-        other.layout, other.centre, other.cost, other.verified = layout, None, Cost(), set()
+        other.layout, other.centre, other.cost = layout, None, Cost()
+        other.verified = set(self.verified) if set(layout.names) <= set(self.layout.names) else set()
         return other
 
     def in_precision(self, dtype: torch.dtype) -> Self:

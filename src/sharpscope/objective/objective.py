@@ -304,7 +304,8 @@ class Objective(Result):
     def with_params(self, params: Selection = None) -> Objective:
         """Return the same objective of other parameters (``params`` as at the start) at the model's own values."""
         other = self._with(self.evaluator.with_layout(layout_of(select(self.model, params))))
-        other._verify(self.evaluator.check)
+        if not set(other.layout.names) <= set(self.layout.names):  # else they have been checked
+            other._verify(self.evaluator.check)
         return other
 
     def with_copy(self, dtype: torch.dtype, model: nn.Module | None = None) -> Objective:

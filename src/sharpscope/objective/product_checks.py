@@ -18,7 +18,7 @@ from sharpscope.errors import InputError
 from sharpscope.objective.batches import first_rows, tensors_in
 from sharpscope.objective.chunking import out_of_memory
 from sharpscope.objective.evaluator import Evaluator, Matrix
-from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk
+from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk, gradients
 from sharpscope.seeding import generator
 
 FEW = 32
@@ -135,9 +135,7 @@ def _gradient_differences(evaluator: Evaluator, batch: Any, along: Tensor) -> li
 
         def of_chunk(placed: Any, weights: Tensor | None) -> Tensor:
             value, _ = evaluator.mean_loss(placed, weights)
-            return evaluator.layout.join(
-                torch.autograd.grad(value, points, allow_unused=True, materialize_grads=True)
-            ).detach()
+            return evaluator.layout.join(gradients(value, points)).detach()
 
         return evaluator.on_chunk(of_chunk, leaves, batch)
 
