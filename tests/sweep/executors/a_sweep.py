@@ -11,6 +11,9 @@ import psutil
 from safetensors.torch import load_file
 
 RUNS = 6
+STILL = (
+    600.0  # seconds without any change after which a sweep hangs; an engine on a busy machine starts slowly
+)
 STUDY = """
 name = "tiny"
 [run]
@@ -45,7 +48,7 @@ def run(store, *options, cwd):
     return sharpscope("run", "tiny.toml", "--store", store, "--no-report", *options, cwd=cwd)
 
 
-def finish(process, seconds=300):
+def finish(process, seconds=1800):
     """Return what a command printed, once it has ended well."""
     output, errors = process.communicate(timeout=seconds)
     assert process.returncode == 0, output + errors
@@ -72,16 +75,21 @@ def garbage(store):
     return [path for name in folders for path in (store / name).glob("*")]
 
 
-def at_work(store, plain, mine, seconds=120):
+def at_work(process, store, plain, mine):
     """Wait until a run is published and another just begun by a process of which `mine` holds; return that.
 
-    `plain` is the same sweep's finished store: it tells runs from measures.
+    `plain` is the same sweep's finished store: it tells runs from measures. However slow the machine is, the wait
+    goes on while the sweep does: it ends when the sweep's `process` does, or has changed nothing for `STILL` seconds.
     """
     runs = {path.name for path in plain.glob("runs/*")}
-    patience = time.monotonic() + seconds
-    seen = set()
-    while time.monotonic() < patience:
+    seen, before, changed = set(), None, time.monotonic()
+    while process.poll() is None and time.monotonic() - changed < STILL:
         published = any(store.glob("runs/*"))
+        now = {
+            path.name for folder in ("work", "runs", "leases", "tmp") for path in store.glob(f"{folder}/*")
+        }
+        if now != before:
+            before, changed = now, time.monotonic()
         # one that is there already may be about to end
         for workspace in set(store.glob("work/*@*")) - seen:
             seen.add(workspace)

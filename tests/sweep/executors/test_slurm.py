@@ -34,17 +34,17 @@ SCRIPT = Path(__file__).parents[2] / "engines" / "slurm.sh"
 def slurm(tmp_path_factory):
     """Start Slurm for the tests of this file; its commands find it by SLURM_CONF."""
     folder = tmp_path_factory.mktemp("slurm")
-    subprocess.run([SCRIPT, "start", folder], check=True, timeout=60)
+    subprocess.run([SCRIPT, "start", folder], check=True, timeout=600)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         try:
             yield
         finally:
-            subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
+            subprocess.run([SCRIPT, "stop", folder], check=True, timeout=600)
 
 
 def ask(*words):
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 def job_of(process):
@@ -72,7 +72,7 @@ def go(store, tasks, meddle=None, **options):
     """Run tasks on two jobs; `meddle` is called with what tells of a step, and with the job that made it."""
     events, jobs = [], {}
 
-    def liveness(event):
+    def watch(event):
         events.append(event)
         if event["event"] == "start":
             jobs[event["worker"]] = job_of(worker(event))
@@ -80,7 +80,7 @@ def go(store, tasks, meddle=None, **options):
             meddle({**event, "job": jobs[event["worker"]]})
 
     executor = SlurmExecutor(store.root, workers=2, ask_every=1.0, **options)
-    summary = run_tasks(store, tasks, executor=executor, on_event=liveness)
+    summary = run_tasks(store, tasks, executor=executor, on_event=watch)
     assert not (store.root / ".slurm").exists()
     return summary, events
 
@@ -88,7 +88,7 @@ def go(store, tasks, meddle=None, **options):
 def test_a_job_cancelled_in_the_middle_of_a_sweep_changes_nothing_in_its_tables(slurm, tmp_path):
     finish(run("local", "--workers", "2", cwd=tmp_path))
     process = run("slurm", "--executor", "slurm", "--workers", "3", cwd=tmp_path)
-    lost = at_work(tmp_path / "slurm", tmp_path / "local", lambda process: True)
+    lost = at_work(process, tmp_path / "slurm", tmp_path / "local", lambda process: True)
     job = job_of(lost)
     ask("scancel", job)
     output, errors = finish(process)
@@ -142,7 +142,7 @@ def test_a_job_gets_what_it_asks_for(store):
 
 def test_what_slurm_refuses_is_told_in_its_words(slurm, tmp_path):
     process = run("store", "--executor", "slurm", "--partition", "nowhere", cwd=tmp_path)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=1200)
     assert process.returncode == 2
     assert "error: Slurm refused the jobs (sbatch: error: " in errors
     assert "invalid partition" in errors

@@ -52,12 +52,12 @@ def go(store, cluster, tasks, meddle=None, workers=2):
     """Run tasks; `meddle` is called with every event that a task has made a step. Return summary and events."""
     events = []
 
-    def liveness(event):
+    def watch(event):
         events.append(event)
         if meddle is not None and event["event"] == "progress":
             meddle(event)
 
-    summary = run_tasks(store, tasks, executor=executor(store, cluster, workers), on_event=liveness)
+    summary = run_tasks(store, tasks, executor=executor(store, cluster, workers), on_event=watch)
     all_over(cluster)
     return summary, events
 
@@ -210,13 +210,13 @@ def test_ctrl_c_twice_kills(store, cluster):
 
     events = []
 
-    def liveness(event):
+    def watch(event):
         events.append(event)
         if event["event"] == "start":
             act(event)
 
     summary = run_tasks(
-        store, [task("a", "stubborn", seconds=60)], executor=executor(store, cluster), on_event=liveness
+        store, [task("a", "stubborn", seconds=60)], executor=executor(store, cluster), on_event=watch
     )
     assert summary.interrupted
     assert time.monotonic() - begin < 30

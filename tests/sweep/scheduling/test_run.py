@@ -205,14 +205,12 @@ def test_workers_that_cannot_start_are_reported(store, monkeypatch):
 
 
 def test_an_error_of_the_watcher_ends_the_workers(store):
-    def liveness(event):
+    def watch(event):
         if event["event"] == "start":
             raise RuntimeError("cannot draw")
 
     with pytest.raises(RuntimeError, match="cannot draw"):
-        run_tasks(
-            store, [task("a", "stubborn", seconds=60), task("b", value=1)], workers=2, on_event=liveness
-        )
+        run_tasks(store, [task("a", "stubborn", seconds=60), task("b", value=1)], workers=2, on_event=watch)
     assert not psutil.Process().children()
     assert list((store.root / "tmp").iterdir()) == []
 
@@ -226,13 +224,13 @@ def interrupting(store, tasks, when, gaps, workers=2):
             time.sleep(gap)
             os.kill(os.getpid(), signal.SIGINT)
 
-    def liveness(event):
+    def watch(event):
         events.append(event)
         if when(event) and not any(when(e) for e in events[:-1]):
             threading.Thread(target=press).start()
 
     before = signal.getsignal(signal.SIGINT)
-    summary = run_tasks(store, tasks, workers=workers, on_event=liveness)
+    summary = run_tasks(store, tasks, workers=workers, on_event=watch)
     assert signal.getsignal(signal.SIGINT) is before
     assert not psutil.Process().children()
     return summary, events
