@@ -83,6 +83,26 @@ def test_models_lists_parameter_counts(cli) -> None:
     assert "9,750,922" in cli("models")[1]
 
 
+def test_measures_lists_every_definition_and_one_with_its_options(cli) -> None:
+    from sharpscope.measures import REGISTRY
+
+    code, out, _ = cli("measures", "--json")
+    listed = {m["name"]: m for m in json.loads(out)}
+    assert code == 0
+    assert list(listed) == list(REGISTRY)
+    assert listed["worst_case"]["rescaling_invariant"] is True
+    assert listed["worst_case"]["options"]["batch_size"] == 64
+    assert all(m["definition"] and m["cost"] for m in listed.values())
+    table = cli("measures")[1]
+    assert all(name in table for name in REGISTRY)
+    one = cli("measures", "pac_bayes_sigma")[1]
+    assert "deviation = 0.1" in one
+    assert "changed by rescalings: yes" in one
+    code, _, err = cli("measures", "flatness")
+    assert code == 2
+    assert "must be one of" in err
+
+
 def test_status_report_and_a_second_run(cli, store: Path) -> None:
     code, out, _ = cli("status", store)
     assert code == 0

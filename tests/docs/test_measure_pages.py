@@ -12,14 +12,27 @@ import pytest
 ROOT = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", ["measures/perturbation.md", "measures/curvature.md", "landscape.md"])
+@pytest.mark.parametrize(
+    "page", ["measures/perturbation.md", "measures/curvature.md", "measures/which.md", "landscape.md"]
+)
 def test_the_snippets_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(snippets) >= 3
+    assert len(snippets) >= (1 if page == "measures/which.md" else 3)
     names: dict[str, object] = {"__name__": "snippets"}
     for number, code in enumerate(snippets):
         exec(compile(code, f"{page}, snippet {number}", "exec"), names)
+
+
+def test_every_measure_has_a_row_that_agrees_with_the_registry() -> None:
+    from sharpscope.measures import REGISTRY
+
+    text = (ROOT / "measures/which.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", text, flags=re.MULTILINE))
+    assert rows.keys() == REGISTRY.keys()
+    for name, scale in rows.items():
+        if scale != "–":
+            assert (scale == "same") == REGISTRY[name].rescaling_invariant, name
 
 
 @pytest.mark.parametrize("page", ["measures/perturbation.md", "landscape.md"])

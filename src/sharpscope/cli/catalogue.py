@@ -1,4 +1,4 @@
-"""``sharpscope data``, ``models`` and ``studies``: what there is to train on, to train and to run."""
+"""``sharpscope data``, ``models``, ``measures`` and ``studies``: what there is to train on, train, measure, run."""
 
 from __future__ import annotations
 
@@ -53,6 +53,61 @@ def models(json: Json = False) -> None:
         right=[1],
     )
     say("\nOptions and defaults: sharpscope models --json")
+
+
+def measures(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One measure, with its options and their defaults.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the measures: definition, source, cost, and whether rescaling the network changes them.
+
+    A measure that function-preserving rescalings change compares only networks that are scaled alike; see
+    sharpscope audit.
+    """
+    from sharpscope.cli.printing import print_json, print_table
+    from sharpscope.measures import REGISTRY, find
+
+    listed = [find(name)] if name else list(REGISTRY.values())
+    if json:
+        print_json(
+            [
+                {
+                    **{
+                        k: getattr(m, k)
+                        for k in ("name", "title", "symbol", "definition", "source", "unit", "cost")
+                    },
+                    "rescaling_invariant": m.rescaling_invariant,
+                    "options": {key: _plain(value) for key, value in m.options.items()},
+                }
+                for m in listed
+            ]
+        )
+        return
+    if name:
+        m = listed[0]
+        say(f"{m.title}, {m.symbol}" + (f", in {m.unit}" if m.unit else ""))
+        say(m.definition)
+        say(f"source: {m.source or '–'}")
+        say(f"cost: {m.cost}")
+        say(f"changed by rescalings: {'no' if m.rescaling_invariant else 'yes'}")
+        for key, value in m.options.items():
+            say(f"  {key} = {_plain(value)!r}")
+        return
+    print_table(
+        ["name", "changed by rescalings", "cost", "source", "definition"],
+        [
+            [m.name, "no" if m.rescaling_invariant else "yes", m.cost, m.source or "–", m.definition]
+            for m in listed
+        ],
+    )
+    say("\nOptions and defaults: sharpscope measures NAME")
+
+
+def _plain(value: object) -> object:
+    """Return a default as JSON can hold it."""
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def studies(

@@ -73,7 +73,7 @@ def average_direction_sharpness(
         ``converged`` is False.
     elementwise
         Do not divide by ‖g‖₂: every weight gets Gaussian noise of standard deviation ε c, the average-case sharpness
-        of Andriushchenko et al. (2023, equation 2), as in their code.
+        of Andriushchenko et al. (2023), as in their code.
     params, normalise_logits
         What is measured, see `sharpscope.measures.views.view_of`.
     seed

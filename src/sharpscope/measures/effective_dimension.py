@@ -18,7 +18,7 @@ from sharpscope.objective.objective import Objective
     symbol="Σ λ/(λ+z)",
     definition="Sum over the Hessian's eigenvalues of λ/(λ+z), negative ones counted as 0: directions curved by more "
     "than z.",
-    source="MacKay 1992; Maddox et al. 2020, equation 2",
+    source="MacKay 1992; Maddox et al. 2020",
     unit="parameters",
     cost="64 products",
 )

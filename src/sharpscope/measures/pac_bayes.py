@@ -120,7 +120,7 @@ def _tolerated(
     symbol="1/α²",
     definition="One over the squared largest radius of a box around the weights in which ascent finds a rise of the "
     "loss of at most 0.1.",
-    source="Jiang et al. 2020, equation 52; Keskar et al. 2017",
+    source="Jiang et al. 2020; Keskar et al. 2017",
     unit="1 / parameter²",
     cost="about 100 gradients",
 )
@@ -142,7 +142,7 @@ def sharpness_radius(
     symbol="1/α'²",
     definition="One over the squared largest relative change of all weights for which ascent finds a rise of at most "
     "0.1.",
-    source="Jiang et al. 2020, equation 60; Keskar et al. 2017",
+    source="Jiang et al. 2020; Keskar et al. 2017",
     unit="",
     cost="about 100 gradients",
     rescaling_invariant=True,

@@ -19,7 +19,7 @@ from sharpscope.seeding import generator
     symbol="Σ ⟨w_s,w_s'⟩ tr H_ss'",
     definition="Sum over pairs of a layer's neurons of the inner product of their weights times the trace of the "
     "Hessian's block of the pair.",
-    source="Petzka et al. 2021, definition 3",
+    source="Petzka et al. 2021",
     unit="loss",
     cost="64 products of one layer",
 )

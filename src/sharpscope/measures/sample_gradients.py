@@ -162,7 +162,7 @@ def fisher_trace(
     title="Fisher–Rao norm",
     symbol="θᵀFθ",
     definition="The weights' squared length in the metric of the Fisher matrix.",
-    source="Liang et al. 2019, definition 2",
+    source="Liang et al. 2019",
     unit="loss",
     cost="1 product",
     rescaling_invariant=True,

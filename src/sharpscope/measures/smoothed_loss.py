@@ -52,7 +52,7 @@ def noisy_losses(obj: Objective, scale: Tensor | float, samples: int, seed: int)
     title="Low-pass filtered loss",
     symbol="(L ∗ N(0, σ²))(θ)",
     definition="Expected loss under Gaussian noise on the weights, in proportion to the norm of each filter.",
-    source="Bisla et al. 2022, definition 2",
+    source="Bisla et al. 2022",
     unit="loss",
     cost="200 losses",
 )
@@ -84,7 +84,7 @@ def low_pass_flatness(
     symbol="−log E exp(−L(θ+ξ))",
     definition="Minus the logarithm of the mean of exp(−loss) under Gaussian noise of variance 1/γ; low in wide "
     "valleys.",
-    source="Chaudhari et al. 2017, equation 3",
+    source="Chaudhari et al. 2017",
     unit="loss",
     cost="200 losses",
 )

@@ -19,7 +19,7 @@ from sharpscope.objective.objective import Objective
     title="Asymmetry of the valley",
     symbol="E |a − b| / (|a| + |b|)",
     definition="Mean over random directions of the difference of the rises to both sides, relative to their sum.",
-    source="after He et al. 2019, definition 1",
+    source="after He et al. 2019",
     unit="",
     cost="101 losses",
 )

@@ -40,7 +40,7 @@ def view_of(
         `sharpscope.objective.preconditioned`.
     normalise_logits
         Divide every sample's centred outputs by their ℓ2 norm before the loss, f̃ = (f − f̄) / ‖f − f̄‖, so that the
-        loss does not depend on the scale of the logits (Andriushchenko et al. 2023, section 2; as in their code).
+        loss does not depend on the scale of the logits (Andriushchenko et al. 2023; as in their code).
 
     """
     view, protocol = obj, dict[str, object]()
