@@ -53,30 +53,33 @@ class Live:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take note of an event, and show what has changed."""
-        self._progress.update(event)
         name = event["event"]
+        if name == "plan":  # the seeds of another look are counted by themselves
+            self._progress = SweepProgress()
+        self._progress.update(event)
         if name == "plan":
             total = ", ".join(f"{count} {kind}" for kind, count in event["total"].items())
-            self._say(f"{total or 'nothing to do'}; {event['workers']} at a time")
+            self.tell(f"{total or 'nothing to do'}; {event['workers']} at a time")
         elif name == "failed":
-            self._say(f"failed: {event['label']}: {event['reason']}")
+            self.tell(f"failed: {event['label']}: {event['reason']}")
         elif name == "crashed":
-            self._say(f"worker lost (attempt {event['attempt']}): {event['label']}: {event['reason']}")
+            self.tell(f"worker lost (attempt {event['attempt']}): {event['label']}: {event['reason']}")
         elif name == "peers":
             others = event["coordinators"]
-            self._say(
+            self.tell(
                 f"sharing the store with {others} other coordinator{'s' if others > 1 else ''}, "
                 f"{event['workers']} more at a time"
                 if others
                 else "alone in the store again"
             )
         elif name == "stopping":
-            self._say(
+            self.tell(
                 f"stopping: waiting for {event['running']} running to save ({event['why']}); Ctrl-C again to kill"
             )
         self._show(force=name == "plan")
 
-    def _say(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Print a line above the live one."""
         if self._bar is not None:
             self._bar.console.print(visible(text), markup=False, highlight=False)
         else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +28,12 @@ from sharpscope.cli.options import (
     Workers,
 )
 from sharpscope.cli.streams import say
+from sharpscope.errors import InputError
+
+if TYPE_CHECKING:
+    from sharpscope.studies.looks import Standing
+    from sharpscope.studies.results.tables import Tables
+    from sharpscope.sweep import Summary
 
 _FEW = 10  # claims that are printed one by one
 
@@ -46,6 +53,22 @@ def run(
     partition: Partition = None,
     slurm: Slurm = None,
     scale: Scale = None,
+    until: Annotated[
+        Literal["decided"] | None,
+        typer.Option("--until", help="Add seeds look by look until every claim is decided."),
+    ] = None,
+    looks: Annotated[
+        str | None,
+        typer.Option(
+            "--looks", metavar="N,N,...", help="Seeds at each look of --until.  [default: 3,5,8,12]"
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="With --until: begin no look that would end later, as in 2h."
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the report when done.")] = True,
     json: Json = False,
 ) -> None:
@@ -57,6 +80,10 @@ def run(
     Interrupt it with Ctrl-C at any time: running trainings save themselves, and the same command goes on
     from there. What the store already holds is not done again, so adding seeds, rates or measures to the
     study costs only what is new.
+
+    With --until decided the seeds of the first look are run, the claims judged, and the seeds of the next look
+    added for the studies with an open claim. The intervals are wide enough for all planned looks together; seeds
+    that are added without a plan are judged more carefully still.
     """
     options = ExecutorOptions(
         executor,
@@ -70,7 +97,10 @@ def run(
         partition,
         tuple(slurm or ()),
     )
-    _run_and_print(study, store, data_dir, options, report, json, scale)
+    if until is None and (looks or budget):
+        raise InputError("--looks and --budget belong to --until decided, received without it; add it")
+    sequence = None if until is None else (looks, budget)
+    _run_and_print(study, store, data_dir, options, report, json, scale, sequence)
 
 
 def demo(store: Store = None, workers: Workers = None, json: Json = False) -> None:
@@ -90,66 +120,64 @@ def _run_and_print(
     report: bool,
     json: bool,
     scale: str | None = None,
+    sequence: tuple[str | None, str | None] | None = None,
 ) -> None:
-    """Run a study and print its summary and verdicts."""
+    """Run a study and print its summary and verdicts; ``sequence`` are the looks and the budget of ``--until``."""
     from sharpscope.cli.live import Live
-    from sharpscope.cli.printing import duration, print_json
     from sharpscope.studies import (
         collect_all,
         load_studies,
         make_joint_plan,
+        record_look,
         run_plan,
+        run_until_decided,
         validate_plan,
         write_reports,
     )
+    from sharpscope.studies.looks import read_budget
     from sharpscope.sweep import Store
 
-    plan = make_joint_plan(load_studies(name, scale), _show_planning)
+    studies = load_studies(name, scale)
+    plan = make_joint_plan(studies, _show_planning)
+    if sequence is not None:
+        from sharpscope.analysis.claims import Looks
+
+        planned = None if sequence[0] is None else Looks.read(sequence[0])
+        budget = None if sequence[1] is None else read_budget(sequence[1])
     target = Store(store or Path("results") / plan.folder)
     validate_plan(plan, data_dir)
-    executor = options.make(target.root)
+    standing: Sequence[Standing] = ()
+    why = ""
     with Live() as live:
-        summary = run_plan(
-            plan, target, data_dir=data_dir, device=options.device, executor=executor, on_event=live
-        )
-    page, verdicts = None, []
+        if sequence is None:
+            executor = options.make(target.root)
+            summary = run_plan(
+                plan, target, data_dir=data_dir, device=options.device, executor=executor, on_event=live
+            )
+            if not (summary.interrupted or summary.failed or summary.blocked):
+                standing = record_look(target, plan)
+        else:
+            found = run_until_decided(
+                studies,
+                target,
+                planned,
+                lambda: options.make(target.root),
+                budget=budget,
+                data_dir=data_dir,
+                device=options.device,
+                on_event=live,
+                on_look=lambda progress: live.tell(progress.words),
+            )
+            summary, standing, why = found.summary, found.progress, found.why
+    tables: Mapping[str, Tables] = {}
+    page = None
     if report and not summary.interrupted:
         tables = collect_all(target)
         page = write_reports(tables, target.root / "report")
-        verdicts = [(one.study["key"], verdict) for one in tables.values() for verdict in one.verdicts]
     if json:
-        print_json(
-            {
-                "study": plan.folder,
-                "store": str(target.root),
-                "report": None if page is None else str(page),
-                **{
-                    k: getattr(summary, k)
-                    for k in ("done", "elsewhere", "skipped", "failed", "blocked", "interrupted", "seconds")
-                },
-                "verdicts": [
-                    {"study": key, "id": v.id, "verdict": v.verdict, "reason": v.reason}
-                    for key, v in verdicts
-                ],
-                "failures": [{"task": f.id, "label": f.label, "reason": f.reason} for f in summary.failures],
-            }
-        )
+        _print_document(plan.folder, target.root, page, summary, tables, standing, why)
     else:
-        say(
-            f"{len(plan.runs)} runs, {len(plan.measures)} measures: {summary.done} done in "
-            f"{duration(summary.seconds)}"
-            + (f" ({summary.elsewhere} of them by others that share the store)" if summary.elsewhere else "")
-            + f", {summary.skipped} were there already"
-            + (f", {summary.failed} failed, {summary.blocked} blocked by them" if summary.failed else "")
-        )
-        for failure in summary.failures[:10]:
-            say(f"  failed: {failure.label}: {failure.reason}")
-        if len(verdicts) > _FEW:
-            counts = Counter(verdict.verdict for _, verdict in verdicts)
-            say(f"{len(verdicts)} claims: {', '.join(f'{n} {word}' for word, n in counts.most_common())}")
-        else:
-            for _, verdict in verdicts:
-                say(f"  {verdict.id}: {verdict.verdict}. {verdict.reason}")
+        _print_summary(len(plan.runs), len(plan.measures), summary, tables, standing, why)
         say(f"store:  {target.root}")
         if page is not None:
             say(f"report: {page}")
@@ -167,3 +195,92 @@ def _show_planning(done: int, total: int) -> None:
 
     if total >= 10_000:
         show_progress(done, total, "runs planned")
+
+
+_WHY = {
+    "decided": "every claim is decided",
+    "no look left": "no planned look is left",
+    "budget": "the next look would end after the budget; the same command with a larger one goes on from here",
+    "failed": "some runs failed; the same command goes on from here",
+}
+
+
+def _print_summary(
+    runs: int,
+    measures: int,
+    summary: Summary,
+    tables: Mapping[str, Tables],
+    standing: Sequence[Standing],
+    why: str,
+) -> None:
+    from sharpscope.cli.printing import duration
+
+    say(
+        (f"{runs} runs, {measures} measures: " if not why else "")
+        + f"{summary.done} done in {duration(summary.seconds)}"
+        + (f" ({summary.elsewhere} of them by others that share the store)" if summary.elsewhere else "")
+        + f", {summary.skipped} were there already"
+        + (f", {summary.failed} failed, {summary.blocked} blocked by them" if summary.failed else "")
+    )
+    for failure in summary.failures[:10]:
+        say(f"  failed: {failure.label}: {failure.reason}")
+    for one in standing:
+        if why or one.looks.unplanned:
+            say(f"  {one.words}" + (f" ({one.looks.words()})" if one.looks.unplanned else ""))
+    if why in _WHY:
+        say(f"  ended: {_WHY[why]}")
+    verdicts = [verdict for one in tables.values() for verdict in one.verdicts]
+    if len(verdicts) > _FEW:
+        counts = Counter(verdict.verdict for verdict in verdicts)
+        say(f"{len(verdicts)} claims: {', '.join(f'{n} {word}' for word, n in counts.most_common())}")
+    else:
+        for verdict in verdicts:
+            caveat = f" ({verdict.caveat})" if verdict.caveat else ""
+            say(f"  {verdict.id}: {verdict.verdict}{caveat}. {verdict.reason}")
+
+
+def _print_document(
+    folder: str,
+    root: Path,
+    page: Path | None,
+    summary: Summary,
+    tables: Mapping[str, Tables],
+    standing: Sequence[Standing],
+    why: str,
+) -> None:
+    from sharpscope.cli.printing import print_json
+
+    document: dict[str, Any] = {
+        "study": folder,
+        "store": str(root),
+        "report": None if page is None else str(page),
+    }
+    names = ("done", "elsewhere", "skipped", "failed", "blocked", "interrupted", "seconds")
+    document |= {name: getattr(summary, name) for name in names}
+    document["verdicts"] = [
+        {
+            "study": one.study["key"],
+            "id": v.id,
+            "verdict": v.verdict,
+            "caveat": v.caveat,
+            "p_value": v.p_value,
+            "reason": v.reason,
+        }
+        for one in tables.values()
+        for v in one.verdicts
+    ]
+    document["looks"] = [
+        {
+            "study": one.key,
+            "planned": list(one.looks.planned),
+            "taken": list(one.looks.taken),
+            "left": list(one.looks.left),
+            "unplanned": one.looks.unplanned,
+            "open": list(one.open),
+        }
+        for one in standing
+    ]
+    if why:
+        document["ended"] = why
+    document["failures"] = [{"task": f.id, "label": f.label, "reason": f.reason} for f in summary.failures]
+    print_json(document)

@@ -5,6 +5,7 @@ No other package but the command line uses data, models, training, measures, swe
 
 from sharpscope.studies.file.library import Study, load_studies, load_study, open_study, papers, shipped
 from sharpscope.studies.file.schema import ObjectiveConfig, StudyConfig
+from sharpscope.studies.looks import record_look, run_until_decided
 from sharpscope.studies.plan.expansion import make_plan
 from sharpscope.studies.plan.joint import JointPlan, make_joint_plan
 from sharpscope.studies.plan.plan import Plan
@@ -27,7 +28,9 @@ __all__ = [
     "make_plan",
     "open_study",
     "papers",
+    "record_look",
     "run_plan",
+    "run_until_decided",
     "shipped",
     "validate_plan",
     "write_report",

@@ -112,17 +112,18 @@ def run_plan(
     threads: int = 1,
     on_event: OnEvent | None = None,
     executor: Executor | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Summary:
     """Run one plan or several into a store; a second call does only what is missing.
 
     See `sharpscope.sweep.run_tasks`. The store keeps the records of the studies it has been given, each under its
-    key and scale.
+    key and scale. ``looks`` are, by the key of a study, the looks at it that are planned.
     """
     joint = _joint(plan)
     tasks = joint.tasks(data_dir, device)
     if executor is None:
         executor = LocalExecutor(store.root, workers, threads)
-    keep_records(store, joint.records(tasks))
+    keep_records(store, joint.records(tasks), looks or {})
     return run_tasks(store, tasks, workers=workers, threads=threads, on_event=on_event, executor=executor)
 
 

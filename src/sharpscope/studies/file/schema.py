@@ -187,6 +187,9 @@ class StudyConfig(StrictConfig):
       for each run's own rate, ``"none"`` for an option left empty, which TOML cannot say; ``where`` selects runs.
     - ``tracks``, ``landscapes``, ``surfaces``, ``audits``, ``histograms``: see the classes of those names.
     - ``figures``: see `FigureConfig`. ``claims``: see `sharpscope.analysis.claims`.
+    - ``requires``: what nine in ten of the runs that a claim compares must have reached, such as
+      ``{ train_accuracy = { min = 0.95 } }``; see `sharpscope.analysis.claims.requirements`. Without it, a training
+      loss clearly below that of the best constant answer.
     - ``note``: what a verdict has to say of its scale, such as a narrower network or fewer images.
     """
 
@@ -206,6 +209,7 @@ class StudyConfig(StrictConfig):
     histograms: list[HistogramConfig] = Field(default_factory=list)
     figures: list[FigureConfig] = Field(default_factory=list)
     claims: list[dict[str, Any]] = Field(default_factory=list)
+    requires: dict[str, Any] | None = None
 
     @field_validator("name")
     @classmethod
@@ -213,6 +217,13 @@ class StudyConfig(StrictConfig):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise ValueError("a study's name uses letters, digits, '.', '_' and '-', since it names a folder")
         return name
+
+    @field_validator("requires")
+    @classmethod
+    def _known_tests(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        from sharpscope.analysis.claims.requirements import check_requires
+
+        return None if given is None else check_requires(given)
 
     @field_validator("grid", mode="before")
     @classmethod

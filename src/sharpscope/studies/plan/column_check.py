@@ -36,7 +36,20 @@ _OF_VIEWS = {
     "surfaces": ("surface", "x", "y", "loss", "accuracy"),
     "histograms": ("histogram", "parameter", "low", "high", "count"),
 }
-_EXPRESSIONS = ("x", "y", "by", "match_on", "curve", "low_side", "high_side", "within", "match", "control")
+_EXPRESSIONS = (
+    "x",
+    "y",
+    "by",
+    "match_on",
+    "curve",
+    "low_side",
+    "high_side",
+    "within",
+    "match",
+    "control",
+    "numerator",
+    "denominator",
+)
 _SELECTIONS = ("where", "a", "b", "baseline", "most_at")
 _OF_FIGURES = ("x", "y", "colour", "panel", "line")
 
@@ -52,6 +65,7 @@ def check_columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
 
     known = _known(study, rows)
     named = list(_of_claims(study.config.claims, ("claims",)))
+    named += _of_requirements(study.config.requires, ("requires",))
     for i, figure in enumerate(study.config.figures):
         at: Place = ("figures", i)
         named += _expressions(figure.model_dump(), _OF_FIGURES, at)
@@ -112,9 +126,18 @@ def _of_claims(claims: Sequence[Mapping[str, Any]], at: Place) -> Iterator[tuple
     for i, claim in enumerate(claims):
         place = (*at, i)
         yield from _expressions(claim, _EXPRESSIONS, place)
+        yield from _of_requirements(claim.get("requires"), (*place, "requires"))
         for key in _SELECTIONS:
             yield from (((*place, key, column), column) for column in claim.get(key, {}))
         yield from _of_claims(claim.get("claims", []), (*place, "claims"))
+
+
+def _of_requirements(requires: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    for column, tests in (requires or {}).items():
+        yield (*place, column), column
+        yield from (
+            ((*place, column, test), value) for test, value in tests.items() if isinstance(value, str)
+        )
 
 
 def _expressions(table: Mapping[str, Any], keys: Sequence[str], place: Place) -> Iterator[tuple[Place, str]]:

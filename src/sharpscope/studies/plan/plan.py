@@ -105,6 +105,7 @@ class Plan:
             "views": [{"id": v.id, "kind": v.kind, "name": v.name, "runs": list(v.runs)} for v in self.views],
             "figures": [figure.model_dump(mode="json") for figure in config.figures],
             "claims": config.claims,
+            "requires": config.requires,
         }
 
     def _specs(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, PositiveInt, ValidationError
 
 from sharpscope.errors import StoreError
 from sharpscope.serialization import StrictConfig
@@ -44,6 +44,12 @@ class _View(_Result):
     runs: list[_Id] = Field(min_length=1, max_length=2)
 
 
+class _Looks(StrictConfig):
+    planned: list[PositiveInt] = Field(min_length=1)
+    taken: list[PositiveInt]
+    open: list[str] = []
+
+
 class _Record(StrictConfig):
     """What a record must hold for the tables and reports that are made from it alone."""
 
@@ -68,10 +74,16 @@ class _Record(StrictConfig):
     figures: list[FigureConfig]
     claims: list[dict[str, JsonValue]]
     tasks: dict[_Id, _Id]
+    requires: dict[str, JsonValue] | None
+    looks: _Looks | None
 
 
-def keep_records(store: Store, records: Iterable[Record]) -> None:
-    """Write records into a store beside those it has; one of the same key and scale is replaced.
+def keep_records(
+    store: Store, records: Iterable[Record], looks: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write records into a store beside those it has; one of the same key and scale is replaced but for its looks.
+
+    ``looks`` are, by key, what is planned where the record has no looks, or a single one.
 
     Raises `StoreError` where the one to be replaced came from another file and shares no run with the new one.
     """
@@ -81,10 +93,30 @@ def keep_records(store: Store, records: Iterable[Record]) -> None:
         there = {_place(record): record for record in _records_in(content, store)}
         for place in there.keys() & new.keys():
             _refuse_another_study(there[place], new[place], store)
+        for place, record in new.items():
+            kept = there.get(place, {}).get("looks")
+            wanted = (looks or {}).get(record["key"])
+            if wanted is not None and (kept is None or len(kept["planned"]) == 1):
+                kept = {"taken": [], **(kept or {}), **wanted}
+            if kept is not None:
+                new[place] = {**record, "looks": kept}
         listed = list((there | new).values())
         return listed[0] if len(listed) == 1 else {"studies": listed}
 
     store.change_study(beside)
+
+
+def change_looks(store: Store, key: str, scale: str, looks: Mapping[str, Any]) -> None:
+    """Replace the looks of one record of a store."""
+
+    def changed(content: Record | None) -> Record:
+        listed = [
+            {**record, "looks": dict(looks)} if _place(record) == (key, scale) else record
+            for record in _records_in(content, store)
+        ]
+        return listed[0] if len(listed) == 1 else {"studies": listed}
+
+    store.change_study(changed)
 
 
 def _refuse_another_study(old: Record, new: Record, store: Store) -> None:
@@ -154,7 +186,9 @@ def _checked(record: object, store: Store) -> Record:
 
     A name or an id that is refused could lead out of a folder.
     """
-    whole: Record = {"tasks": {}, **record} if isinstance(record, dict) else {}
+    whole: Record = (
+        {"tasks": {}, "requires": None, "looks": None, **record} if isinstance(record, dict) else {}
+    )
     try:
         _Record.model_validate(whole)
     except ValidationError as error:

@@ -85,10 +85,18 @@ class Tables:
         """What the runs so far say of each of the study's claims."""
         if not self.study["claims"]:
             return []
-        from sharpscope.analysis.claims import Evidence, assess, read_claims
+        from sharpscope.analysis.claims import Evidence, Looks, assess, read_claims
 
         evidence = Evidence(self.results(), self.history, self.views["landscapes"], self.tracks)
-        return assess(read_claims(self.study["claims"]), evidence, self.study["scale"])
+        kept = self.study["looks"]
+        looks = Looks(tuple(kept["planned"]), tuple(kept["taken"])) if kept and kept["taken"] else None
+        return assess(
+            read_claims(self.study["claims"]),
+            evidence,
+            self.study["scale"],
+            requires=self.study["requires"],
+            looks=looks,
+        )
 
 
 def collect(store: Store) -> Tables:
