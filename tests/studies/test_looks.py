@@ -21,10 +21,10 @@ from sharpscope.sweep import Store
 STUDY = """name = "until"
 [run]
 data = { name = "digits", train_samples = 100, test_samples = 100 }
-model = { name = "mlp", options = { hidden = [6] } }
+model = { name = "mlp", options = { hidden = [32] } }
 optimizer = { name = "sgd", lr = 0.1 }
 batch_size = 50
-stop = { epochs = 2 }
+stop = { epochs = 8 }
 initial_weights = "shared"
 [grid]
 optimizer.lr = [0.001, 0.3]
@@ -40,12 +40,12 @@ requires = {}
 """
 OPEN = """[[claims]]
 id = "open"
-statement = "One run is better than another whose rate differs by nothing to speak of."
+statement = "The differences 7, 3, 0, 1 and 2, times a constant: five of them do not decide."
 kind = "paired"
-y = "train_loss - lr"
+y = "seed * lr"
 a = { lr = 0.3 }
 b = { lr = 0.001 }
-difference = { min = -0.5, max = -0.4 }
+direction = "greater"
 requires = {}
 """
 
@@ -104,24 +104,24 @@ def test_it_goes_on_where_a_claim_is_open_survives_a_kill_and_keeps_to_its_budge
     store = tmp_path / "store"
     call = ["run", tmp_path / "until.toml", "--store", store, "--until", "decided"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "sharpscope", *map(str, call), "--looks", "2,4,5"]
+    command = [sys.executable, "-m", "sharpscope", *map(str, call), "--looks", "3,4,5"]
     started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(list(store.glob("runs/*"))) < 5:  # the second look has begun
+    while len(list(store.glob("runs/*"))) < 7:  # the second look has begun
         assert started.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert looks_of(tmp_path) == {"planned": [2, 4, 5], "taken": [2], "open": ["open"]}
+    assert looks_of(tmp_path) == {"planned": [3, 4, 5], "taken": [3], "open": ["open"]}
     kept = {path: path.stat().st_mtime_ns for path in store.glob("runs/*/outcome.json")}
     code, out, _ = cli(*call, "--budget", "0.001s")
     assert code == 0
     assert "the next look would end after the budget" in out
-    assert looks_of(tmp_path)["taken"] == [2]
+    assert looks_of(tmp_path)["taken"] == [3]
     code, out, err = cli(*call)
     assert code == 0, err
-    assert "looks taken at 2, 4, 5 seeds, left: none; open: open" in out
+    assert "looks taken at 3, 4, 5 seeds, left: none; open: open" in out
     assert "no planned look is left" in out
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     clear, still_open = collect(store_of(tmp_path)).verdicts

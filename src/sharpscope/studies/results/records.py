@@ -47,7 +47,7 @@ class _View(_Result):
 class _Looks(StrictConfig):
     planned: list[PositiveInt] = Field(min_length=1)
     taken: list[PositiveInt]
-    open: list[str] = []
+    open: list[str] = Field(default_factory=list)
 
 
 class _Record(StrictConfig):
