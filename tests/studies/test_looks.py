@@ -113,12 +113,15 @@ def test_it_goes_on_where_a_claim_is_open_survives_a_kill_and_keeps_to_its_budge
         time.sleep(0.05)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert looks_of(tmp_path) == {"planned": [3, 4, 5], "taken": [3], "open": ["open"]}
+    looks = looks_of(tmp_path)
+    assert looks["planned"] == [3, 4, 5]
+    assert looks["taken"] in ([3], [3, 4])  # the kill may have come just after the second look
+    assert looks["open"] == ["open"]
     kept = {path: path.stat().st_mtime_ns for path in store.glob("runs/*/outcome.json")}
-    code, out, _ = cli(*call, "--budget", "0.001s")
+    code, out, _ = cli(*call, "--budget", "0.000001s")
     assert code == 0
     assert "the next look would end after the budget" in out
-    assert looks_of(tmp_path)["taken"] == [3]
+    assert looks_of(tmp_path) == looks
     code, out, err = cli(*call)
     assert code == 0, err
     assert "looks taken at 3, 4, 5 seeds, left: none; open: open" in out
