@@ -98,7 +98,7 @@ def test_a_resumed_training_goes_on_with_the_rows(tmp_path: Path) -> None:
     assert resumed["lambda_max"].tolist() == pytest.approx(whole["lambda_max"].tolist(), rel=0.02)
 
 
-class Reporter(transformers.TrainerCallback):  # type: ignore[misc]
+class Reporter(transformers.TrainerCallback):  # type: ignore[misc, name-defined]
     """Stands in for what report_to brings along."""
 
     def __init__(self) -> None:

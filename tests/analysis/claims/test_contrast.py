@@ -84,7 +84,7 @@ def test_seeds_with_fewer_runs_weigh_less():
 
 def test_epochs_of_a_run_are_not_pooled():
     given = design()
-    twice = Design(
+    twice = Design(  # type: ignore[call-arg]
         *(np.concatenate([v, v]) for v in (given.columns, given.y)),
         np.concatenate([given.blocks, given.blocks + 3]),
         *(np.concatenate([v, v]) for v in (given.seeds, given.settings)),
@@ -99,10 +99,8 @@ def test_epochs_of_a_run_are_not_pooled():
 def test_one_seed_no_slope_no_freedom():
     assert coefficient(design(seeds=1), np.ones(1)).confidence is None
     flat = design()
-    assert (
-        coefficient(Design(flat.columns * 0, flat.y, *[flat.seeds] * 2, flat.settings), np.ones(1)).clusters
-        == 0
-    )
+    constant = Design(flat.columns * 0, flat.y, flat.seeds, flat.seeds, flat.settings)
+    assert coefficient(constant, np.ones(1)).clusters == 0
     apart = design(seeds=2, keep=lambda owner, x: (owner == 0) == (x < 2))  # no setting in both seeds
     slopes = [apart.y[1] - apart.y[0], apart.y[3] - apart.y[2]]
     expected = stats.t.interval(0.95, 1, np.mean(slopes), stats.sem(slopes))

@@ -124,7 +124,8 @@ def verdict(word, p, name="X"):
     ],
 )
 def test_parts(parts, word, p):
-    found = conjunction([verdict(*part, f"X.{i}") for i, part in enumerate(parts)], 0.05)
+    named = [verdict(*part, f"X.{i}") for i, part in enumerate(parts)]  # type: ignore[call-arg]
+    found = conjunction(named, 0.05)
     assert found[0] == word
     assert found[3] == pytest.approx(p, nan_ok=True)
 
