@@ -24,7 +24,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.ini tests
 	$(BIN)/lint-imports
-	$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term --cov-fail-under=90"
+	$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term --cov-fail-under=80"
 
 cluster-test: $(STAMP)
 	tests/engines/slurm.sh install
