@@ -108,8 +108,9 @@ def record_look(store: Store, plan: JointPlan) -> list[Standing]:
     found = []
     for one in plan.plans:
         record = _record(store, one.study)
-        assert record is not None  # run_plan has written it
-        seeds, looks = seeds_of(one), record["looks"] or {"planned": [seeds_of(one)], "taken": []}
+        if record is None:  # nothing of this study was carried out
+            continue
+        seeds, looks = seeds_of(one), record.get("looks") or {"planned": [seeds_of(one)], "taken": []}
         if not looks["taken"] or seeds > looks["taken"][-1]:
             looks = {**looks, "taken": [*looks["taken"], seeds]}
         found.append(_look(store, {**record, "looks": looks}))

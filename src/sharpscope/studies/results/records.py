@@ -74,8 +74,8 @@ class _Record(StrictConfig):
     figures: list[FigureConfig]
     claims: list[dict[str, JsonValue]]
     tasks: dict[_Id, _Id]
-    requires: dict[str, JsonValue] | None
-    looks: _Looks | None
+    requires: dict[str, JsonValue] | None = None
+    looks: _Looks | None = None
 
 
 def keep_records(

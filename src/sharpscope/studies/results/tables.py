@@ -88,7 +88,7 @@ class Tables:
         from sharpscope.analysis.claims import Evidence, Looks, assess, read_claims
 
         evidence = Evidence(self.results(), self.history, self.views["landscapes"], self.tracks)
-        kept = self.study["looks"]
+        kept = self.study.get("looks")
         looks = Looks(tuple(kept["planned"]), tuple(kept["taken"])) if kept and kept["taken"] else None
         return assess(
             read_claims(self.study["claims"]),
