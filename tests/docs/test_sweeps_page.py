@@ -28,6 +28,7 @@ def run(words: list[str], folder: Path) -> str:
     return shown.stdout
 
 
+@pytest.mark.slow
 def test_a_laptop_s_commands_run(tmp_path: Path) -> None:
     write_study(tmp_path)
     shown = [run(words, tmp_path) for words in of_ours("A laptop")]

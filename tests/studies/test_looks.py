@@ -97,6 +97,7 @@ def test_it_stops_where_all_is_decided_and_tells_of_seeds_that_were_not_planned(
     assert looks_of(tmp_path)["taken"] == [3, 6]
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_a_claim_is_open_survives_a_kill_and_keeps_to_its_budget(
     cli, tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ def _published(store: Path) -> int:
     return len([*store.glob("runs/*"), *store.glob("measures/*")])
 
 
+@pytest.mark.slow
 def test_kill_9_five_times_then_a_last_call_gives_the_same_table_as_one_worker_undisturbed(
     tmp_path: Path,
 ) -> None:
