@@ -17,10 +17,10 @@ EXPERIMENTS = {
     "patriarca2024": ["fig1a", "fig1b"],
 }
 CLAIMS = {
-    "coldenhoff2022": {f"C{i}" for i in range(1, 8)},
+    "coldenhoff2022": {f"C{i}" for i in range(1, 11)},
     "hammoud2023": {f"H{i}" for i in range(4)},
-    "jastrzebski2018": {f"J{i}" for i in range(1, 7)},
-    "kaur2022": {f"K{i}" for i in range(1, 17)},
+    "jastrzebski2018": {f"J{i}" for i in range(1, 9)},
+    "kaur2022": {f"K{i}" for i in range(1, 19)},
     "patriarca2024": {f"P{i}" for i in range(1, 6)},
 }
 
@@ -105,3 +105,47 @@ def test_the_papers_protocols(plans) -> None:
     assert asam.schedule.kind == "cosine"
     reached = by_key["kaur2022/appendix"].measures[0].spec
     assert (reached["batch_size"], reached["norm"], reached["adaptive"]) == (None, "l2", False)
+
+
+CUTS = {
+    "lr": ("rate",),
+    "batch_size": ("batch",),
+    "rho": ("radi", "ρ"),
+    "dropout": ("probabilit",),
+}
+
+
+def test_every_cap_cut_and_decision_is_said_on_the_experiments_page(plans) -> None:
+    decided = {"jastrzebski2018": "initial weights", "kaur2022": "cap on the", "patriarca2024": "eval mode"}
+    decided |= {"hammoud2023": "without replacement", "coldenhoff2022": "ρ"}
+    for (name, scale), made in plans.items():
+        for plan, whole in zip(made, plans[name, "paper"], strict=True):
+            said = plan.record()["note"]
+            place = f"{plan.study.key} at {scale}: {said}"
+            assert decided.get(name, "") in said, place
+            if scale == "paper":
+                assert "no run lasts more than" in said or name not in ("kaur2022", "patriarca2024"), place
+                continue
+            caps, before = (sorted({run.config.stop.epochs for run in p.runs}) for p in (plan, whole))
+            assert caps == before or str(caps[-1]) in said, place
+            for axis in plan.axes if scale == "laptop" else ():
+                values, of = ({run.row.get(axis) for run in p.runs} for p in (plan, whole))
+                cut = axis != "seed" and len(values) < len(of)
+                assert not cut or any(word in said for word in CUTS[axis]), f"{axis}, {place}"
+    (fig10,) = (p for p in plans["kaur2022", "laptop"] if p.study.key == "kaur2022/fig10")
+    assert "batches of 500, which for runs at a batch of 5 000 is our choice" in " ".join(
+        fig10.study.config.description.split()
+    )
+
+
+def test_claims_of_minima_require_trained_networks_or_the_papers_own_rule(plans) -> None:
+    required = {
+        "patriarca2024": {"stop_reason", "train_loss"},
+        "jastrzebski2018": {"train_accuracy"},
+        "kaur2022": {"train_accuracy"},
+        "hammoud2023": {"train_loss"},
+        "coldenhoff2022": {"train_accuracy"},
+        "adjudication": {"stop_reason"},
+    }
+    for (name, _), made in plans.items():
+        assert all(set(p.study.config.requires or {}) == required[name] for p in made)

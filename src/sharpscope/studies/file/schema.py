@@ -191,6 +191,7 @@ class StudyConfig(StrictConfig):
       ``{ train_accuracy = { min = 0.95 } }``; see `sharpscope.analysis.claims.requirements`. Without it, a training
       loss clearly below that of the best constant answer.
     - ``note``: what a verdict has to say of its scale, such as a narrower network or fewer images.
+    - ``decisions``: what the paper leaves open and this file settles, at every scale; it follows the note.
     """
 
     name: str
@@ -198,6 +199,7 @@ class StudyConfig(StrictConfig):
     description: str = ""
     citation: str = ""
     note: str = ""
+    decisions: str = ""
     run: dict[str, Any]
     grid: list[dict[str, Any]] = Field(default_factory=list)
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -229,6 +231,10 @@ class StudyConfig(StrictConfig):
     @classmethod
     def _one_table_or_several(cls, grid: Any) -> Any:
         return [grid] if isinstance(grid, Mapping) else grid
+
+    def remark(self) -> str:
+        """Return the note and the decisions, as every page of the study shows them."""
+        return " ".join(text.strip() for text in (self.note, self.decisions) if text.strip())
 
     def blocks(self) -> list[GridBlock]:
         """Return the grid's blocks with dotted paths, whether or not the file quoted the dots."""

@@ -56,7 +56,7 @@ def _of_study(study: Study, file: StudyFile, timing: Calibration | None) -> dict
         "claims": [{k: claim.get(k) for k in ("id", "statement", "kind")} for claim in study.config.claims],
         "figures": [{"id": f.id, "title": f.title} for f in study.config.figures],
         "scales": {
-            scale or OWN: {**_extent(found, timing), "note": found[0].config.note}
+            scale or OWN: {**_extent(found, timing), "note": found[0].config.remark()}
             for scale, found in resolved.items()
         },
     }

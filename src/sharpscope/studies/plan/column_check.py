@@ -135,8 +135,10 @@ def _of_claims(claims: Sequence[Mapping[str, Any]], at: Place) -> Iterator[tuple
 def _of_requirements(requires: Any, place: Place) -> Iterator[tuple[Place, str]]:
     for column, tests in (requires or {}).items():
         yield (*place, column), column
-        yield from (
-            ((*place, column, test), value) for test, value in tests.items() if isinstance(value, str)
+        yield from (  # "is" compares with a text
+            ((*place, column, test), value)
+            for test, value in tests.items()
+            if isinstance(value, str) and test != "is"
         )
 
 

@@ -90,7 +90,7 @@ class Plan:
             "title": config.title,
             "description": config.description,
             "citation": config.citation,
-            "note": config.note,
+            "note": config.remark(),
             "source": self.study.source.text,
             "objective": config.objective.model_dump(mode="json"),
             "axes": list(self.axes),
