@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sharpscope.cli.app import app
+from sharpscope.studies.plan.catalogue import every_file
 from sharpscope.sweep import Summary
 from small_store import small_store
 
-EXAMPLES = int(os.environ.get("SHARPSCOPE_FUZZ", "6"))
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+EXAMPLES = int(os.environ.get("SHARPSCOPE_FUZZ", "60")) // 10  # of each command
+PARSER = typer.main.get_command(app)
+COMMANDS = PARSER.commands  # type: ignore[attr-defined]
 NUMBERS = ["0", "1", "2", "3", "-1", "1e9", "nan", "inf", "0.5", "", "x", "99999999999999999999999"]
 WORDS = [
     *(
@@ -118,21 +121,34 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def files(folder: Path) -> set[tuple[str, int, int]]:
+    """Return the path, size and time of every file and folder in a folder."""
+    return {
+        (str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in (folder, *folder.rglob("*"))
+    }
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_no_arguments_end_in_a_traceback(
     name: str, made: Path, cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sharpscope.studies.run_plan", lambda *a, **k: Summary(0, 0, 0, 0, False, 0.0))
     monkeypatch.setenv("SHARPSCOPE_CACHE", str(tmp_path / "cache"))
+    # what every call would work out anew, which takes longer than all the rest of it
+    monkeypatch.setattr("sharpscope.cli.app.app", PARSER)
+    monkeypatch.setattr("sharpscope.studies.plan.catalogue.every_file", functools.cache(every_file))
+    folder, intact = tmp_path / "here", None
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(given=arguments(name))
     def check(given: list[str]) -> None:
-        folder = tmp_path / "here"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(made, folder)
+        nonlocal intact
+        if intact is None or files(folder) != intact:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(made, folder)
+            (folder / "file").write_text("no table\n")
+            intact = files(folder)
         monkeypatch.chdir(folder)
-        (folder / "file").write_text("no table\n")
         run = next((folder / "store" / "runs").iterdir())
         named = {"STORE": "store", "CHECKPOINT": str(run / "checkpoint.safetensors"), "STUDY": "two.toml"}
         named |= {"FILE": "file", "FOLDER": ".", "FILE/below": "file/below", "ID": run.name}

@@ -33,7 +33,7 @@ class PlannedRun:
         """The identifier of the setting without the seed: the cluster of its repetitions."""
         return content_hash(self.config.model_dump(mode="json", exclude={"seed"}))
 
-    @cached_property
+    @property
     def row(self) -> dict[str, Any]:
         """The columns by which the study's selections choose among runs."""
         return selection.columns(self.settings, self.config)
