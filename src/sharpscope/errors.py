@@ -35,6 +35,10 @@ class NonFiniteError(SharpscopeError, ArithmeticError):
     """A loss, gradient or product is NaN or infinite where a finite value is needed."""
 
 
+class RanksError(SharpscopeError):
+    """Several processes measure together, and one of them has failed or died."""
+
+
 class NotConvergedWarning(UserWarning):
     """An estimate stopped before reaching the requested accuracy; its ``converged`` field says so too."""
 

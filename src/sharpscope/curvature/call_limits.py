@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sharpscope.autograd.ranks import Ranks
 from sharpscope.errors import InputError, require_one_of, require_positive
 
 OnInterrupt = Literal["raise", "return"]
@@ -65,7 +66,12 @@ class CallLimits:
     """Keeps the time of one call; ``chunk`` is told of every part of a product, ``product`` of every whole one."""
 
     def __init__(
-        self, call: str, deadline: float | None, progress: Progress, on_interrupt: OnInterrupt = "raise"
+        self,
+        call: str,
+        deadline: float | None,
+        progress: Progress,
+        on_interrupt: OnInterrupt = "raise",
+        ranks: Ranks | None = None,
     ) -> None:
         if deadline is not None:
             require_positive("deadline", deadline, "it is a number of seconds")
@@ -80,6 +86,7 @@ class CallLimits:
         self.products = 0.0
         self.expected: float | None = None
         self.interrupted = False
+        self._ranks, self._passed = ranks, False
 
     @property
     def seconds(self) -> float:
@@ -89,13 +96,17 @@ class CallLimits:
     @property
     def passed(self) -> bool:
         """Whether the deadline has passed."""
-        return self.deadline is not None and self.seconds >= self.deadline
+        if self.deadline is not None and not self._passed:
+            self._passed = self.seconds >= self.deadline
+            if self._ranks is not None:  # their clocks differ, and all must stop at the same product
+                self._passed = any(passed for (passed,) in self._ranks.each([float(self._passed)]))
+        return self._passed
 
     def chunk(self, share: float) -> None:
         """Take note that a share of the present product is done; raise `DeadlineReachedError` when it is time."""
         if self._each is None and share > 0:
             self._tell((time.perf_counter() - self._product_began) / share, "")
-        if self.passed:
+        if self._ranks is None and self.passed:  # several ranks stop between products
             raise DeadlineReachedError
 
     def product(self, count: float, note: str = "") -> None:
@@ -112,7 +123,7 @@ class CallLimits:
         asked = self._progress
         if asked is None:
             asked = each * ((self.expected or 10) - self.products) > UNASKED and sys.stderr.isatty()
-        if asked is False:
+        if asked is False or (self._ranks is not None and self._ranks.rank > 0):
             return
         self._last_line = time.perf_counter()
         state = CallProgress(self.call, self.products, self.expected, self.seconds, each, note)

@@ -175,7 +175,10 @@ def top_eigenvalues(
 
     """
     _check(obj, k, which, tol, max_products, mode, confidence)
-    limits = CallLimits("top_eigenvalues", deadline, progress, on_interrupt)
+    shared = obj.evaluator.distribution
+    limits = CallLimits(
+        "top_eigenvalues", deadline, progress, on_interrupt, None if shared is None else shared.ranks
+    )
     earlier = start if isinstance(start, Eigenpairs) else None
     with SearchRun(
         obj,

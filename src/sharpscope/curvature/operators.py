@@ -147,7 +147,7 @@ class CurvatureProducts:
             yield graph, n
             del graph
             self._done(number)
-        self.graphs += built / weight
+        self.graphs += built / weight if weight else 0.0  # a rank may hold no data
 
     def _done(self, number: int) -> None:
         """Tell that so many chunks of a product are done."""

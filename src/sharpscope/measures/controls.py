@@ -186,7 +186,7 @@ def path_norm(obj: Objective) -> Estimate:
             "path_norm needs batch normalisation's running statistics, received a layer without; its outputs depend "
             "on the batch and are no sums over paths"
         )
-    inputs = obj.evaluator.placed(next(iter(obj.evaluator.batches))[0])
+    inputs = obj.evaluator.placed(obj.evaluator.first_batch()[0])
     if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
         raise InputError(
             "path_norm needs floating-point inputs, received others; token embeddings have no paths"

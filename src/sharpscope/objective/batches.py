@@ -34,10 +34,14 @@ class FixedBatches:
         ``DataLoader``.
     pairs
         Whether each batch must be an (inputs, targets) pair of tensors.
+    may_be_empty
+        Whether there may be no batch at all, as on a rank whose share of the data is none.
 
     """
 
-    def __init__(self, source: Any, *, pairs: bool, keep_bytes: int = KEEP_BYTES) -> None:
+    def __init__(
+        self, source: Any, *, pairs: bool, keep_bytes: int = KEEP_BYTES, may_be_empty: bool = False
+    ) -> None:
         one_pair = _is_tensor_pair(source) and (pairs or isinstance(source, tuple))
         if one_pair or isinstance(source, Mapping):  # a single batch
             source = [tuple(source) if one_pair else source]
@@ -59,7 +63,7 @@ class FixedBatches:
             self.digest = digest.hexdigest()
             self._kept = kept
             self.count = self._count
-            if self.count == 0:
+            if self.count == 0 and not may_be_empty:
                 raise InputError("batches must hold at least one batch, received none; check the loader")
             if not isinstance(source, list | tuple):
                 # The random state runs on between the two readings, so random augmentation shows.

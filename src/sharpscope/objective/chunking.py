@@ -11,6 +11,8 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from sharpscope.autograd.ranks import out_of_memory
+
 TARGET = 16 * 2**20
 """Bytes that the forward pass of a chunk may hold for its backward pass.
 
@@ -92,11 +94,3 @@ def retry_with_smaller_chunks(
             )
 
     return answering
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    words = str(error)  # the CPU allocator has no class of its own
-    return "DefaultCPUAllocator" in words or "not enough memory" in words

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from sharpscope.autograd.module_state import SavedState
 from sharpscope.errors import InputError, NonFiniteError
 from sharpscope.objective.batches import FixedBatches
 from sharpscope.objective.chunking import retry_with_smaller_chunks
+from sharpscope.objective.distribution import data_parallel
 from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk, gradients
 from sharpscope.objective.mean_loss import counts_of
 from sharpscope.objective.measured_function import BatchLoss, Loss, MeasuredFunction
@@ -41,8 +42,12 @@ class Evaluator(MeasuredFunction):
         if self.check_products is None or matrix in self.verified:
             return
         self.verified.add(matrix)
+        check = self.check_products
         try:
-            self.check_products(self, matrix)
+            if self.distribution is None:
+                check(self, matrix)
+            else:
+                self.distribution.check(lambda: check(self, matrix), self)
         except BaseException:
             self.verified.discard(matrix)
             raise
@@ -61,26 +66,40 @@ class Evaluator(MeasuredFunction):
     @property
     def evaluated(self) -> float:
         """Number of samples that one evaluation takes: N, but for a part of the data drawn with weights."""
-        return self.n_samples if self.loss is None else sum(len(targets) for _, targets in self.batches)
+        if self.loss is None:
+            return self.n_samples
+        if self.distribution is not None:
+            return sum(self.per_rank)
+        return sum(len(targets) for _, targets in self.batches)
+
+    def added_up(
+        self, function: Callable[[], tuple[Tensor | None, tuple[float, ...]]], count: int
+    ) -> tuple[Tensor | None, Sequence[float]]:
+        """Return what ``function`` returns for this process's data, tensor and numbers, summed over all the data."""
+        return function() if self.distribution is None else self.distribution.add_up(function, count)
 
     @retry_with_smaller_chunks
     def value(self, at: Tensor | None = None) -> float:
         """Return L(θ) at the point measured at or at a flat vector (size,); it may be infinite or NaN there."""
-        total = weight = 0.0
 
         def of_chunk(batch: Any, weights: Tensor | None) -> tuple[float, float]:
             value, n = self.mean_loss(batch, weights)
             return float(value.detach()), n
 
-        try:
-            for value, n in self.each_chunk(of_chunk, self.leaves(at, grad=False), grad=False):
-                total += n * value
-                weight += n
-        except RuntimeError as error:
-            if self.records_always or "does not require grad" not in str(error):
-                raise
-            self.records_always = True
-            return self.value(at)
+        def of_own_data() -> tuple[None, tuple[float, float]]:
+            total = weight = 0.0
+            try:
+                for value, n in self.each_own_chunk(of_chunk, self.leaves(at, grad=False), grad=False):
+                    total += n * value
+                    weight += n
+            except RuntimeError as error:
+                if self.records_always or "does not require grad" not in str(error):
+                    raise
+                self.records_always = True
+                return of_own_data()
+            return None, (total, weight)
+
+        _, (total, weight) = self.added_up(of_own_data, 2)
         self.cost.losses += 1
         if self.loss is None:
             self._total_weight = weight
@@ -96,12 +115,17 @@ class Evaluator(MeasuredFunction):
             value, n = self.mean_loss(batch, weights)
             return float(value.detach()), self.layout.join(gradients(value, points)), n
 
-        total = weight = 0.0
-        sums = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        for value, part, n in self.each_chunk(of_chunk, leaves):
-            sums.add_(part, alpha=n)
-            total += n * value
-            weight += n
+        def of_own_data() -> tuple[Tensor, tuple[float, float]]:
+            total = weight = 0.0
+            sums = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+            for value, part, n in self.each_own_chunk(of_chunk, leaves):
+                sums.add_(part, alpha=n)
+                total += n * value
+                weight += n
+            return sums, (total, weight)
+
+        sums, (total, weight) = self.added_up(of_own_data, 2)
+        assert sums is not None
         self.cost.gradients += 1
         gradient = sums / _positive(weight)
         if not bool(torch.isfinite(gradient).all()):
@@ -118,7 +142,7 @@ class Evaluator(MeasuredFunction):
     ) -> Iterator[tuple[HessianOfChunk, float]]:
         """Yield (the Hessian of a chunk's mean loss, number of samples); see `leaves`."""
         self.verify("hessian")
-        return self.each_chunk(self.hessian_of(leaves), leaves, skip=skip, prepare=replace_convolutions)
+        return self.each_own_chunk(self.hessian_of(leaves), leaves, skip=skip, prepare=replace_convolutions)
 
     def hessian_of(
         self, leaves: dict[str, Tensor]
@@ -137,7 +161,7 @@ class Evaluator(MeasuredFunction):
     ) -> Iterator[tuple[GaussNewtonOfChunk, float]]:
         """Yield (the Gauss-Newton matrix of a chunk's mean loss, number of samples); see `leaves`."""
         self.verify("ggn")
-        return self.each_chunk(self.gauss_newton_of(leaves), leaves, skip=skip)
+        return self.each_own_chunk(self.gauss_newton_of(leaves), leaves, skip=skip)
 
     def gauss_newton_of(
         self, leaves: dict[str, Tensor]
@@ -163,18 +187,24 @@ class Evaluator(MeasuredFunction):
                 f"hvp takes a vector of shape ({self.size},) or a block (k, {self.size}), "
                 f"received {tuple(v.shape)}; flatten with Objective.layout.join"
             )
-        weight, loss = 0.0, torch.zeros((), device=self.device)
         with torch.inference_mode(False):
             block = v.detach().to(self.device, self.dtype).reshape(-1, self.size).clone()  # (k, size)
-            out = torch.zeros_like(block)
-            for product, n in graphs:
-                self.add_products(out, product, block, n)
-                weight += n
-                loss = loss + n * product.value
+
+            def of_own_data() -> tuple[Tensor, tuple[float, float]]:
+                weight, loss = 0.0, torch.zeros((), device=self.device)
+                out = torch.zeros_like(block)
+                for product, n in graphs:
+                    self.add_products(out, product, block, n)
+                    weight += n
+                    loss = loss + n * product.value
+                return out, (weight, float(loss))
+
+            out, (weight, loss) = self.added_up(of_own_data, 2)
+        assert out is not None
         self.cost.products += len(block)
         out /= _positive(weight)
         if not bool(torch.isfinite(out).all()):
-            raise NonFiniteError(not_finite("a Hessian-vector product", float(loss) / weight))
+            raise NonFiniteError(not_finite("a Hessian-vector product", loss / weight))
         return out.reshape(v.shape)
 
     def add_products(self, out: Tensor, product: ChunkProduct, block: Tensor, n: float) -> None:
@@ -226,6 +256,7 @@ def evaluator_of(
     dropout_seed: int,
     params: Selection,
     dtype: torch.dtype | None,
+    group: Any = None,
 ) -> Evaluator:
     """Return an evaluator of checked arguments."""
     if mode not in ("eval", "train"):
@@ -246,7 +277,9 @@ def evaluator_of(
         )
     chosen = select(model, params)
     doubles = all(p.dtype == torch.float64 for p in chosen.values())
-    data = FixedBatches(batches, pairs=loss is not None)
+    device = next(iter(chosen.values())).device
+    distribution = data_parallel(group, device)
+    data = FixedBatches(batches, pairs=loss is not None, may_be_empty=distribution is not None)
     evaluator = Evaluator(
         model,
         loss,
@@ -254,11 +287,17 @@ def evaluator_of(
         data,
         layout_of(chosen),
         dtype or (torch.float64 if doubles else torch.float32),
-        next(iter(chosen.values())).device,
+        device,
         mode,
         dropout,
         dropout_seed,
     )
-    if loss is not None:
+    if loss is not None and data.count:
         evaluator.counts = counts_of(loss, next(iter(data))[1])
+    if distribution is not None:
+        evaluator.distribution = distribution
+        distribution.require_agreement(evaluator)
+        evaluator.count_samples()
+        if not sum(evaluator.batches_per_rank):
+            raise InputError("some rank must hold data, received batches on none of them; check the loaders")
     return evaluator

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from sharpscope.autograd.double_backward import graph_nodes, once_differentiable_name, reduced_precision
 from sharpscope.autograd.module_state import SavedState
+from sharpscope.autograd.ranks import out_of_memory
 from sharpscope.autograd.vectors import dot, norm
 from sharpscope.errors import InputError, UnusedParameterWarning
 from sharpscope.objective.batches import first_rows, tensors_in
-from sharpscope.objective.chunking import counting_held_bytes, out_of_memory
+from sharpscope.objective.chunking import counting_held_bytes
 from sharpscope.objective.evaluator import Evaluator
 from sharpscope.objective.graphs import gradients
 from sharpscope.objective.mean_loss import checked_loss

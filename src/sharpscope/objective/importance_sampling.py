@@ -46,14 +46,26 @@ def importance_scores(obj: Objective) -> Tensor | None:
     """
     if not obj.evaluator.separable or obj.evaluator.weights is not None:
         return None
-    bounds = _bounds(obj.evaluator)
+    bounds = _of_all_samples(obj.evaluator)
     if bounds is None:
         return None
-    steep, curved = zip(*bounds, strict=True)
-    shares = [s / s.sum() for s in (torch.cat(steep).sqrt(), torch.cat(curved).sqrt()) if float(s.sum()) > 0]
+    shares = [s / s.sum() for s in bounds.sqrt().T.contiguous() if float(s.sum()) > 0]
     if not shares or not all(bool(torch.isfinite(s).all()) for s in shares):
         return None
     return torch.stack(shares).mean(0)
+
+
+def _of_all_samples(evaluator: Evaluator) -> Tensor | None:
+    """Return the bounds for all samples, in order (N, 2); None where some cannot be had."""
+
+    def of_own_samples() -> list[Tensor] | None:
+        bounds = _bounds(evaluator)
+        return None if bounds is None else [torch.stack(pair, 1) for pair in bounds]
+
+    if evaluator.distribution is not None:
+        return evaluator.distribution.rows_of_all(of_own_samples, torch.zeros(0, 2, dtype=torch.float64))
+    found = of_own_samples()
+    return None if found is None else torch.cat(found)
 
 
 @retry_with_smaller_chunks
@@ -74,7 +86,7 @@ def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
         return bound, (bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0)
 
     found = []
-    for bounds in evaluator.each_chunk(of_chunk, evaluator.leaves(grad=False)):
+    for bounds in evaluator.each_own_chunk(of_chunk, evaluator.leaves(grad=False)):
         if bounds is None:
             return None
         found.append(bounds)
@@ -112,13 +124,13 @@ def draw(obj: Objective, seed: int, fraction: float = 0.05, scores: Tensor | Non
 
 
 def _some_batches(obj: Objective, seed: int, fraction: float) -> Objective | None:
-    batches = obj.evaluator.batches
-    total = batches.count
+    batches, total = obj.evaluator.batches, obj.evaluator.batch_count
     count = max(round(fraction * total), math.ceil(total * LEAST / obj.n_samples), 1)
     if 2 * count > total:
         return None
     chosen = set(torch.randperm(total, generator=generator("sample", seed))[:count].tolist())
-    return obj.with_data([batch for index, batch in enumerate(batches) if index in chosen])
+    first = obj.evaluator.batches_before
+    return obj.with_data([batch for index, batch in enumerate(batches, first) if index in chosen])
 
 
 def watch_layers(model: nn.Module, names: Collection[str]) -> list[tuple[Tensor, Tensor]]:

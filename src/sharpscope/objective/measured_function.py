@@ -7,7 +7,7 @@ everything is restored before the result is looked at.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sharpscope.autograd.double_backward import twice_differentiable
 from sharpscope.autograd.module_state import SavedState, restoring
 from sharpscope.objective.batches import FixedBatches, cut, map_tensors
+from sharpscope.objective.distribution import DataParallel, refuse_parts
 from sharpscope.objective.mean_loss import Counts, WeightedMean, checked_batch_loss, checked_loss
 from sharpscope.objective.parameters import Layout
 from sharpscope.seeding import seed_of
@@ -72,8 +73,13 @@ class MeasuredFunction:
         Whether gradients must be recorded even for a loss, since the model takes derivatives itself.
     copies_batches
         Whether the model writes to its inputs, so that it must be given copies.
+    per_rank, batches_per_rank
+        How many samples each rank holds, zero where they cannot be counted without a loss of outputs and targets; and
+        how many batches.
     verified
         Which matrices' products have been checked; shared by the same function of other data and at other points.
+    distribution
+        Which part of the data and of the vectors other processes hold; None for one process.
     once_differentiable
         The name of an operation that is marked as having no double backward; None if none was found.
 
@@ -84,6 +90,9 @@ class MeasuredFunction:
     centre: Tensor | None = None
     held_per_sample: float | None = None
     counts: Counts | None = None
+    distribution: DataParallel | None = None
+    per_rank: Sequence[float] = ()
+    batches_per_rank: Sequence[float] = ()
     records_always: bool = False
     copies_batches: bool = False
     once_differentiable: str | None = None
@@ -115,11 +124,45 @@ class MeasuredFunction:
 
     def with_data(self, batches: Any, weights: Tensor | None = None) -> Self:
         """Return the same function of other batches, which counts its own cost; shares the model."""
+        other = self._with_own_batches(batches, weights)
+        other.count_samples()
+        return other
+
+    def subset(self, indices: Tensor, weights: Tensor | None = None) -> Self:
+        """Return the same function of chosen samples (m,) of the data, as one batch; see `Objective.subset`."""
+        if self.distribution is None:
+            return self._with_own_batches(self._drawn(indices), weights)
+        mine, counts = self.distribution.split(indices.cpu(), self.per_rank)
+        total = float(len(indices) if weights is None else weights.sum())
+        first = self.distribution.first(self.per_rank)
+        other = self._with_own_batches(
+            self._drawn(indices[mine] - first) if bool(mine.any()) else [],
+            None if weights is None else weights[mine],
+        )
+        other.per_rank, other._total_weight = counts, total
+        return other
+
+    def _with_own_batches(self, batches: Any, weights: Tensor | None) -> Self:
         other = copy(self)
-        other.batches = FixedBatches(batches, pairs=self.loss is not None)
+        apart = self.distribution is not None
+        other.batches = FixedBatches(batches, pairs=self.loss is not None, may_be_empty=apart)
         other.weights, other.cost = weights, Cost()
         other._tensors = other._total_weight = None
         return other
+
+    def _drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of some of this process's samples."""
+        if self._tensors is None:
+            self._tensors = self.batches.tensors()
+        inputs, targets = self._tensors
+        index = indices.to(inputs.device)
+        return inputs[index], targets[index.to(targets.device)]
+
+    def count_samples(self) -> None:
+        """Tell the ranks how many samples and batches each of them has."""
+        if self.distribution is not None:
+            own = sum(len(targets) for _, targets in self.batches) if self.loss is not None else 0
+            self.per_rank, self.batches_per_rank = self.distribution.counts(own, self.batches.count)
 
     def at(self, point: Tensor) -> Self:
         """Return this function with another point (size,) in place of the model's own parameters."""
@@ -162,6 +205,7 @@ class MeasuredFunction:
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Return all inputs and all targets, each as one tensor in order; needs (inputs, targets) batches."""
+        refuse_parts(self.distribution, "what looks at single samples")
         if self._tensors is None:
             self._tensors = self.batches.tensors()
         return self._tensors
@@ -194,8 +238,27 @@ class MeasuredFunction:
 
         return map_tensors(batch, place)
 
+    @property
+    def batch_count(self) -> int:
+        """Number of batches of all the data."""
+        return self.batches.count if self.distribution is None else int(sum(self.batches_per_rank))
+
+    @property
+    def batches_before(self) -> int:
+        """Number of batches that the ranks before this one hold."""
+        return 0 if self.distribution is None else self.distribution.first(self.batches_per_rank)
+
+    def first_batch(self) -> Any:
+        """Return the first batch of all the data."""
+        refuse_parts(self.distribution, "what looks at the first samples")
+        return next(iter(self.batches))
+
     def chunks(self, skip: int = 0) -> Iterator[tuple[int, Any, Tensor | None]]:
         """Yield (index, chunk, its samples' weights), from index ``skip`` on; batches are cut where they may be."""
+        refuse_parts(self.distribution, "what looks at outputs")
+        return self._own_chunks(skip)
+
+    def _own_chunks(self, skip: int = 0) -> Iterator[tuple[int, Any, Tensor | None]]:
         index = 0
         for batch in self.batches:
             pieces = [batch] if self.chunk_size is None else list(cut(batch[0], batch[1], self.chunk_size))
@@ -249,8 +312,24 @@ class MeasuredFunction:
         Every chunk starts from the model's own buffers and its own seed, so that none depends on another. Nothing
         of the measuring state is left while a result is looked at.
         """
-        for index, chunk, weights in self.chunks(skip):
-            yield self.on_chunk(function, leaves, chunk, weights, index=index, grad=grad, prepare=prepare)
+        refuse_parts(self.distribution, "what looks at outputs")
+        return self.each_own_chunk(function, leaves, skip=skip, grad=grad, prepare=prepare)
+
+    def each_own_chunk(
+        self,
+        function: Callable[[Any, Tensor | None], T],
+        leaves: dict[str, Tensor],
+        *,
+        skip: int = 0,
+        grad: bool = True,
+        prepare: Callable[[nn.Module], None] | None = None,
+    ) -> Iterator[T]:
+        """Yield what `each_chunk` does, for the chunks of this process alone."""
+        before = self.batches_before if self.dropout else 0  # masks go by the batch's number among all
+        for index, chunk, weights in self._own_chunks(skip):
+            yield self.on_chunk(
+                function, leaves, chunk, weights, index=before + index, grad=grad, prepare=prepare
+            )
 
     def on_chunk(
         self,

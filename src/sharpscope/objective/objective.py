@@ -17,9 +17,11 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from sharpscope.autograd.allocator import keep_freed_memory
 from sharpscope.autograd.module_state import private_copy
+from sharpscope.autograd.ranks import note_of_world
 from sharpscope.errors import InputError, NonFiniteError, require_one_of
 from sharpscope.estimate import Result
 from sharpscope.objective.batches import update_with_tensor
@@ -63,6 +65,10 @@ class Objective(Result):
     chunk_size
         Samples evaluated together, by default as many as suit the processor's caches; halved where memory runs out.
         Changes rounding only. Ignored where samples of a batch interact.
+    group
+        Processes that measure together, ``torch.distributed.group.WORLD`` for example: every rank holds its own part
+        of the data, which may be empty, and all results are those of all the data, the same on every rank. All ranks
+        make the same calls. Without it an objective is of this process's data alone. See docs/distributed.md.
 
     Raises
     ------
@@ -98,6 +104,7 @@ class Objective(Result):
         dtype: torch.dtype | None = None,
         chunk_size: int | None = None,
         check: Check = "quick",
+        group: ProcessGroup | None = None,
     ) -> None:
         if not callable(loss):
             raise InputError(
@@ -107,13 +114,15 @@ class Objective(Result):
         if chunk_size is not None and chunk_size < 1:
             raise InputError(f"chunk_size must be at least 1, received {chunk_size}; leave it at its default")
 
-        self.evaluator = evaluator_of(model, loss, None, batches, mode, dropout, dropout_seed, params, dtype)
+        self.evaluator = evaluator_of(
+            model, loss, None, batches, mode, dropout, dropout_seed, params, dtype, group
+        )
         self._keep_freed_memory()
         self._verify(check)
         if not self.evaluator.batch_dependent:
-            self.evaluator.chunk_size = chunk_size or chunk_for(
-                self.evaluator.held_per_sample or 0.0, self.device
-            )
+            fits = chunk_size or chunk_for(self.evaluator.held_per_sample or 0.0, self.device)
+            ranks = self.evaluator.distribution
+            self.evaluator.chunk_size = fits if ranks is None else int(min(ranks.counts(fits)[0]))
 
     def __repr__(self) -> str:
         """Return one line: the model, its size, the samples if they were counted, and how it is evaluated."""
@@ -133,6 +142,7 @@ class Objective(Result):
         params: Selection = None,
         dtype: torch.dtype | None = None,
         check: Check = "quick",
+        group: ProcessGroup | None = None,
     ) -> Objective:
         """Build an objective from ``batch_loss(model, batch) -> (mean_loss, n_samples)``.
 
@@ -141,7 +151,7 @@ class Objective(Result):
         """
         self = cls.__new__(cls)
         self.evaluator = evaluator_of(
-            model, None, batch_loss, batches, mode, dropout, dropout_seed, params, dtype
+            model, None, batch_loss, batches, mode, dropout, dropout_seed, params, dtype, group
         )
         self._keep_freed_memory()
         self._verify(check)
@@ -192,15 +202,21 @@ class Objective(Result):
         require_one_of("check", check, get_args(Check))
         evaluator = self.evaluator
         evaluator.check = check
-        probe = check_function(evaluator)
-        evaluator.held_per_sample = probe.held_per_sample
-        if check == "none":
-            return
-        if evaluator.loss is None:
-            check_batch_mean(evaluator, probe.batch)
+
+        def checks() -> None:
+            probe = check_function(evaluator)
+            evaluator.held_per_sample = probe.held_per_sample
+            if check != "none" and evaluator.loss is None:
+                check_batch_mean(evaluator, probe.batch)
+            elif check != "none":
+                check_mean(evaluator, probe.outputs, probe.batch)
+
+        if evaluator.distribution is None:
+            checks()
         else:
-            check_mean(evaluator, probe.outputs, probe.batch)
-        evaluator.check_products = check_products
+            evaluator.distribution.check(checks, evaluator)
+        if check != "none":
+            evaluator.check_products = check_products
 
     # -- the measured function ---------------------------------------------------------------------
 
@@ -286,9 +302,7 @@ class Objective(Result):
                 "build the objective from (inputs, targets), or pass the batches you want"
             )
         with torch.inference_mode(False):
-            inputs, targets = self.evaluator.tensors()
-            index = indices.to(inputs.device)
-            return self.with_data((inputs[index], targets[index.to(targets.device)]), weights)
+            return self._with(self.evaluator.subset(indices, weights))
 
     def with_data(self, batches: Any, weights: Tensor | None = None) -> Objective:
         """Return the same objective over other batches; shares the model.
@@ -342,7 +356,8 @@ class Objective(Result):
             update_with_tensor(digest, self.evaluator.centre)
         e = self.evaluator
         what = e.loss if e.loss is not None else e.batch_loss
-        digest.update(e.batches.digest.encode())
+        data = e.batches.digest if e.distribution is None else e.distribution.digest(e.batches.digest)
+        digest.update(data.encode())
         if e.weights is not None:
             update_with_tensor(digest, e.weights)
         digest.update(repr(tuple(len(b[1]) for b in e.batches) if self.mode == "train" else "").encode())
@@ -361,4 +376,9 @@ class Objective(Result):
             "dropout": self.evaluator.dropout,
             **({"dropout_seed": self.evaluator.dropout_seed} if self.evaluator.dropout else {}),
             "dtype": str(self.dtype).removeprefix("torch."),
+            **(
+                note_of_world()
+                if self.evaluator.distribution is None
+                else self.evaluator.distribution.protocol
+            ),
         }

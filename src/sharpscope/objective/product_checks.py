@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sharpscope.autograd.convolution import replace_convolutions
+from sharpscope.autograd.ranks import out_of_memory
 from sharpscope.autograd.vectors import norm
 from sharpscope.errors import InputError
 from sharpscope.objective.batches import first_rows, tensors_in
-from sharpscope.objective.chunking import out_of_memory
 from sharpscope.objective.evaluator import Evaluator, Matrix
 from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk, gradients
 from sharpscope.seeding import generator

@@ -178,7 +178,7 @@ def _function_change(before: Objective, after: Objective) -> float:
     old, new = before.loss(), after.loss()
     change = _relative(old, new)
     if change <= SAME_FUNCTION and before.evaluator.loss is not None and before.mode == "eval":
-        inputs, _ = before.evaluator.placed(next(iter(before.evaluator.batches)))
+        inputs, _ = before.evaluator.placed(before.evaluator.first_batch())
         for one in (before.model, after.model):
             one.eval()
         with torch.no_grad():

@@ -46,7 +46,12 @@ _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 def can_batch(obj: Objective) -> bool:
     """Return whether points of this objective are evaluated in batched passes: see `MOST_WORK`."""
-    if obj.mode != "eval" or obj.evaluator.loss is None or isinstance(obj.evaluator, PreconditionedEvaluator):
+    if (
+        obj.evaluator.distribution is not None
+        or obj.mode != "eval"
+        or obj.evaluator.loss is None
+        or isinstance(obj.evaluator, PreconditionedEvaluator)
+    ):
         return False
     if any(
         isinstance(m, nn.modules.conv._ConvNd | nn.RNNBase | nn.MultiheadAttention)

@@ -1,0 +1,334 @@
+"""What several ranks measure together is what one process measures."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ranks import run, start
+from sharpscope import Objective, top_eigenvalues
+from sharpscope.curvature import frobenius_norm, spectral_density, trace
+from sharpscope.errors import InputError, RanksError
+from sharpscope.measures.average_direction import average_direction_sharpness
+from sharpscope.measures.worst_case import worst_case_sharpness
+
+TOLERANCE = {"float64": 1e-9, "float32": 1e-6}
+
+
+class Transformer(nn.Module):
+    """Two blocks of attention and a perceptron over learned embeddings; the mean of the tokens is classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.place = nn.Embedding(11, 8), nn.Parameter(torch.randn(6, 8) / 4)
+        self.query, self.key, self.value, self.out = (nn.Linear(8, 8) for _ in range(4))
+        self.before, self.after = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.up, self.down, self.head = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        h = self.embedding(tokens) + self.place
+        n = self.before(h)
+        # the heads are counted from what the layers give, which is less on each rank of a tensor-parallel model
+        q, k, v = (
+            layer(n).unflatten(-1, (-1, 2)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        h = h + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        h = h + self.down(F.gelu(self.up(self.after(h))))
+        return self.head(h.mean(1))
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def convolutional() -> nn.Module:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
+    with torch.no_grad():
+        model(2 * torch.randn(40, 1, 6, 6) + 0.3)  # running statistics that differ from any batch's
+    return model
+
+
+MODELS = {"perceptron": perceptron, "convolutional": convolutional, "transformer": Transformer}
+
+
+@functools.cache
+def problem(name: str, dtype: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a model that has learned something, its inputs and targets; the same in every process."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    shape = {"perceptron": (48, 5), "convolutional": (48, 1, 6, 6), "transformer": (48, 6)}[name]
+    x = torch.randint(0, 11, shape) if name == "transformer" else torch.randn(shape)
+    y = torch.randint(0, 3, (len(x),))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    model.eval()
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    precision = getattr(torch, dtype)
+    return model.to(precision), x if name == "transformer" else x.to(precision), y
+
+
+def part(data: Tensor, shares: list[float], rank: int) -> Tensor:
+    ends = [round(sum(shares[: i + 1]) * len(data)) for i in range(len(shares))]
+    return data[ends[rank] - round(shares[rank] * len(data)) : ends[rank]]
+
+
+def measured(obj: Objective) -> dict[str, list[float]]:
+    """Return every number that must not depend on how many processes measure."""
+    both = top_eigenvalues(obj, which="both", tol=1e-4)
+    three = top_eigenvalues(obj, k=3, tol=1e-4)
+    density = spectral_density(obj, probes=2, steps=6)
+    loss, gradient = obj.loss_and_gradient()
+    return {
+        "ends": both.values.tolist(),
+        "three": three.values.tolist(),
+        "trace": [trace(obj, samples=8, deflate=2).value, trace(obj, samples=8, matrix="ggn").value],
+        "frobenius norm": [frobenius_norm(obj, samples=8).value],
+        "density": [density.moment(power)[0] for power in (1, 2, 3)],
+        "average direction": [average_direction_sharpness(obj, radius=1.0, samples=4).value],
+        "worst case": [
+            worst_case_sharpness(obj, 0.05, "l2", False, batch_size=None, steps=6).value,
+            worst_case_sharpness(obj, 0.05, batch_size=16, restarts=3, steps=3).value,
+        ],
+        "loss": [loss, obj.loss(), obj.subset(torch.tensor([40, 3, 3, 17])).loss()],
+        "gradient": [float(gradient.double().square().sum()), float(gradient.double().abs().max())],
+        "samples": [obj.n_samples, obj.evaluator.evaluated],
+    }
+
+
+@functools.cache
+def alone(name: str, dtype: str) -> dict[str, list[float]]:
+    model, x, y = problem(name, dtype)
+    return measured(Objective(model, F.cross_entropy, (x, y)))
+
+
+def assert_equal(found: dict[str, list[float]], name: str, dtype: str) -> None:
+    for what, values in alone(name, dtype).items():
+        # what is a difference of losses is as exact as the losses
+        scale = max(np.abs(values).max(), 1.0 if what in ("average direction", "worst case") else 0.0)
+        off = np.abs(np.array(found[what]) - values).max() / scale
+        assert off <= TOLERANCE[dtype], (name, dtype, what, off, found[what], values)
+
+
+# -- data parallel ----------------------------------------------------------------------------------
+
+
+def data_parallel(rank: int, layouts: list[list[float]]) -> dict[str, Any]:
+    """Measure every problem with each rank's part of the data; and what else can go wrong between ranks."""
+    found: dict[str, Any] = {}
+    for dtype in TOLERANCE:
+        for name, shares in zip(MODELS, layouts, strict=True):
+            model, x, y = problem(name, dtype)
+            x, y = part(x, shares, rank), part(y, shares, rank)
+            batches = [(x, y)] if len(x) else []
+            obj = Objective(model, F.cross_entropy, batches, group=dist.group.WORLD)
+            found[f"{name} {dtype}"] = measured(obj)
+            found.setdefault("fingerprints", []).append(obj.fingerprint)
+    return found
+
+
+def two_ranks(rank: int) -> dict[str, Any]:
+    found = data_parallel(rank, [[0.7, 0.3], [1.0, 0.0], [0.25, 0.75]])
+    model, x, y = problem("perceptron", "float64")
+    obj = Objective(model, F.cross_entropy, (x[rank::2], y[rank::2]), group=dist.group.WORLD)
+    found["protocol"] = obj.protocol["ranks"]
+    found["alone"] = Objective(model, F.cross_entropy, (x, y)).protocol["ranks"]
+    found["collectives"] = collectives_of(
+        lambda: obj.hvp(torch.ones(obj.size, dtype=torch.float64)), obj.size
+    )
+    found["block"] = collectives_of(lambda: obj.hvp(torch.ones(3, obj.size, dtype=torch.float64)), obj.size)
+    found["errors"] = errors(rank, model, x, y)
+    found["fast"] = fast(rank)
+    return found
+
+
+def collectives_of(call: Any, size: int) -> list[int]:
+    """Return how many collectives of at least ``size`` numbers a call makes, and how many smaller ones."""
+    counts = [0, 0]
+
+    def counted(collective: Any) -> Any:
+        def counting(*arguments: Any, **options: Any) -> Any:
+            tensor = next(a for a in arguments[::-1] if isinstance(a, Tensor))
+            counts[0 if tensor.numel() >= size else 1] += 1
+            return collective(*arguments, **options)
+
+        return counting
+
+    call()  # products are checked before the first
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "all_reduce",
+            "all_gather",
+            "all_gather_into_tensor",
+            "reduce_scatter_tensor",
+            "broadcast",
+        ):
+            patch.setattr(dist, name, counted(getattr(dist, name)))
+        call()
+    return counts
+
+
+def errors(rank: int, model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
+    """Return what each of some mistakes says, on every rank."""
+
+    def another_model() -> None:
+        other = perceptron().double()
+        nn.init.constant_(other[0].weight, float(rank))
+        Objective(other, F.cross_entropy, (x, y), group=dist.group.WORLD)
+
+    def no_data() -> None:
+        Objective(model, F.cross_entropy, [], group=dist.group.WORLD)
+
+    def one_rank_fails() -> None:
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            if rank == 1 and armed:
+                raise ValueError("broken on rank 1")
+            return F.cross_entropy(outputs, targets)
+
+        armed: list[int] = []
+        obj = Objective(model, loss, (x, y), group=dist.group.WORLD)
+        armed.append(1)
+        obj.loss()
+
+    def a_sum_on_one_rank() -> None:
+        reduction = "sum" if rank else "mean"
+        Objective(
+            model, lambda o, t: F.cross_entropy(o, t, reduction=reduction), (x, y), group=dist.group.WORLD
+        )
+
+    def single_samples() -> None:
+        Objective(model, F.cross_entropy, (x, y), group=dist.group.WORLD).evaluator.tensors()
+
+    said = []
+    for mistake in (another_model, no_data, one_rank_fails, a_sum_on_one_rank, single_samples):
+        with pytest.raises((InputError, RanksError, ValueError)) as caught:
+            mistake()
+        said.append(str(caught.value))
+    return said
+
+
+def many() -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(3)
+    x = torch.randn(4000, 5)
+    return problem("perceptron", "float32")[0], x, (x[:, 0] > 0).long()
+
+
+def fast(rank: int) -> list[Any]:
+    """Search by a subset drawn by importance, and under a deadline that has passed on one rank alone."""
+    model, x, y = many()
+    first, end = (0, 1500) if rank == 0 else (1500, 4000)
+    obj = Objective(model, F.cross_entropy, (x[first:end], y[first:end]), group=dist.group.WORLD)
+    found = top_eigenvalues(obj, mode="fast")
+    scores = found.importance_scores
+    assert scores is not None
+    short = top_eigenvalues(obj, tol=1e-6, deadline=0.5 if rank else 1e9, progress=False)
+    return [found.value, found.protocol["algorithm"], float(scores.square().sum()), short.products]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return run(2, two_ranks, tmp_path_factory.mktemp("data_parallel"))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", MODELS)
+def test_two_ranks_with_uneven_parts_measure_what_one_process_does(two, name: str, dtype: str):
+    for rank in two:
+        assert_equal(rank[f"{name} {dtype}"], name, dtype)
+
+
+def test_every_rank_gives_the_same_bits(two):
+    for key in two[0]:
+        if key not in ("errors", "alone"):
+            assert two[0][key] == two[1][key], key
+
+
+def test_a_product_takes_one_collective_of_the_vector(two):
+    assert two[0]["collectives"] == [
+        1,
+        1,
+    ]  # the small one says how many samples there are and that all is well
+    assert two[0]["block"] == [1, 1]
+
+
+def test_the_protocol_says_whose_data_it_is(two):
+    assert two[0]["protocol"] == "the data of all 2 ranks"
+    assert [rank["alone"] for rank in two] == [f"this process's data alone, rank {i} of 2" for i in range(2)]
+
+
+def test_a_mistake_on_one_rank_is_told_on_all(two):
+    first, second = (rank["errors"] for rank in two)
+    assert "all ranks must have the same model" in first[0]
+    assert first[0] == second[0]
+    assert "some rank must hold data" in first[1]
+    assert first[1] == second[1]
+    assert "rank 1 of 2 has failed" in first[2]
+    assert second[2] == "broken on rank 1"
+    assert "rank 1 of 2 has failed" in first[3]
+    assert "loss must be the mean" in second[3]
+    assert "needs all the data in one process" in first[4]
+    assert first[4] == second[4]
+
+
+def test_the_fast_search_draws_the_same_samples_as_one_process(two):
+    model, x, y = many()
+    found = top_eigenvalues(Objective(model, F.cross_entropy, (x, y)), mode="fast")
+    value, algorithm, scores, _ = two[0]["fast"]
+    assert algorithm == found.protocol["algorithm"]
+    assert algorithm.startswith("block davidson")
+    assert value == pytest.approx(found.value, rel=1e-6)
+    assert scores == pytest.approx(float(found.importance_scores.square().sum()), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_four_ranks_measure_what_one_process_does(tmp_path: Path):
+    layouts = [[0.5, 0.0, 0.375, 0.125], [0.25] * 4, [0.0, 0.0, 0.0, 1.0]]
+    ranks = run(4, data_parallel, tmp_path, layouts)
+    for name in MODELS:
+        for dtype in TOLERANCE:
+            assert_equal(ranks[3][f"{name} {dtype}"], name, dtype)
+    assert all(rank == ranks[0] for rank in ranks)
+
+
+# -- a rank that dies -------------------------------------------------------------------------------
+
+
+def one_dies(rank: int) -> None:
+    """Measure until rank 1 ends without a word; the others must hear of it."""
+    model, x, y = problem("perceptron", "float32")
+    obj = Objective(model, F.cross_entropy, (x, y), group=dist.group.WORLD)
+    obj.loss()
+    if rank == 1:
+        os._exit(9)
+    try:
+        while True:
+            obj.loss()
+    except RanksError as error:
+        print(error, flush=True)
+    raise SystemExit(2)
+
+
+def test_a_rank_that_dies_ends_all_with_one_sentence(tmp_path: Path):
+    processes = start(2, one_dies, tmp_path)
+    said = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 9]
+    assert "all 2 ranks must stay alive while they measure together, rank 0 lost another one" in said[0]
+    assert "Traceback" not in said[0]
+
+
+def test_a_group_needs_an_initialised_world():
+    model, x, y = problem("perceptron", "float32")
+    with pytest.raises(InputError, match="not initialised"):
+        Objective(model, F.cross_entropy, (x, y), group="world")
