@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from types import MethodType
 from typing import Any, Literal
 
 import torch
@@ -246,6 +248,27 @@ def _positive(weight: float) -> float:
     return weight
 
 
+def _without_wrappers(model: nn.Module) -> nn.Module:
+    """Return the module as it was written, with the same parameters.
+
+    A compiled module has no double backward; DistributedDataParallel waits for ranks that do not measure; the module
+    of Lightning Fabric and the ``forward`` that accelerate sets compute in the precision of training.
+    """
+    inside: Any = model
+    while True:
+        if hasattr(inside, "_orig_mod"):
+            inside = inside._orig_mod
+        elif isinstance(inside, nn.parallel.DistributedDataParallel) or hasattr(inside, "_forward_module"):
+            inside = inside.module
+        elif (own := vars(inside).get("_original_forward")) is not None:
+            inside = copy(inside)  # which shares parameters, buffers and modules
+            inside.forward = MethodType(own.__func__, inside) if hasattr(own, "__func__") else own
+            del inside._original_forward
+        else:
+            found: nn.Module = inside
+            return found
+
+
 def evaluator_of(
     model: nn.Module,
     loss: Loss | None,
@@ -265,11 +288,7 @@ def evaluator_of(
         raise InputError(f"dropout=True needs mode='train', received mode={mode!r}; set mode='train'")
     if dtype not in (None, torch.float32, torch.float64):
         raise InputError(f"dtype must be torch.float32 or torch.float64, received {dtype}; leave it out")
-    # A compiled module has no double backward; DistributedDataParallel waits for ranks that do not measure.
-    inside: Any = model
-    while hasattr(inside, "_orig_mod") or isinstance(inside, nn.parallel.DistributedDataParallel):
-        inside = getattr(inside, "_orig_mod", None) or inside.module
-    model = inside
+    model = _without_wrappers(model)
     if any(hasattr(p, "full_tensor") or hasattr(p, "_fsdp_flattened") for p in model.parameters()):
         raise InputError(
             "what is measured must have whole parameters, received a model of which each rank holds a shard; measure "

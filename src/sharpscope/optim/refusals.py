@@ -30,25 +30,33 @@ def refuse_sharding_by_others(parameters: Iterable[Tensor]) -> None:
         return
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    frame = inspect.currentframe()
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), ZeroRedundancyOptimizer):
-            raise InputError(
-                "SAM inside ZeroRedundancyOptimizer would perturb each rank's own part only; turn them round: "
-                "SAM(params, ZeroRedundancyOptimizer, optimizer_class=torch.optim.SGD, lr=...)"
-            )
-        frame = frame.f_back
+    if _caller(ZeroRedundancyOptimizer) is not None:
+        raise InputError(
+            "SAM inside ZeroRedundancyOptimizer would perturb each rank's own part only; turn them round: "
+            "SAM(params, ZeroRedundancyOptimizer, optimizer_class=torch.optim.SGD, lr=...)"
+        )
 
 
 def refuse_accumulation_by_accelerate() -> None:
     """Refuse a closure where accelerate calls it for the last micro-batch of an accumulation only."""
-    module: Any = sys.modules.get("accelerate.state")
-    if module is not None and (steps := module.GradientState().num_steps) > 1:
+    module: Any = sys.modules.get("accelerate")
+    if module is None or module.state.GradientState().num_steps == 1:  # which is common to all of a process
+        return
+    wrapper = _caller(module.optimizer.AcceleratedOptimizer)
+    if wrapper is not None and (steps := wrapper.gradient_state.num_steps) > 1:
         raise InputError(
             "inside accelerate's accumulate() a closure is evaluated on the last micro-batch only, received one with "
             f"gradient_accumulation_steps={steps}; make the Accelerator with 1 and give step a sequence of closures, "
             "or take the two steps (docs/optimizers.md)"
         )
+
+
+def _caller(kind: type) -> Any:
+    """Return the object of a class among whose methods' callees we are, None where there is none."""
+    frame = inspect.currentframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), kind):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
 
 
 def refuse_half_precision(parameter: Tensor) -> None:

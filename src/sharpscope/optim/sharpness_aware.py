@@ -35,9 +35,8 @@ class SharpnessAware(Optimizer):
     replace `perturbs` and `combination`. What it keeps from step to step goes through `remember` and `recall`.
     """
 
-    _step_supports_amp_scaling = (
-        True  # GradScaler calls step() even where it is to be skipped: θ must come back
-    )
+    # GradScaler then calls step() even where it is to be skipped: θ must come back
+    _step_supports_amp_scaling = True
 
     def __init__(self, base: Optimizer, choices: dict[str, Any], m: str, model: nn.Module | None) -> None:
         if isinstance(base, SharpnessAware):
@@ -109,10 +108,7 @@ class SharpnessAware(Optimizer):
                 return self._second_step(closure)
             return self._step_at_hand() if closure is None else self._step_by_closures(closure)
         except BaseException:
-            for left in (
-                "grad_scale",
-                "found_inf",
-            ):  # GradScaler takes them away only after a step that went well
+            for left in ("grad_scale", "found_inf"):  # GradScaler takes them away after a step that went well
                 self.__dict__.pop(left, None)
             raise
 
@@ -148,7 +144,11 @@ class SharpnessAware(Optimizer):
         variant that mixes gradients; those refuse to do without.
         """
         me, excursion = self._excursion.owner, self._excursion
-        me._require(not excursion.begun, "first_step() begins at θ, and it has been taken already")
+        me._require(
+            not excursion.begun,
+            "first_step() begins at θ, and it has been taken already; inside accelerate's accumulate() take it only "
+            "where accelerator.sync_gradients holds",
+        )
         me._require(
             not me._base_needs_closure,
             f"{type(me.base).__name__} evaluates several times in a step; use step(closure)",
