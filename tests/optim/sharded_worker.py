@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
-from sharpscope import ASAM, GSAM, SAM, FriendlySAM, LookSAM
+from sharpscope import ASAM, GSAM, SAM, FriendlySAM, LookSAM, Objective, SharpnessMonitor
 from sharpscope.errors import InputError
 
 KINDS: dict[str, Any] = {
@@ -98,6 +100,18 @@ def fsdp2(rank: int, folder: Path) -> None:
                 torch.save(full(again), folder / f"resumed.{name}.{rank}.pt")
 
 
+def watching(model: nn.Module, optimizer: Any) -> Callable[[], None]:
+    """A measurement by the first rank alone, while the others train on."""
+    x, y = data(99)
+    objective = Objective(model, nn.functional.cross_entropy, (x.to(next(model.parameters()).dtype), y))
+    monitor = SharpnessMonitor(objective, every=1, optimizer=optimizer, samples=4, max_products=6)
+
+    def look() -> None:
+        assert monitor.measure()["note"] == ""
+
+    return look
+
+
 def refused(build: Any) -> str:
     try:
         build()
@@ -110,7 +124,7 @@ def others(rank: int, folder: Path) -> None:
     said = {}
     model = nn.parallel.DistributedDataParallel(network(), gradient_as_bucket_view=True)
     said["zero outside"] = refused(lambda: ZeroRedundancyOptimizer(model.parameters(), SAM, lr=0.1))
-    for style in ("closure", "two steps"):
+    for style, watch in product(("closure", "two steps"), (False, True)):
         model = nn.parallel.DistributedDataParallel(network(), gradient_as_bucket_view=True)
         options = {k: v for k, v in OPTIONS.items() if k != "rho"}
         optimizer = SAM(
@@ -120,8 +134,11 @@ def others(rank: int, folder: Path) -> None:
             optimizer_class=torch.optim.SGD,
             **options,
         )
+        look = watching(model, optimizer) if watch and rank == 0 else lambda: None
+        look()
         steps(model, optimizer, range(STEPS), rank, style)
-        torch.save(full(model.module), folder / f"zero.{style}.{rank}.pt")
+        look()
+        torch.save(full(model.module), folder / f"zero.{style}.{watch}.{rank}.pt")
     for original in (False, True):
         wrapped = FullyShardedDataParallel(network(), use_orig_params=original, device_id=torch.device("cpu"))
         said[f"fsdp1 {original}"] = refused(lambda wrapped=wrapped: SAM(wrapped.parameters(), lr=0.1))
@@ -153,7 +170,7 @@ CELLS = ("plain", "bfloat16", "float16", "accumulated", "float16, accumulated")
 
 def cells(rank: int, folder: Path) -> None:
     """DistributedDataParallel with autocast, a scaler and accumulation, in two steps."""
-    for cell in CELLS:
+    for cell, watch in product(CELLS, (False, True)):
         model = nn.parallel.DistributedDataParallel(network().float())
         optimizer = SAM(model.parameters(), rho=0.5, lr=0.1)
         scaler = torch.amp.GradScaler(
@@ -162,6 +179,8 @@ def cells(rank: int, folder: Path) -> None:
         low = torch.bfloat16 if "bfloat16" in cell else torch.float16
         x, y = (part[rank::2] for part in data(0))
         parts = 2 if "accumulated" in cell else 1
+        look = watching(model, optimizer) if watch and rank == 0 else lambda: None
+        look()
         for take in (optimizer.first_step, lambda scaler=scaler, optimizer=optimizer: scaler.step(optimizer)):
             for part in range(parts):
                 last = part == parts - 1
@@ -172,7 +191,8 @@ def cells(rank: int, folder: Path) -> None:
                         )
                     scaler.scale(loss).backward()
             take()
-        torch.save(full(model.module), folder / f"ddp.{cell}.{rank}.pt")
+        look()
+        torch.save(full(model.module), folder / f"ddp.{cell}.{watch}.{rank}.pt")
 
 
 def main(rank: int, folder: Path) -> None:

@@ -62,7 +62,8 @@ def test_a_distributed_checkpoint_goes_on_with_the_same_bits(name: str, folder: 
 def test_the_zero_redundancy_optimizer_as_base(style: str, folder: Path) -> None:
     expected = in_one_process("SAM").state_dict()
     for rank in (0, 1):
-        found = torch.load(folder / f"zero.{style}.{rank}.pt")
+        found, watched = (torch.load(folder / f"zero.{style}.{watch}.{rank}.pt") for watch in (False, True))
+        assert all(torch.equal(found[key], watched[key]) for key in found)
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=0, atol=1e-12)
 
@@ -72,9 +73,11 @@ def test_ddp_in_every_precision(cell: str, folder: Path) -> None:
     within = 5e-3 if "bfloat16" in cell else 1e-3 if "float16" in cell else 1e-6
     x, y = data(0)
     expected = reference(network(), 0.5, 0.1, loss=lambda m: nn.functional.cross_entropy(m(x), y))
-    first, second = (torch.load(folder / f"ddp.{cell}.{rank}.pt") for rank in (0, 1))
+    first, *others = (
+        torch.load(folder / f"ddp.{cell}.{watch}.{rank}.pt") for rank in (0, 1) for watch in (False, True)
+    )
     for name, value in expected.items():
-        assert torch.equal(first[name], second[name])
+        assert all(torch.equal(first[name], other[name]) for other in others)  # of each rank, watched or not
         torch.testing.assert_close(first[name].double(), value, rtol=0, atol=within)
     assert max((expected[n] - p).abs().max() for n, p in network().named_parameters()) > 2 * within
 
