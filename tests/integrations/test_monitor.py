@@ -206,17 +206,26 @@ def test_the_share_of_time_is_kept_to() -> None:
     assert len(measured) == 8
 
 
-def test_a_real_share_is_kept_to() -> None:
+def test_the_share_is_kept_to_by_the_monitor_s_own_accounts() -> None:
+    """By a clock that goes on by a second with every forward pass, in training and in measuring."""
     model = network()
-    monitor = SharpnessMonitor(Objective(model, cross_entropy, probe()), share=0.3)
+    passes = [0]
+    model[0].register_forward_pre_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+    objective = Objective(model, cross_entropy, probe())
+    passes[0] = 0
+    monitor = SharpnessMonitor(objective, share=0.3, clock=lambda: float(passes[0]))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for _ in range(100):  # the first measurement waits until it is affordable
-        train(model, optimizer, 300, monitor)
-        if len(monitor.rows) >= 2:
-            break
-    assert len(monitor.rows) >= 2
-    assert 0 < monitor.share < 0.45  # a neighbour's load on a busy machine may stretch the last measurement
-    assert monitor.seconds >= sum(row["cost"] for row in monitor.rows)
+    own, steps = passes[0], 0
+    while len(monitor.rows) < 20:
+        before = passes[0]
+        train(model, optimizer, 1)
+        monitor.after_step(steps := steps + 1)
+        own += passes[0] - before - 1
+        assert monitor.share <= 0.3 or not monitor.rows
+    assert monitor.seconds == own  # all that it took, and nothing else
+    assert monitor.share == own / passes[0]
+    assert 0.2 < monitor.share <= 0.3
+    assert sum(row["cost"] for row in monitor.rows) <= own
 
 
 def test_a_diverged_model_gets_a_row_that_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,8 @@ class SharpnessMonitor(Result):
         A Parquet file, replaced whole after each measurement; `resume` first takes over what it holds.
     trackers
         `TensorBoard`, `WandB`, `MLflow`, or anything with ``log(numbers, step)``.
+    clock
+        Where seconds come from, for ``share``, ``seconds`` and ``cost``.
 
     Attributes
     ----------
@@ -122,18 +124,20 @@ class SharpnessMonitor(Result):
         path: Path | str | None = None,
         trackers: Sequence[Tracker] = (),
         seed: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.step = 0
-        self._pace = Pace(every, share)
+        self._clock = clock
+        self._pace = Pace(every, share, clock)
         self._measurements = Measurements(
             objective, optimizer, radius, samples, tol, max_products, between, seed
         )
         self._kept = RowLog(path, trackers)
         self._pace.begin()
         if share is not None:
-            began = time.perf_counter()
+            began = self._clock()
             objective.gradient()
-            one = time.perf_counter() - began
+            one = self._clock() - began
             self._pace.paid(one, measurement=False)
             points = max(1, self._measurements.points)
             self._pace.expect((GRADIENTS_AT_FIRST * points + samples / 2) * one)
@@ -182,7 +186,7 @@ class SharpnessMonitor(Result):
 
         A second measurement after the same step takes the place of the first.
         """
-        began = time.perf_counter()
+        began = self._clock()
         row: Row = {"step": self.step, "seconds": self._pace.elapsed} | self._measurements.empty_row()
         self._kept.add(row)
         finished = False
@@ -190,7 +194,7 @@ class SharpnessMonitor(Result):
             self._measurements.measure_into(row, self._kept.fail)
             finished = True
         finally:  # Ctrl-C leaves a row that says so
-            row["cost"] = time.perf_counter() - began
+            row["cost"] = self._clock() - began
             self._pace.paid(row["cost"])
             if not finished:
                 self._measurements.waits = False
@@ -231,11 +235,11 @@ class SharpnessMonitor(Result):
         self.close()
 
     def _finish_between(self) -> None:
-        began, row = time.perf_counter(), self.rows[-1]
+        began, row = self._clock(), self.rows[-1]
         try:
             self._measurements.finish(row, self._kept.fail)
         finally:
-            seconds = time.perf_counter() - began
+            seconds = self._clock() - began
             self._pace.paid(seconds, measurement=False)
             row["cost"] += seconds
             self._pace.expect(row["cost"])
@@ -243,6 +247,6 @@ class SharpnessMonitor(Result):
 
     def _publish(self, row: Row) -> None:
         """Write the table and tell the trackers; what that takes is the monitor's cost too."""
-        began = time.perf_counter()
+        began = self._clock()
         self._kept.publish(row)
-        self._pace.paid(time.perf_counter() - began, measurement=False)
+        self._pace.paid(self._clock() - began, measurement=False)
