@@ -205,3 +205,26 @@ def test_kill_9_five_times_then_a_last_call_gives_the_same_table_as_one_worker_u
         calm, hit = ((tmp_path / s / "report" / "tables" / name).read_bytes() for s in ("calm", "hit"))
         assert calm == hit, name
     assert not list((tmp_path / "hit" / "tmp").iterdir())
+
+
+def test_runs_that_a_rule_gives_up_are_recorded_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "slow.toml").write_text(
+        STUDY.replace("epochs = 3", "epochs = 3, hopeless = [{ epoch = 1, train_loss = 2.2 }]")
+        .replace("[0.05, 0.2, 1e6]", "[1e-6, 0.1, 0.2]")
+        .partition('[[measures]]\nmeasure = "average')[0]
+        + '[[claims]]\nid = "C"\nstatement = "s"\nkind = "trend"\nx = "lr"\ny = "gap"\ndirection = "rising"\n'
+    )
+    store = Store(tmp_path / "store")
+    run_plan(make_plan(load_study(tmp_path / "slow.toml")), store, workers=2)
+    tables = collect(store)
+    runs = tables.runs.sort_values("lr")
+    assert runs["status"].tolist() == ["stopped"] * 2 + ["finished"] * 4
+    assert runs["stop_reason"].tolist() == ["hopeless"] * 2 + ["epochs"] * 4
+    assert runs["epochs"].tolist() == [1, 1, 3, 3, 3, 3]
+    assert runs["train_loss"].isna().tolist() == [True] * 2 + [False] * 4
+    measured = tables.measures.set_index("run_id").loc[runs["run_id"]]
+    assert measured["value"].isna().tolist() == [True] * 2 + [False] * 4
+    assert measured["note"].iloc[0] == "not taken: the run was stopped early by rule"
+    page = write_report(tables, tmp_path / "report").read_text()
+    assert "2 stopped early by rule" in page
+    assert "2 of 6 runs were stopped early by rule" in tables.verdicts[0].caveat

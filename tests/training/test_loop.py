@@ -257,6 +257,18 @@ def test_evaluating_after_every_third_epoch(
     assert None not in outcome.final.values()
 
 
+def test_a_hopeless_run_is_stopped_without_being_finished() -> None:
+    stop = {"epochs": 8, "hopeless": [{"epoch": 2, "train_loss": 1e-9}]}
+    outcome = train(config(stop=stop, evaluate_every=3), classification(), perceptron())
+    assert (outcome.status, outcome.stop_reason, outcome.epochs) == ("stopped", "hopeless", 2)
+    assert outcome.history[-1]["train_loss"] is not None, (
+        "evaluated for the look, whatever evaluate_every says"
+    )
+    assert set(outcome.final.values()) == {None}, "no statistic can take them for the end of a training"
+    stop["hopeless"] = [{"epoch": 2, "train_loss": 1e9}]
+    assert train(config(stop=stop), classification(), perceptron()).status == "finished"
+
+
 def test_one_step_more_is_the_step_that_training_takes() -> None:
     """Interrupted after two epochs of seven steps, and after one step more; with dropout and running statistics."""
     run = config(

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from sharpscope.training import PlateauConfig, StopConfig
-from sharpscope.training.stopping import stop_reason
+from sharpscope.training.stopping import HopelessConfig, stop_reason
 
 
 def stopped(
@@ -141,3 +141,28 @@ def test_the_goal_is_named_before_the_exhaustion_that_came_with_it() -> None:
 def test_rules_without_a_meaning_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         StopConfig.model_validate(wrong)
+
+
+def test_a_hopeless_run_is_given_up_at_its_look_and_at_no_other_epoch() -> None:
+    rule = StopConfig(epochs=6, hopeless=[HopelessConfig(epoch=3, train_loss=1.0)])
+    assert stopped(rule, [9, 9, 1.1, 0.1]) == (3, "hopeless")
+    assert stopped(rule, [9, 9, 1.0, 9, 9, 9]) == (6, "epochs")
+    slow = StopConfig(epochs=6, hopeless=[HopelessConfig(epoch=2, train_accuracy=0.5)])
+    assert stopped(slow, [9] * 6, accuracies=[0, 0.49, 1, 1, 1, 1]) == (2, "hopeless")
+    assert stopped(slow, [9] * 6, accuracies=[0, 0.5, 0, 0, 0, 0]) == (6, "epochs")
+
+
+def test_a_run_that_ends_by_another_rule_is_finished_and_not_hopeless() -> None:
+    look = [HopelessConfig(epoch=3, train_loss=0.5)]
+    assert stopped(StopConfig(epochs=3, hopeless=look), [9, 9, 9]) == (3, "epochs")
+    reached = StopConfig(epochs=9, train_accuracy=0.9, hopeless=look)
+    assert stopped(reached, [9, 9, 9], accuracies=[0, 0, 0.95]) == (3, "train_accuracy")
+    assert stopped(StopConfig(epochs=9, min_epochs=4, hopeless=look), [9] * 9) == (9, "epochs")
+
+
+def test_a_rule_that_is_not_there_leaves_the_identifiers_of_runs_as_they_were() -> None:
+    assert "hopeless" not in StopConfig(epochs=3).model_dump(mode="json")
+    asked = StopConfig(epochs=3, hopeless=[HopelessConfig(epoch=1, train_loss=2.0)]).model_dump(mode="json")
+    assert asked["hopeless"] == [{"epoch": 1, "train_loss": 2.0, "train_accuracy": None}]
+    with pytest.raises(ValidationError, match="told by train_loss or train_accuracy"):
+        HopelessConfig(epoch=1)

@@ -8,7 +8,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sharpscope.analysis.tables import RUN_COLUMNS, finished, measure_names, require_columns, wide_measures
+from sharpscope.analysis.tables import (
+    RUN_COLUMNS,
+    finished,
+    measure_names,
+    require_columns,
+    unfinished,
+    wide_measures,
+)
 
 FEW_CONFIGURATIONS = 10
 """Below this many configurations an interval for a rank correlation spans half of [-1, 1] or more."""
@@ -26,6 +33,7 @@ class Caveat:
 
     kind: Literal[
         "diverged",
+        "stopped",
         "nothing finished",
         "untrained",
         "not converged",
@@ -59,25 +67,37 @@ def warnings(runs: pd.DataFrame, measures: pd.DataFrame) -> list[Caveat]:
     return found
 
 
+_WHY = {
+    "diverged": "the loss or a weight stopped being a finite number",
+    "stopped": "a rule of the study gave up on it as hopeless, so what is shown is of the runs that learned sooner",
+}
+
+
 def _divergence(runs: pd.DataFrame) -> list[Caveat]:
-    bad = runs[~finished(runs)]
-    if not len(bad):
-        if len(runs):
-            return []
+    if not len(runs):
         return [Caveat("nothing finished", "The store holds no runs yet, so there is nothing to show.")]
-    survived = set(bad["configuration"]) & set(runs["configuration"][finished(runs)])
-    found = [
-        Caveat(
-            "diverged",
-            f"{_of(len(bad), len(runs), 'run')} diverged: the loss or a weight stopped being a finite "
-            f"number. {'It is' if len(bad) == 1 else 'They are'} listed below and left out of every statistic "
-            "and chart of the measures."
-            + (" The settings they ran are seen only through the seeds that survived." if survived else ""),
-            tuple(bad["run_id"].astype(str)),
+    found = []
+    for status, words in unfinished(runs).items():
+        bad = runs[runs["status"] == status]
+        survived = set(bad["configuration"]) & set(runs["configuration"][finished(runs)])
+        found.append(
+            Caveat(
+                "diverged" if status == "diverged" else "stopped",
+                f"{words}: {_WHY[status]}. {'It is' if len(bad) == 1 else 'They are'} listed below and left out of "
+                "every statistic and chart of the measures."
+                + (
+                    " The settings they ran are seen only through the seeds that survived."
+                    if survived
+                    else ""
+                ),
+                tuple(bad["run_id"].astype(str)),
+            )
         )
-    ]
-    if len(bad) == len(runs):
-        text = "Every run diverged, so there is nothing to correlate: try a smaller learning rate."
+    if not finished(runs).any():
+        every = (
+            "diverged" if (runs["status"] == "diverged").all() else "diverged or was stopped early by rule"
+        )
+        text = f"Every run {every}, so there is nothing to correlate: try a smaller learning rate."
         found.append(Caveat("nothing finished", text))
     return found
 

@@ -67,5 +67,24 @@ def wide_measures(runs: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def finished(runs: pd.DataFrame) -> pd.Series[bool]:
-    """Return which runs did not diverge, the only ones a statistic may use."""
-    return runs["status"].astype(str) != "diverged"
+    """Return which runs came to their end, the only ones a statistic may use."""
+    return runs["status"].astype(str) == "finished"
+
+
+UNFINISHED = {"diverged": "diverged", "stopped": "stopped early by rule"}
+"""How a run ended that did not finish, by its status."""
+
+
+def unfinished(runs: pd.DataFrame) -> dict[str, str]:
+    """Return how many runs did not finish and why, in words, by status; empty where all finished.
+
+    >>> unfinished(pd.DataFrame({"status": ["finished", "diverged", "stopped", "stopped"]}))
+    {'diverged': '1 of 4 runs diverged', 'stopped': '2 of 4 runs were stopped early by rule'}
+    """
+    status = runs["status"].astype(str)
+    words = {}
+    for one, how in UNFINISHED.items():
+        if count := int((status == one).sum()):
+            verb = "" if one == "diverged" else "was " if count == 1 else "were "
+            words[one] = f"{count} of {len(runs)} run{'' if len(runs) == 1 else 's'} {verb}{how}"
+    return words

@@ -16,6 +16,7 @@ import pandas as pd
 
 from sharpscope.analysis import finished, warnings
 from sharpscope.analysis.claims.verdict import Verdict
+from sharpscope.analysis.tables import UNFINISHED
 from sharpscope.report.axes import label
 from sharpscope.report.charts import MeasureInfo, StudyCharts, chart_study
 from sharpscope.report.findings import findings, verdict_rows
@@ -124,8 +125,9 @@ def _facts(study: StudyCharts) -> list[tuple[str, str, str]]:
     """Return the headline's numbers: value, what it counts, a remark."""
     runs = study.runs
     done = int(finished(runs).sum())
-    lost = len(runs) - done
-    facts = [(number(len(runs)), "run" if len(runs) == 1 else "runs", f"{lost} diverged" if lost else "")]
+    counts = runs["status"].astype(str).value_counts()
+    lost = ", ".join(f"{counts[status]} {how}" for status, how in UNFINISHED.items() if status in counts)
+    facts = [(number(len(runs)), "run" if len(runs) == 1 else "runs", lost)]
     if not len(runs):
         return facts
     settings = runs["configuration"].nunique()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sharpscope.analysis.tables import UNFINISHED
 from sharpscope.report.axes import Axis, label
 from sharpscope.report.numbers import name_of, number
 
@@ -31,7 +32,7 @@ class RunRow:
 
     cells: tuple[Cell, ...]
     filters: tuple[str, ...]
-    diverged: bool
+    unfinished: bool
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def run_table(
     axes: Sequence[Axis],
     titles: Mapping[str, str],
 ) -> RunTable:
-    """Return the table of all runs, diverged ones included, measures as columns."""
+    """Return the table of all runs, unfinished ones included, measures as columns."""
     outcomes = [
         name for name in _OUTCOMES if name in runs.columns and pd.to_numeric(runs[name]).notna().any()
     ]
@@ -60,22 +61,22 @@ def run_table(
     if "stop_reason" in runs.columns:
         headings.append((name_of("stop_reason"), False))
     by_run = _by_run(measures)
-    statuses = tuple(dict.fromkeys(str(status) for status in runs["status"]))
+    ended = [UNFINISHED.get(str(status), str(status)) for status in runs["status"]]
+    statuses = tuple(dict.fromkeys(ended))
     filters = [("status", statuses)] if len(statuses) > 1 else []
     filters += [(axis.name, tuple(axis.labels)) for axis in axes]
     rows = []
-    for record in runs.to_dict("records"):
-        diverged = str(record["status"]) == "diverged"
-        cells = [_text(record["run_id"]), _text(record["status"])]
+    for record, status in zip(runs.to_dict("records"), ended, strict=True):
+        cells = [_text(record["run_id"]), _text(status)]
         cells += [_setting(record[axis.column]) for axis in axes]
         cells += [_setting(record[name]) for name in seed]
         cells += [_value(record[name]) for name in outcomes]
         cells += [_measured(by_run.get((str(record["run_id"]), name))) for name in titles]
         if "stop_reason" in runs.columns:
             cells.append(_text(record["stop_reason"]))
-        chosen = [str(record["status"])] if len(statuses) > 1 else []
+        chosen = [status] if len(statuses) > 1 else []
         chosen += [cells[2 + i].text for i in range(len(axes))]
-        rows.append(RunRow(tuple(cells), tuple(chosen), diverged))
+        rows.append(RunRow(tuple(cells), tuple(chosen), str(record["status"]) in UNFINISHED))
     return RunTable(tuple(headings), tuple(filters), tuple(rows))
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = dict[str, Any]
+Status = Literal["finished", "stopped", "diverged", "interrupted"]
 
 METRICS = tuple(
     f"{split}_{what}" for split in ("train", "validation", "test") for what in ("loss", "accuracy")
@@ -47,17 +48,18 @@ class Progress:
 class TrainingOutcome:
     """How a run ended, and its record.
 
-    - ``status``: ``finished`` by a stopping rule; ``diverged``: a loss or a weight became NaN or infinite;
+    - ``status``: ``finished`` by a stopping rule; ``stopped`` early by a rule that gave it up as hopeless;
+      ``diverged``: a loss or a weight became NaN or infinite;
       ``interrupted``: asked to stop, with its state saved where there is a workspace.
     - ``stop_reason``: the rule (``train_accuracy``, ``train_loss``, ``plateau``, ``relative_change``,
-      ``epochs``), or ``non_finite_loss``, ``non_finite_weights``, ``interrupted``.
+      ``epochs``), ``hopeless``, or ``non_finite_loss``, ``non_finite_weights``, ``interrupted``.
     - ``epochs``: epochs completed, or the epoch in which it diverged.
     - ``history``: a row for every epoch, the epoch of a divergence included.
     - ``final``: loss and accuracy on every split at the end, ``train_loss`` … ``test_accuracy``; None for what
       does not exist (no validation set, a regression's accuracy), and throughout unless ``finished``.
     """
 
-    status: Literal["finished", "diverged", "interrupted"]
+    status: Status
     stop_reason: str
     epochs: int
     history: list[Row]

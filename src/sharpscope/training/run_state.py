@@ -7,19 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from sharpscope.errors import InputError
 from sharpscope.training.averaging import WeightAverage
 from sharpscope.training.evaluation import evaluate, evaluate_splits
-from sharpscope.training.history import METRICS, Progress, Row, TrainingOutcome, recorded
+from sharpscope.training.history import METRICS, Progress, Row, Status, TrainingOutcome, recorded
 from sharpscope.training.losses import Loss, loss_function
 from sharpscope.training.optimizers import build_optimizer
 from sharpscope.training.reproducible import epoch_order, seed_step
 from sharpscope.training.schedules import learning_rate
-from sharpscope.training.stopping import stop_reason
+from sharpscope.training.stopping import HOPELESS, stop_reason
 from sharpscope.training.validation import resolved_loss, validate
 from sharpscope.training.workspace import Workspace
 
@@ -145,7 +145,8 @@ class RunState:
             row["epoch_accuracy"] = self.correct.item() / self.batches.samples
         problem = self._non_finite()
         last = stop_reason(self.config.stop, [*self.progress.history, row]) is not None
-        if problem is None and (last or self.epoch % self.config.evaluate_every == 0):
+        due = self.epoch % self.config.evaluate_every == 0 or self.config.stop.looks_at(self.epoch)
+        if problem is None and (last or due):
             with self.evaluated_weights():
                 row |= evaluate_splits(self.model, self.dataset, self.loss)
             if recorded(row) != row:
@@ -169,8 +170,9 @@ class RunState:
             yield
 
     def publish(self) -> None:
-        """Leave a finished run's model with the weights that are evaluated."""
-        if self.average is not None and self.outcome is not None and self.outcome.status == "finished":
+        """Leave the model of a run that is over with the weights that are evaluated."""
+        over = self.outcome is not None and self.outcome.status in ("finished", "stopped")
+        if self.average is not None and over:
             self.average.publish()
 
     def interrupt(self) -> None:
@@ -199,9 +201,9 @@ class RunState:
     def _end_where_a_rule_holds(self) -> None:
         reason = stop_reason(self.config.stop, self.progress.history)
         if reason is not None:
-            self._end("finished", reason)
+            self._end("stopped" if reason == HOPELESS else "finished", reason)
 
-    def _end(self, status: Literal["finished", "diverged", "interrupted"], reason: str) -> None:
+    def _end(self, status: Status, reason: str) -> None:
         history = self.progress.history
         final = {key: history[-1][key] if status == "finished" else None for key in METRICS}
         if status == "finished" and self.dataset.whole_test is not None:

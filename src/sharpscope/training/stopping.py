@@ -9,9 +9,20 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from sharpscope.serialization import StrictConfig
+
+HOPELESS = "hopeless"
+"""The reason for which a run is stopped without being finished."""
 
 
 class PlateauConfig(StrictConfig):
@@ -22,6 +33,32 @@ class PlateauConfig(StrictConfig):
 
     threshold: PositiveFloat
     patience: PositiveInt = 5
+
+
+class HopelessConfig(StrictConfig):
+    """A look at the end of epoch ``epoch`` that gives a run up as hopeless.
+
+    It does where the loss on the training set is above ``train_loss`` there, or the accuracy on it is below
+    ``train_accuracy``, both in eval mode. It sees one run alone: whether a run is given up depends neither on other
+    runs nor on the order in which they are trained.
+    """
+
+    epoch: PositiveInt
+    train_loss: PositiveFloat | None = None
+    train_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> HopelessConfig:
+        if self.train_loss is None and self.train_accuracy is None:
+            raise ValueError("a hopeless run is told by train_loss or train_accuracy; give one of them")
+        return self
+
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the row of this epoch is a hopeless run's."""
+        loss, accuracy = row.get("train_loss"), row.get("train_accuracy")
+        too_high = self.train_loss is not None and loss is not None and loss > self.train_loss
+        too_low = self.train_accuracy is not None and accuracy is not None and accuracy < self.train_accuracy
+        return too_high or too_low
 
 
 class StopConfig(StrictConfig):
@@ -37,6 +74,9 @@ class StopConfig(StrictConfig):
       epoch has no previous loss, unless ``first_previous_loss`` stands in for one (hammoud2023's released
       code: 100).
 
+    - ``hopeless``: looks at which a run is given up, see `HopelessConfig`. Such a run has not finished: it is not
+      measured, and no statistic or claim uses it. A look at the last epoch or after it has no effect.
+
     ``epoch_loss`` is the mean loss over the epoch's own minibatches, while the weights moved: what the papers
     watched.
     """
@@ -48,6 +88,17 @@ class StopConfig(StrictConfig):
     first_previous_loss: PositiveFloat | None = None
     train_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
     train_loss: PositiveFloat | None = None
+    hopeless: list[HopelessConfig] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``hopeless`` out where there is no look, so that runs made before it keep their identifiers."""
+        fields: dict[str, Any] = handler(self)
+        return {key: value for key, value in fields.items() if key != "hopeless" or value}
+
+    def looks_at(self, epoch: int) -> bool:
+        """Return whether a rule needs the evaluation at the end of this epoch, evaluated or not."""
+        return any(look.epoch == epoch for look in self.hopeless)
 
     @model_validator(mode="after")
     def _consistent(self) -> StopConfig:
@@ -62,7 +113,8 @@ def stop_reason(stop: StopConfig, history: Sequence[Mapping[str, Any]]) -> str |
     """Return the name of the rule that stops the run after the last epoch of `history`, or None to go on.
 
     Rules on the training set pass over an epoch that was not evaluated. Where several rules hold at once, the named
-    one is the first of ``train_accuracy``, ``train_loss``, ``plateau``, ``relative_change``, ``epochs``.
+    one is the first of ``train_accuracy``, ``train_loss``, ``plateau``, ``relative_change``, ``epochs``,
+    `HOPELESS`: a run that reaches its end by another rule is finished.
 
     >>> rule = StopConfig(epochs=10, relative_change=0.05)
     >>> stop_reason(rule, [{"epoch_loss": 1.0}, {"epoch_loss": 0.94}]) is None      # changed by 6 %
@@ -86,7 +138,13 @@ def stop_reason(stop: StopConfig, history: Sequence[Mapping[str, Any]]) -> str |
             seed = [] if stop.first_previous_loss is None else [stop.first_previous_loss]
             if _relative_change_below([*seed, *losses], stop.relative_change):
                 return "relative_change"
-    return "epochs" if len(history) >= stop.epochs else None
+    if len(history) >= stop.epochs:
+        return "epochs"
+    if len(history) >= stop.min_epochs and any(
+        look.holds(history[-1]) for look in stop.hopeless if look.epoch == len(history)
+    ):
+        return HOPELESS
+    return None
 
 
 def _plateau(losses: Sequence[float], plateau: PlateauConfig) -> bool:

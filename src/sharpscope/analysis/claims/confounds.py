@@ -12,7 +12,7 @@ from sharpscope.analysis.claims.control import extent, last_of_each
 from sharpscope.analysis.claims.expression import evaluate_expression
 from sharpscope.analysis.claims.finding import Finding
 from sharpscope.analysis.claims.ranks_within import rank_correlations
-from sharpscope.analysis.tables import finished
+from sharpscope.analysis.tables import finished, unfinished
 
 FEW_SEEDS = 3
 """A finding from this many seeds or fewer says so: Student's 97.5 % quantile is then 4.3 or more, instead of 2."""
@@ -41,13 +41,15 @@ def _divergence(selected: pd.DataFrame) -> Iterator[str]:
     done = finished(runs)
     if done.all():
         return
-    bad = int((~done).sum())
-    text = f"{bad} of {len(runs)} runs diverged and {'is' if bad == 1 else 'are'} left out"
-    if "configuration" in runs.columns:
+    texts = [
+        f"{words} and {'is' if words.startswith('1 ') else 'are'} left out"
+        for words in unfinished(runs).values()
+    ]
+    if texts and "configuration" in runs.columns:
         lost = runs["configuration"].nunique() - runs["configuration"][done].nunique()
         if lost:
-            text += f"; {lost} setting{'' if lost == 1 else 's'} never finished"
-    yield f"{text}."
+            texts[-1] += f"; {lost} setting{'' if lost == 1 else 's'} never finished"
+    yield from (f"{text}." for text in texts)
 
 
 def _untrained(runs: pd.DataFrame) -> Iterator[str]:
@@ -106,8 +108,7 @@ def caveat_of(finding: Finding, cluster: str, look: str) -> str:
     selected = finding.selected
     if {"status", "run_id"} <= set(selected.columns):
         all_runs = selected.drop_duplicates("run_id")
-        if lost := int((~finished(all_runs)).sum()):
-            found.append(f"{lost} of {len(all_runs)} runs diverged")
+        found += unfinished(all_runs).values()
     low, high = extent(runs, "train_loss")
     if np.isfinite([low, high]).all() and high > UNEQUAL_LOSSES * low:
         found.append("unequal training losses")

@@ -13,7 +13,7 @@ from sharpscope.analysis.claims.conditions import Bounds, Scalar, holds
 from sharpscope.analysis.claims.expression import evaluate_expression
 from sharpscope.analysis.claims.finding import NotEvaluable
 from sharpscope.analysis.resampling import Floats, Integers
-from sharpscope.analysis.tables import finished
+from sharpscope.analysis.tables import finished, unfinished
 from sharpscope.errors import InputError
 
 
@@ -46,7 +46,9 @@ def select(
             raise NotEvaluable(f"no {what} has {described(conditions)}")
         rows = met[finished(met)].reset_index(drop=True) if "status" in met.columns else met
         if not len(rows):
-            raise NotEvaluable(f"every {what} with {described(conditions)} diverged")
+            raise NotEvaluable(
+                f"no {what} with {described(conditions)} finished: {', '.join(unfinished(met).values())}"
+            )
         columns = [evaluate_expression(text, rows) for text in expressions]
     except InputError as error:
         raise NotEvaluable(f"{error} among the {what}s") from error

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sharpscope.training.history import Row
 
 CHECKPOINT = "checkpoint.safetensors"
+ENDED = {"diverged": "diverged", "stopped": "was stopped early by rule"}
+"""What became of a run that did not finish, by its status."""
 
 
 def train_run(payload: Mapping[str, Any], context: TaskContext) -> None:
@@ -124,7 +126,7 @@ def publish_run(
 
 
 def take_measure(payload: Mapping[str, Any], context: TaskContext) -> None:
-    """Take one measure of a published run; a run that diverged yields a row without a value."""
+    """Take one measure of a published run; one that did not finish yields a row without a value."""
     import torch
 
     from sharpscope.measures import row
@@ -135,7 +137,7 @@ def take_measure(payload: Mapping[str, Any], context: TaskContext) -> None:
     (run_folder,) = context.needs.values()
     outcome = json.loads((run_folder / "outcome.json").read_text())
     if outcome["status"] != "finished":
-        found = _without_value(f"not taken: the run {outcome['status']}")
+        found = _without_value(f"not taken: the run {ENDED[outcome['status']]}")
     else:
         config = RunConfig.model_validate(payload["run"])
         obj = objective_of(config, run_folder / CHECKPOINT, payload["objective"], payload["execution"])

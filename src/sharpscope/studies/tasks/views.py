@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.serialization import json_ready
-from sharpscope.studies.tasks.runs import CHECKPOINT, objective_of, write_json
+from sharpscope.studies.tasks.runs import CHECKPOINT, ENDED, objective_of, write_json
 from sharpscope.sweep import TaskContext
 from sharpscope.training import RunConfig
 
@@ -21,17 +21,17 @@ PARTIAL = "points.json"
 
 
 def make_view(payload: Mapping[str, Any], context: TaskContext) -> None:
-    """Take a view; runs that diverged give an empty table and a summary that says so."""
+    """Take a view; runs that did not finish give an empty table and a summary that says so."""
     import pandas as pd
     import torch
 
     torch.set_num_threads(context.threads)
     configs = [RunConfig.model_validate(run) for run in payload["runs"]]
     folders = [context.needs[config.run_id()] for config in configs]
-    lost = [f.name for f in folders if json.loads((f / "outcome.json").read_text())["status"] != "finished"]
-    if lost:
+    ends = {f.name: json.loads((f / "outcome.json").read_text())["status"] for f in folders}
+    if lost := [name for name, status in ends.items() if status != "finished"]:
         table: pd.DataFrame = pd.DataFrame()
-        summary: dict[str, Any] = {"note": f"not taken: the run {lost[0]} diverged"}
+        summary: dict[str, Any] = {"note": f"not taken: the run {lost[0]} {ENDED[ends[lost[0]]]}"}
     else:
         checkpoints = [folder / CHECKPOINT for folder in folders]
         obj = objective_of(configs[0], checkpoints[0], payload["objective"], payload["execution"])
