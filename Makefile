@@ -1,6 +1,7 @@
 # make demo    set up .venv, train and measure on embedded data, print the report's path
 # make test    set up .venv, run the tests
 # make check   everything CI runs: lint, types (of the tests too), layers, tests with coverage
+# make docs    build the documentation site into site/, warnings as errors, every tutorial executed
 # make cluster-test  install Ray and Slurm and run the tests that need them (Slurm needs Debian and root)
 # make format  apply the formatter and the safe fixes
 # make dist    build the wheel and the source archive into dist/
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check cluster-test format dist clean
+.PHONY: demo test check docs cluster-test format dist clean
 
 demo: $(STAMP)
 	$(BIN)/sharpscope demo
@@ -26,6 +27,11 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term --cov-fail-under=80"
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 cluster-test: $(STAMP)
 	tests/engines/slurm.sh install
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray,slurm]'
@@ -40,7 +46,7 @@ dist: $(STAMP)
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

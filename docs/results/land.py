@@ -194,7 +194,7 @@ def overview() -> str:
                 row = rows.get(str(claim["id"]), {})
                 tally.loc[[paper, "all"], str(row.get("verdict", "not run"))] += 1
                 sections.append(_row(claim, scale, row, folder))
-        sections.append("")
+        sections += ["", *_every_page(paper), ""]
         if paper == "adjudication" and folder is not None:
             page = f"{paper}/{folder.name}/batch.md"
             sections += [f"[Does a larger batch flatten? By every measure, scale {scale}]({page})", ""]
@@ -203,6 +203,15 @@ def overview() -> str:
     lines += [f"| | {' | '.join(tally.columns)} |", "|---" * (len(tally.columns) + 1) + "|"]
     lines += [f"| {paper} | {' | '.join(map(str, counts))} |" for paper, counts in tally.T.items()]
     return "\n".join([*lines, "", *sections]).rstrip() + "\n"
+
+
+def _every_page(paper: str) -> list[str]:
+    """Return a line with a link to the page of every experiment at every scale."""
+    links = [
+        f"[{'overview' if page.parent.name == paper else page.parent.name}]({page.relative_to(HERE)})"
+        for page in sorted((HERE / paper).rglob("README.md"))
+    ]
+    return [f"Every page: {', '.join(links)}."] if links else []
 
 
 def _best(paper: str, experiment: str) -> tuple[str, dict[str, dict[str, object]], Path | None]:

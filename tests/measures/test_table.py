@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -71,3 +72,16 @@ def test_rows_that_were_computed_are_kept_where_another_measure_is_refused() -> 
         measure(obj, ["rescaling_change"])
     with pytest.raises(InputError):
         measure(obj, ["gradient_norm", "rescaling_change"], strict=True)
+
+
+def test_a_printed_table_shows_value_and_interval_first_at_any_width(monkeypatch) -> None:
+    table = measure(MLP.objective(), ["gradient_norm", "weight_norm"])
+    assert list(table.columns[:4]) == ["measure", "value", "low", "high"]
+    for columns in ("60", "80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = str(table).splitlines()
+        assert lines[0].split()[:4] == ["measure", "value", "low", "high"]
+        assert len(lines) == 3
+        assert "..." not in str(table)
+    assert "fingerprint" in table.columns
+    assert type(table.head(1)) is pd.DataFrame

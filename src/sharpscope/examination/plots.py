@@ -20,6 +20,7 @@ from sharpscope.landscape.interpolation import Interpolation
 from sharpscope.landscape.surface import Surface
 from sharpscope.measures.invariance.audit import Audit
 from sharpscope.measures.quadratic_bound import QuadraticBound
+from sharpscope.measures.table import MeasureTable
 from sharpscope.measures.weight_kurtosis import WeightHistogram
 from sharpscope.objective import Objective
 from sharpscope.report.landscape import draw_line
@@ -39,6 +40,15 @@ def specification(result: Any) -> dict[str, Any]:
 def _(result: Estimate) -> dict[str, Any]:
     low, high = result.interval()
     return figures.values_figure([(result.measure, result.value, low, high)], "value")
+
+
+@specification.register
+def _(result: MeasureTable) -> dict[str, Any]:
+    """Draw each measure on an axis of its own: their units differ."""
+    rows = result.loc[np.isfinite(result["value"]), ["measure", "value", "low", "high"]]
+    if rows.empty:
+        raise InputError("a chart of measures needs a finite value, the table has none; look at its protocol")
+    return {"vconcat": [figures.values_figure([tuple(row)], "") for row in rows.to_numpy()], "spacing": 4}
 
 
 @specification.register

@@ -7,15 +7,41 @@ import json
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from sharpscope.errors import InputError
-from sharpscope.estimate import Estimate
+from sharpscope.estimate import Estimate, Result
 from sharpscope.measures.registry import REGISTRY, Spec, checked
 from sharpscope.objective.objective import Objective
 
-if TYPE_CHECKING:
-    import pandas as pd
+SHOWN = ("measure", "value", "low", "high", "converged", "products", "seconds")
+"""Columns that a printed table of measures shows; the others are there for whom they concern."""
+
+
+class MeasureTable(Result, pd.DataFrame):  # type: ignore[misc]  # plot() is the chart of every result of ours
+    """A table of measures: a data frame that prints its value and interval first and draws itself.
+
+    Whatever is selected or computed from it is an ordinary `pandas.DataFrame`.
+
+    >>> table = MeasureTable([{"measure": "trace", "value": 4.0, "low": 3.5, "high": 4.5, "fingerprint": "0" * 64}])
+    >>> print(table)
+    measure  value  low  high
+      trace    4.0  3.5   4.5
+    >>> type(table[["measure", "fingerprint"]]).__name__
+    'DataFrame'
+    """
+
+    def __repr__(self) -> str:
+        """Return the columns that are read first, without the row numbers."""
+        return str(self._first().to_string(index=False))
+
+    def _repr_html_(self) -> str:
+        return str(self._first().to_html(index=False, border=0))
+
+    def _first(self) -> pd.DataFrame:
+        return pd.DataFrame(self)[[name for name in SHOWN if name in self.columns]]
 
 
 def take(obj: Objective, spec: Spec, seed: int = 0) -> Estimate:
@@ -39,12 +65,12 @@ def row(label: str, estimate: Estimate) -> dict[str, Any]:
     low, high = estimate.interval(0.95)
     return {
         "measure": label,
-        "definition": estimate.measure,
         "value": estimate.value,
-        "stderr": estimate.stderr,
-        "error": estimate.error,
         "low": low,
         "high": high,
+        "definition": estimate.measure,
+        "stderr": estimate.stderr,
+        "error": estimate.error,
         "samples": estimate.samples,
         "converged": estimate.converged,
         "losses": float(estimate.cost.get("losses", 0)),
@@ -58,7 +84,7 @@ def row(label: str, estimate: Estimate) -> dict[str, Any]:
 
 def measure(
     obj: Objective, measures: Sequence[Spec] | str = "all", *, seed: int = 0, strict: bool | None = None
-) -> pd.DataFrame:
+) -> MeasureTable:
     """Take measures of one objective and return a tidy table, one row per measure.
 
     Parameters
@@ -74,9 +100,9 @@ def measure(
 
     Returns
     -------
-    DataFrame
-        Columns measure (label), definition, value, stderr, error, low, high (95 %), samples, converged,
-        losses, gradients, products, seconds, protocol (JSON), fingerprint.
+    MeasureTable
+        A `pandas.DataFrame` with the columns measure (label), value, low, high (95 %), definition, stderr, error,
+        samples, converged, losses, gradients, products, seconds, protocol (JSON), fingerprint.
 
     Raises
     ------
@@ -84,8 +110,6 @@ def measure(
         For an unknown measure or option, before anything is computed; with ``strict`` also what a measure raises.
 
     """
-    import pandas as pd
-
     specs: Sequence[Spec] = (
         list(REGISTRY) if measures == "all" else [measures] if isinstance(measures, str) else measures
     )
@@ -96,7 +120,7 @@ def measure(
     lost = [r["measure"] for r in rows if "not taken" in json.loads(r["protocol"])]
     if lost and strict is None and measures != "all":
         warnings.warn(f"not taken: {', '.join(lost)}; the protocol of each says why", stacklevel=2)
-    return pd.DataFrame(rows)
+    return MeasureTable(rows)
 
 
 def _take_or_reason(obj: Objective, spec: Spec, seed: int) -> Estimate:

@@ -68,7 +68,8 @@ class Audit(Result):
     def __repr__(self) -> str:
         """Return one line: how many measures stand still."""
         still = int(self.table["invariant"].sum())
-        return f"{still} of {len(self.table)} measures stand still under rescalings in {len(self.rescalings)} places"
+        places = f"{len(self.rescalings)} place{'' if len(self.rescalings) == 1 else 's'}"
+        return f"{still} of {len(self.table)} measures stand still under rescalings in {places}"
 
 
 def audit(
