@@ -207,10 +207,11 @@ def overview() -> str:
 
 def _every_page(paper: str) -> list[str]:
     """Return a line with a link to the page of every experiment at every scale."""
-    links = [
-        f"[{'overview' if page.parent.name == paper else page.parent.name}]({page.relative_to(HERE)})"
-        for page in sorted((HERE / paper).rglob("README.md"))
-    ]
+    links = []
+    for page in sorted((HERE / paper).rglob("*.md")):
+        name = "overview" if page.parent.name == paper else page.parent.name
+        name += "" if page.stem == "README" else f": {page.stem}"
+        links.append(f"[{name}]({page.relative_to(HERE)})")
     return [f"Every page: {', '.join(links)}."] if links else []
 
 

@@ -1,8 +1,8 @@
 """What the documentation's site needs beyond mkdocs: executed tutorials, and links to files outside of docs.
 
 Every page of ``docs/tutorials`` is a notebook in Markdown: its Python and bash blocks are run in one kernel, in
-order, and what they print or show stands below them. A block that fails fails the build. The executed notebook lies beside
-its page. Links that lead out of ``docs`` are followed: a Markdown file becomes a page, another file a download.
+order, and what they print or show stands below them. A block that fails fails the build. The executed notebook lies
+beside its page. Links that lead out of ``docs`` are followed: a Markdown file becomes a page, another file a download.
 """
 
 from __future__ import annotations
