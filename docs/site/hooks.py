@@ -2,7 +2,7 @@
 
 Every page of ``docs/tutorials`` is a notebook in Markdown: its Python and bash blocks are run in one kernel, in
 order, and what they print or show stands below them. A block that fails fails the build. The executed notebook lies
-beside its page. Links that lead out of ``docs`` are followed: a Markdown file becomes a page, another file a download.
+beside its page. Links that lead out of ``docs`` are followed: Markdown becomes a page, another file a download.
 """
 
 from __future__ import annotations
