@@ -7,6 +7,7 @@ arguments share.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 
@@ -79,5 +80,17 @@ def require_one_of(name: str, value: object, known: Iterable[object], remedy: st
     choices = list(known)
     if value not in choices:
         raise InputError(
-            f"{name} must be one of {', '.join(map(str, choices))}, received {value!r}; {remedy}"
+            f"{name} must be one of {', '.join(map(str, choices))}, received {value!r}; "
+            f"{suggestion(value, choices)}{remedy}"
         )
+
+
+def suggestion(value: object, known: Iterable[object]) -> str:
+    """Return "did you mean X? " for the known name that is most like a wrong one, or nothing where none is.
+
+    >>> suggestion("lamda_max", ["lambda_max", "trace"]), suggestion("flatness", ["lambda_max", "trace"])
+    ('did you mean lambda_max? ', '')
+    """
+    names = {str(name).lower(): str(name) for name in known}
+    close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.7)
+    return f"did you mean {names[close[0]]}? " if close else ""

@@ -67,7 +67,7 @@ def test_the_hub_is_asked_for_a_data_set_and_its_file_kept_under_our_name(monkey
         return target
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake)
-    monkeypatch.setattr(files, "_require_reachable", lambda address: None)
+    monkeypatch.setattr(files, "require_reachable", lambda address: None)
     path = obtain("cifar10", Origin("train", "plain_text/train", hub="some/where"), Access())
     assert asked == [("some/where", "plain_text/train", "dataset")]
     assert path == cache_folder() / "data" / "cifar10" / "train"

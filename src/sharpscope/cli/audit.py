@@ -6,24 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import (
-    Checkpoint,
-    Data,
-    DataDir,
-    Device,
-    Factory,
-    Json,
-    ModelOption,
-    Samples,
-    Settings,
-)
+from sharpscope.cli.options import Json, Settings, TargetOptions, with_target
 from sharpscope.cli.streams import say
 
 
+@with_target(samples=16)
 def audit(
-    factory: Factory = None,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
+    target: TargetOptions,
     measures: Annotated[
         str | None,
         typer.Option(
@@ -32,16 +21,12 @@ def audit(
             help="Comma-separated names, or 'all'.  [default: one of every kind, at settings that show a change]",
         ),
     ] = None,
-    option: ModelOption = None,
     set_: Settings = None,
-    samples: Samples = 16,
     repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="Random rescalings.")] = 2,
     spread: Annotated[
         float, typer.Option("--spread", metavar="S", help="Factors lie between 1/S and S, one per channel.")
     ] = 4.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of factors and random estimates.")] = 0,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Say which measures are safe to compare across models.
@@ -61,11 +46,9 @@ def audit(
     from sharpscope.measures.invariance.audit import audit as take_audit
 
     specs = specs_of(measures, set_ or [], USUAL)
-    target = load_target(
-        factory, checkpoint, data, option or [], data_dir, device, samples=samples, seed=seed
-    )
+    loaded = load_target(target, seed)
     found = take_audit(
-        target.obj,
+        loaded.obj,
         specs,
         repetitions=repetitions,
         spread=spread,
@@ -80,10 +63,10 @@ def audit(
                 "spread": spread,
                 "repetitions": repetitions,
                 "seed": seed,
-                "fingerprint": target.obj.fingerprint,
-                "data": target.dataset.name,
-                "samples": target.obj.n_samples,
-                "notes": list(target.dataset.notes),
+                "fingerprint": loaded.obj.fingerprint,
+                "data": loaded.data,
+                "samples": loaded.obj.n_samples,
+                "notes": list(loaded.notes),
                 "measures": found.table.to_dict("records"),
             }
         )
@@ -93,7 +76,7 @@ def audit(
         f"{1 / spread:g} to {spread:g}, {repetitions} draws; "
         f"outputs changed by {found.function_change:.1e} (rounding)"
     )
-    for note in target.dataset.notes:
+    for note in loaded.notes:
         say(f"note: {note}")
     say()
     print_table(

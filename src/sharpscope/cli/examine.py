@@ -7,24 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import (
-    Checkpoint,
-    Data,
-    DataDir,
-    Device,
-    Factory,
-    Json,
-    ModelOption,
-    Part,
-    Samples,
-)
+from sharpscope.cli.options import Json, TargetOptions, with_target
 from sharpscope.cli.streams import say
 
 
+@with_target()
 def examine(
-    factory: Factory = None,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
+    target: TargetOptions,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.")
     ] = Path("examination.html"),
@@ -32,18 +21,7 @@ def examine(
         str | None, typer.Option("--without", metavar="PARTS", help="Comma-separated parts to leave out.")
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Eigenvalues at each end.")] = 3,
-    option: ModelOption = None,
-    samples: Samples = None,
-    part: Part = "train",
-    mode: Annotated[
-        str,
-        typer.Option(
-            "--mode", metavar="eval|train", help="Batch normalisation: running or batch statistics."
-        ),
-    ] = "eval",
     seed: Annotated[int, typer.Option("--seed", help="Seed of random estimates and directions.")] = 0,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Examine a model: curvature, sharpness at several radii, rescalings and a surface, on one page.
@@ -54,36 +32,28 @@ def examine(
     \b
     Examples:
       sharpscope examine --checkpoint results/quickstart/runs/ID/checkpoint.safetensors
-      sharpscope examine mynet:build --checkpoint w.safetensors --data cifar10 --samples 2000 -o mynet.html
+      sharpscope examine mynet:build --checkpoint w.pt --data table.csv --target price -o mynet.html
+      sharpscope examine hf:my-gpt2 --text book.txt --block 64
       sharpscope examine lenet5 --data fashion_mnist --samples 1000 --without surface,audit
     """
     from sharpscope.cli.printing import number, print_json, print_table
-    from sharpscope.cli.target import load_target, show_progress
+    from sharpscope.cli.target import load_target, show_progress, tell_cost
     from sharpscope.errors import InputError
     from sharpscope.examination import examine as examine_objective
 
+    skipped = [part.strip() for part in (without or "").split(",") if part.strip()]
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise InputError(
             f"--output takes a file in a folder that exists, received {str(output)!r}; name such a file"
         )
-    target = load_target(
-        factory,
-        checkpoint,
-        data,
-        option or [],
-        data_dir,
-        device,
-        samples=samples,
-        part=part,
-        mode=mode,
-        seed=seed,
-    )
-    name = type(target.obj.model).__name__
+    loaded = load_target(target, seed)
+    tell_cost(loaded.obj, skipped)
     found = examine_objective(
-        target.obj,
+        loaded.obj,
         k=k,
-        without=[part.strip() for part in (without or "").split(",") if part.strip()],
-        title=f"{factory or name} on {target.dataset.name}",
+        without=skipped,
+        title=f"{loaded.model} on {loaded.data}",
+        counted="token" if loaded.counted == "tokens" else "sample",
         seed=seed,
         progress=lambda what, done, total: show_progress(done, total, what),
     )
@@ -94,14 +64,14 @@ def examine(
             {
                 "page": str(output),
                 "fingerprint": found.fingerprint,
-                "data": target.dataset.name,
-                "notes": [*target.dataset.notes, *found.notes],
+                "data": loaded.data,
+                "notes": [*loaded.notes, *found.notes],
                 "summary": [found.sentences.headline, *found.sentences.lines],
                 "numbers": table.to_dict("records"),
             }
         )
         return
-    for line in [str(found), *(f"note: {note}" for note in [*target.dataset.notes, *found.notes])]:
+    for line in [str(found), *(f"note: {note}" for note in [*loaded.notes, *found.notes])]:
         say(line)
     say()
     print_table(

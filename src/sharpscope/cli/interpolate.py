@@ -7,37 +7,23 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import (
-    Data,
-    DataDir,
-    Device,
-    Frozen,
-    Json,
-    Model,
-    ModelOption,
-    Output,
-    Part,
-    Samples,
-)
+from sharpscope.cli.options import Frozen, Json, Output, TargetOptions, with_target
 from sharpscope.cli.streams import say
 
 
+@with_target("factory", "checkpoint")
 def interpolate(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Weights of the first model, as safetensors.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="Weights of the first model, see --checkpoint of measure.")
+    ],
     second: Annotated[Path, typer.Argument(metavar="B", help="Weights of the second model.")],
-    model: Model = None,
-    data: Data = None,
-    option: ModelOption = None,
+    target: TargetOptions,
     start: Annotated[float, typer.Option("--from", help="First α; 0 is A.")] = -1.0,
     to: Annotated[float, typer.Option("--to", help="Last α; 1 is B.")] = 2.0,
     points: Annotated[int, typer.Option("--points", min=2, help="Points on the line.")] = 61,
     rise: Annotated[float, typer.Option("--rise", help="Rise of the loss that bounds a basin.")] = 0.1,
     frozen: Frozen = False,
-    samples: Samples = None,
-    part: Part = "train",
     output: Output = Path("landscape"),
-    data_dir: DataDir = None,
-    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Loss and accuracy on the line through two models, and the width of the basin at either end.
@@ -49,20 +35,21 @@ def interpolate(
       sharpscope interpolate RUN1/checkpoint.safetensors RUN2/checkpoint.safetensors --samples 2000
     """
     from copy import deepcopy
+    from dataclasses import replace
 
     import numpy as np
 
     from sharpscope.cli.printing import number, print_json
     from sharpscope.cli.target import load_target, output_folder, show_progress
     from sharpscope.landscape import interpolate as take
+    from sharpscope.models.weights import load_weights
     from sharpscope.report.landscape import draw_line, save_specification
-    from sharpscope.training import load_checkpoint
 
     output_folder(output)
-    target = load_target(model, first, data, option or [], data_dir, device, samples=samples, part=part)
-    obj = target.obj
+    loaded = load_target(replace(target, checkpoint=first))
+    obj = loaded.obj
     other = deepcopy(obj.model)
-    load_checkpoint(second, other)
+    load_weights(second, other)
     line = take(
         obj.model,
         other,
@@ -75,7 +62,7 @@ def interpolate(
     widths = {"a": line.basin_width("a", rise), "b": line.basin_width("b", rise)}
     line.table().to_csv(output / "interpolation.csv", index=False)
     shown = {f"{end.upper()} (rise {rise:g})": w.interval for end, w in widths.items()}
-    title = f"Loss between two models: {target.dataset.name}, batch norm {line.protocol['batch_norm']}"
+    title = f"Loss between two models: {loaded.data}, batch norm {line.protocol['batch_norm']}"
     figures = save_specification(draw_line(line.table(), shown, title), output / "interpolation")
     (output / "interpolation.partial.json").unlink(missing_ok=True)
     if json:
@@ -88,14 +75,14 @@ def interpolate(
                 "basin_width": {end: {**vars(w)} for end, w in widths.items()},
                 "points": line.table().to_dict("records"),
                 "figures": [str(f) for f in figures],
-                "notes": list(target.dataset.notes),
+                "notes": list(loaded.notes),
             }
         )
         return
     say(
         f"distance {number(line.distance)} between the models; own losses {', '.join(map(number, line.own_losses))}"
     )
-    for note in target.dataset.notes:
+    for note in loaded.notes:
         say(f"note: {note}")
     for end, width in widths.items():
         least = "" if width.complete else "at least "

@@ -6,43 +6,20 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import (
-    Checkpoint,
-    Data,
-    DataDir,
-    Device,
-    Factory,
-    Json,
-    ModelOption,
-    Part,
-    Samples,
-    Settings,
-)
+from sharpscope.cli.options import Json, Settings, TargetOptions, with_target
 from sharpscope.cli.streams import say
 
 COSTS = ("losses", "gradients", "products")
 
 
+@with_target()
 def measure(
-    factory: Factory = None,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
+    target: TargetOptions,
     measures: Annotated[
         str, typer.Option("--measures", metavar="NAMES", help="Comma-separated names, or 'all'.")
     ] = "all",
-    option: ModelOption = None,
     set_: Settings = None,
-    samples: Samples = None,
-    part: Part = "train",
-    mode: Annotated[
-        str,
-        typer.Option(
-            "--mode", metavar="eval|train", help="Batch normalisation: running or batch statistics."
-        ),
-    ] = "eval",
     seed: Annotated[int, typer.Option("--seed", help="Seed of random estimates.")] = 0,
-    data_dir: DataDir = None,
-    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Measure a checkpoint: every value with its error, cost, protocol and fingerprint.
@@ -51,26 +28,24 @@ def measure(
     Examples:
       sharpscope measure --checkpoint results/quickstart/runs/ID/checkpoint.safetensors
       sharpscope measure lenet5 --checkpoint w.safetensors --data fashion_mnist --measures lambda_max,trace
-      sharpscope measure mynet:build --checkpoint w.safetensors --data cifar10 --set average_direction.radius=1.0
+      sharpscope measure mynet:build --checkpoint w.pt --data table.parquet --target label --set trace.samples=64
+      sharpscope measure hf:my-bert --data reviews.csv --column text --target stars --measures lambda_max
     """
     from sharpscope.cli.printing import number, print_json, print_table
     from sharpscope.cli.target import load_target, specs_of
     from sharpscope.measures import measure as take_all
 
     specs = specs_of(measures, set_ or [])
-    target = load_target(
-        factory, checkpoint, data, option or [], data_dir, device,
-        samples=samples, part=part, mode=mode, seed=seed,
-    )  # fmt: skip
-    obj, dataset = target.obj, target.dataset
+    loaded = load_target(target, seed)
+    obj = loaded.obj
     table = take_all(obj, specs, seed=seed, strict=measures != "all")
     if json:
         print_json(
             {
                 "fingerprint": obj.fingerprint,
-                "data": dataset.name,
-                "standardisation": dataset.standardisation,
-                "notes": list(dataset.notes),
+                "data": loaded.data,
+                "standardisation": loaded.standardisation,
+                "notes": list(loaded.notes),
                 "samples": obj.n_samples,
                 "parameters": obj.size,
                 "loss": obj.loss(),
@@ -78,9 +53,12 @@ def measure(
             }
         )
         return
-    say(f"loss {number(obj.loss(), 6)} on {obj.n_samples:g} {part} samples of {dataset.name}, mode {mode}")
+    say(
+        f"loss {number(obj.loss(), 6)} on {obj.n_samples:g} {loaded.counted} of {loaded.data}, "
+        f"mode {target.mode}"
+    )
     say(f"{obj.size:,} parameters, fingerprint {obj.fingerprint}")
-    for note in dataset.notes:
+    for note in loaded.notes:
         say(f"note: {note}")
     say()
     print_table(

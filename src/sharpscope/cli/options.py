@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -124,38 +128,6 @@ StudyName = Annotated[
     ),
 ]
 StoreFolder = Annotated[Path, typer.Argument(metavar="STORE", help="The folder that a study was run into.")]
-Factory = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[MODEL]",
-        help="A model's name, or package.module:factory for your own. Not needed for sharpscope's checkpoints, "
-        "which know theirs.",
-        autocompletion=_model_names,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="A model's name, or package.module:factory. Not needed for sharpscope's checkpoints.",
-        autocompletion=_model_names,
-    ),
-]
-ModelOption = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="An option of MODEL, as TOML; repeatable."),
-]
-Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", metavar="FILE", help="Weights, as safetensors.")
-]
-Data = Annotated[
-    str | None, typer.Option("--data", metavar="NAME", help="The data set.", autocompletion=_data_names)
-]
-Samples = Annotated[
-    int | None, typer.Option("--samples", min=1, help="Measure on a seeded subset of this size.")
-]
-Part = Annotated[str, typer.Option("--part", metavar="train|test", help="Split to measure on.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="MEASURE.KEY=VALUE", help="An option of a measure, as TOML; repeatable."),
@@ -168,3 +140,145 @@ Output = Annotated[
     Path, typer.Option("--output", metavar="FOLDER", help="Where table, figure and progress go.")
 ]
 complete_study = _study_names
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What a command measures: a model with its weights, on data. A command takes all of it by `with_target`."""
+
+    factory: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A model's name, package.module:factory for your own, or hf:FOLDER_OR_NAME for one of the "
+            "transformers library. Not needed for sharpscope's checkpoints, which know theirs.",
+            autocompletion=_model_names,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="The same as MODEL before the options.",
+            autocompletion=_model_names,
+        ),
+    ] = None
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="An option of MODEL, as TOML; repeatable."),
+    ] = None
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="Weights: .safetensors, a folder or index of shards, .pt, .pth, .bin, or Lightning's .ckpt.",
+        ),
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "--dataset",
+            metavar="DATA",
+            help="A data set's name, a file (.csv, .parquet, .npz, .json, .jsonl), a folder of images or rows, or "
+            "package.module:factory.",
+            autocompletion=_data_names,
+        ),
+    ] = None
+    text: Annotated[
+        Path | None, typer.Option("--text", metavar="FILE", help="A text file, for a language model.")
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="COLUMN", help="The column, or array of an .npz, to predict."),
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="COLUMN",
+            help="An input; repeatable.  [default: every other column of numbers, or the column of text]",
+        ),
+    ] = None
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="classification|regression",
+            help="What the target is.  [default: classes if text or integers 0 to K-1]",
+        ),
+    ] = None
+    standardise: Annotated[
+        bool,
+        typer.Option("--standardise", help="Inputs of a file less their mean over their standard deviation."),
+    ] = False
+    block: Annotated[
+        int | None,
+        typer.Option("--block", min=2, metavar="TOKENS", help="Tokens in a row of text.  [default: 128]"),
+    ] = None
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            metavar="NAME",
+            help="cross_entropy, mse, or package.module:function.  [default: the task's]",
+        ),
+    ] = None
+    params: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--params",
+            metavar="PATTERN",
+            help="Measure the parameters of these names only, such as '*lora*'; repeatable.",
+        ),
+    ] = None
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Measure on a seeded subset of this size.")
+    ] = None
+    part: Annotated[str, typer.Option("--part", metavar="train|test", help="Split to measure on.")] = "train"
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode", metavar="eval|train", help="Batch normalisation: running or batch statistics."
+        ),
+    ] = "eval"
+    data_dir: DataDir = None
+    device: Device = "cpu"
+
+
+def with_target(*without: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command every field of `TargetOptions` as an option of its own.
+
+    They stand where the command has its parameter ``target``, which then receives them together. ``without`` names
+    fields that are left out; ``defaults`` are other defaults.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(TargetOptions, include_extras=True)
+        names = [field.name for field in fields(TargetOptions) if field.name not in without]
+        own = inspect.signature(command, eval_str=True).parameters
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        shared = [
+            inspect.Parameter(
+                name,
+                keyword,
+                default=defaults.get(name, getattr(TargetOptions, name)),
+                annotation=hints[name],
+            )
+            for name in names
+        ]
+        at = list(own).index("target")
+        others = [parameter.replace(kind=keyword) for name, parameter in own.items() if name != "target"]
+
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            chosen = TargetOptions(**{name: given.pop(name) for name in names})
+            command(target=chosen, **given)
+
+        parameters: Sequence[inspect.Parameter] = [*others[:at], *shared, *others[at:]]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return call
+
+    return decorate

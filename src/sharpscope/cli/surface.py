@@ -7,26 +7,19 @@ from typing import Annotated
 
 import typer
 
-from sharpscope.cli.options import (
-    Data,
-    DataDir,
-    Device,
-    Frozen,
-    Json,
-    Model,
-    ModelOption,
-    Output,
-    Part,
-    Samples,
-)
+from sharpscope.cli.options import Frozen, Json, Output, TargetOptions, with_target
 from sharpscope.cli.streams import say
 
 
+@with_target("factory", "checkpoint")
 def surface(
-    checkpoint: Annotated[Path, typer.Argument(metavar="FILE", help="Weights, as safetensors.")],
-    model: Model = None,
-    data: Data = None,
-    option: ModelOption = None,
+    target: TargetOptions,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Weights, see --checkpoint of measure. None for an hf: model's own."
+        ),
+    ] = None,
     radius: Annotated[
         float, typer.Option("--radius", help="Half the side; 1 is as long as the weights that move.")
     ] = 1.0,
@@ -41,12 +34,8 @@ def surface(
         bool, typer.Option("--principal", help="The plane of the trajectory instead of random directions.")
     ] = False,
     frozen: Frozen = False,
-    samples: Samples = None,
-    part: Part = "train",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the directions.")] = 0,
     output: Output = Path("landscape"),
-    data_dir: DataDir = None,
-    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """The loss over a plane through a model: filter-normalised directions, or the plane of its trajectory.
@@ -58,19 +47,20 @@ def surface(
       sharpscope surface RUN/checkpoint.safetensors --samples 1000 --points 21
     """
     from copy import deepcopy
+    from dataclasses import replace
 
     from sharpscope.cli.printing import number, print_json
     from sharpscope.cli.target import load_target, output_folder, show_progress
     from sharpscope.landscape import surface as take
+    from sharpscope.models.weights import load_weights
     from sharpscope.report.landscape import draw_surface, save_specification
-    from sharpscope.training import load_checkpoint
 
     output_folder(output)
-    target = load_target(model, checkpoint, data, option or [], data_dir, device, samples=samples, part=part)
-    obj, path = target.obj, []
+    loaded = load_target(replace(target, checkpoint=checkpoint), seed)
+    obj, path = loaded.obj, []
     for earlier in trajectory or []:
         other = deepcopy(obj.model)
-        load_checkpoint(earlier, other)
+        load_weights(earlier, other)
         named = dict(other.named_parameters())
         path.append(obj.layout.join(named[n].detach().to(obj.dtype) for n in obj.layout.names))
     found = take(
@@ -86,7 +76,7 @@ def surface(
     )
     found.table().to_csv(output / "surface.csv", index=False)
     places = None if found.trajectory is None else [(float(x), float(y)) for x, y in found.trajectory]
-    title = f"Loss around a model: {target.dataset.name}, batch norm {found.protocol['batch_norm']}"
+    title = f"Loss around a model: {loaded.data}, batch norm {found.protocol['batch_norm']}"
     figures = save_specification(draw_surface(found.table(), places, title), output / "surface")
     (output / "surface.partial.json").unlink(missing_ok=True)
     centre = float(found.losses[points // 2, points // 2])
@@ -102,12 +92,12 @@ def surface(
                 "trajectory": places,
                 "points": found.table().to_dict("records"),
                 "figures": [str(f) for f in figures],
-                "notes": list(target.dataset.notes),
+                "notes": list(loaded.notes),
             }
         )
         return
     say(f"loss {number(centre)} at the model, {number(float(found.losses.max()))} at most in the plane")
-    for note in target.dataset.notes:
+    for note in loaded.notes:
         say(f"note: {note}")
     if found.explained is not None:
         say(f"the plane holds {100 * found.explained:.1f} % of the trajectory's squared distance")

@@ -1,76 +1,164 @@
-"""The target of a command: a model with its weights, on a part of a data set."""
+"""The target of a command: a model with its weights, on data."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpscope.cli.options import TargetOptions
 from sharpscope.cli.streams import visible
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
+    from sharpscope.data.own import OwnData
+    from sharpscope.models import ModelConfig
     from sharpscope.objective.objective import Objective
     from sharpscope.training import RunConfig
+
+OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""``package.module:factory``, as a model or as data."""
+
+PRETRAINED = "hf:"
 
 
 @dataclass(frozen=True)
 class Target:
-    """An objective and the data set it came from."""
+    """An objective, what its model and its data are called, and what stands beside any number taken from it."""
 
     obj: Objective
-    dataset: Dataset
+    model: str
+    data: str
+    standardisation: str
+    notes: tuple[str, ...]
+    counted: str
+    """What the objective's samples are: ``samples``, ``train samples`` of a data set with parts, ``tokens``."""
 
 
-def load_target(
-    factory: str | None,
-    checkpoint: Path | None,
-    data: str | None,
-    options: list[str],
-    data_dir: str | None,
-    device: str,
-    *,
-    samples: int | None,
-    part: str = "train",
-    mode: str = "eval",
-    seed: int = 0,
-) -> Target:
-    """Build what the options in `sharpscope.cli.options` name; raise `InputError` in one sentence."""
+def load_target(chosen: TargetOptions, seed: int = 0) -> Target:
+    """Build what the options name; raise `InputError`, `DataError` or `CheckpointError` in one sentence."""
+    from sharpscope.errors import InputError, require_one_of
+
+    if chosen.factory is not None and chosen.model is not None:
+        raise InputError(
+            f"the model is named twice, {chosen.factory!r} and --model {chosen.model!r}; leave one out"
+        )
+    require_one_of("--part", chosen.part, ("train", "test"))
+    require_one_of("--mode", chosen.mode, ("eval", "train"))
+    if chosen.task is not None:
+        require_one_of("--task", chosen.task, ("classification", "regression"))
+    _check_gpu(chosen.device)
+    name = chosen.factory or chosen.model
+    if name is not None and name.startswith(PRETRAINED):
+        from sharpscope.cli.pretrained import load_pretrained
+
+        return load_pretrained(name.removeprefix(PRETRAINED), chosen, seed)
+    for flag, value in (("--text", chosen.text), ("--block", chosen.block)):
+        if value is not None:
+            raise InputError(
+                f"{flag} is for language models, hf:FOLDER_OR_NAME, received the model {name!r}; leave it out"
+            )
+    return _load_plain(name, chosen, seed)
+
+
+def _load_plain(name: str | None, chosen: TargetOptions, seed: int) -> Target:
+    """Build a model of sharpscope or of the user's own on inputs and targets."""
     import torch
 
-    from sharpscope.data import load
     from sharpscope.errors import InputError
     from sharpscope.models import build
+    from sharpscope.models.weights import load_weights
     from sharpscope.studies.file.schema import ObjectiveConfig
     from sharpscope.studies.tasks.runs import build_objective
-    from sharpscope.training import load_checkpoint
 
-    if part not in ("train", "test") or mode not in ("eval", "train"):
-        raise InputError(
-            f"--part is train or test and --mode eval or train, received {part!r} and {mode!r}; choose from these"
-        )
-    _check_gpu(device)
-    config = None if checkpoint is None else _config_in(checkpoint)
-    if (factory is None or data is None) and config is None:
-        missing = "MODEL" if factory is None else "--data"
+    config = None if chosen.checkpoint is None else _config_in(chosen.checkpoint)
+    if (name is None or chosen.data is None) and config is None:
+        missing = "MODEL" if name is None else "--data"
         raise InputError(
             f"{missing} is needed unless --checkpoint is one of sharpscope's own, received none; name it"
         )
-    model_choice, data_choice = _choices(factory, data, options, config)
-    dataset = load(data_choice, data_dir=data_dir)
+    model_choice = _model_choice(name, chosen.option or [], config)
+    dataset = _dataset(chosen, config)
     model = build(model_choice, dataset, seed)
     if config is not None and config.dtype == "float64":
         model = model.to(torch.float64)
-    if checkpoint is not None:
-        load_checkpoint(checkpoint, model)
-    dtype = next(model.parameters()).dtype
-    chosen = ObjectiveConfig(part=part, mode=mode, samples=samples)  # type: ignore[arg-type]
-    loss = config.loss if config is not None else None
-    obj = build_objective(model.to(device), dataset.to(device, dtype), loss, chosen)
-    return Target(obj, dataset)
+    notes = dataset.notes
+    if chosen.checkpoint is not None:
+        notes = (*notes, *load_weights(chosen.checkpoint, model))
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    if dtype not in (torch.float32, torch.float64):
+        model, dtype = model.float(), torch.float32
+    settings = ObjectiveConfig(part=chosen.part, mode=chosen.mode, samples=chosen.samples)  # type: ignore[arg-type]
+    loss = chosen.loss or (config.loss if config is not None else None)
+    obj = build_objective(model.to(chosen.device), dataset.to(chosen.device, dtype), loss, settings)
+    if chosen.params:
+        obj = obj.with_params(chosen.params)
+    parts = dataset.train is not dataset.test  # a file of one's own is measured whole
+    return Target(
+        obj,
+        name or model_choice.name,
+        dataset.name,
+        dataset.standardisation,
+        notes,
+        f"{chosen.part} samples" if parts else "samples",
+    )
+
+
+def _dataset(chosen: TargetOptions, config: RunConfig | None) -> Dataset:
+    from sharpscope.data import NAMES, DataConfig, load
+    from sharpscope.data.own import is_path
+    from sharpscope.errors import InputError, suggestion
+
+    data = chosen.data
+    if data is None or data in NAMES or OWN_CODE.fullmatch(data):
+        _refuse_columns(chosen)
+    if data is None:
+        assert config is not None
+        return load(config.data, data_dir=chosen.data_dir)
+    if data in NAMES:
+        return load(DataConfig(name=data), data_dir=chosen.data_dir)
+    if OWN_CODE.fullmatch(data):
+        from sharpscope.cli.own_data import call_data_factory, dataset_of
+
+        return dataset_of(call_data_factory(data, chosen.part), data)
+    if not is_path(data):
+        raise InputError(
+            f"--data must be one of {', '.join(NAMES)}, a file (.csv, .parquet, .npz, .json), a folder, or "
+            f"package.module:factory, received {data!r}; {suggestion(data, NAMES)}choose one of these"
+        )
+    path = Path(data)
+    if config is not None and config.data.name == "table" and path.is_file():
+        return load(config.data.model_copy(update={"path": data}), data_dir=chosen.data_dir)
+    return own_data(chosen, path).load()
+
+
+def own_data(chosen: TargetOptions, path: Path) -> OwnData:
+    """Return the data that a path and the options about columns name."""
+    from sharpscope.data.own import OwnData
+
+    columns = tuple(chosen.column) if chosen.column else None
+    task: Any = chosen.task
+    return OwnData(path, chosen.target, columns, task, chosen.standardise, chosen.part)
+
+
+def _refuse_columns(chosen: TargetOptions) -> None:
+    from sharpscope.errors import InputError
+
+    given: dict[str, object] = {
+        "--target": chosen.target,
+        "--column": chosen.column,
+        "--task": chosen.task,
+        "--standardise": chosen.standardise or None,
+    }
+    for flag, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{flag} is for a file or folder given as --data, received --data {chosen.data}; leave it out"
+            )
 
 
 def output_folder(folder: Path) -> Path:
@@ -106,7 +194,7 @@ def specs_of(
 
     ``all`` stands for every registered measure, None for the ``usual`` ones, whose labels MEASURE then is.
     """
-    from sharpscope.errors import InputError
+    from sharpscope.errors import InputError, suggestion
     from sharpscope.measures import REGISTRY, checked
 
     if measures is None:
@@ -121,7 +209,7 @@ def specs_of(
         if not dot or name not in specs:
             raise InputError(
                 f"--set takes MEASURE.KEY=VALUE for a measure being taken, received {text!r}; "
-                f"measures being taken: {', '.join(specs)}"
+                f"{suggestion(name, specs)}measures being taken: {', '.join(specs)}"
             )
         specs[name][key] = value
     for spec in specs.values():
@@ -155,6 +243,8 @@ def _config_in(checkpoint: Path) -> RunConfig | None:
     from sharpscope.serialization import explain
     from sharpscope.training import RunConfig, read_metadata
 
+    if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
+        return None  # another's format, which names no run; `load_weights` says what is wrong with it
     found = read_metadata(checkpoint).get("run")
     if found is None:
         return None
@@ -172,31 +262,23 @@ def _config_in(checkpoint: Path) -> RunConfig | None:
     return config.model_copy(update={"data": config.data.model_copy(update={"path": None})})
 
 
-def _choices(
-    factory: str | None, data: str | None, options: list[str], config: RunConfig | None
-) -> tuple[Any, Any]:
+def _model_choice(name: str | None, options: list[str], config: RunConfig | None) -> ModelConfig:
     from pydantic import ValidationError
 
-    from sharpscope.data import DataConfig
     from sharpscope.errors import InputError
     from sharpscope.models import ModelConfig
 
     try:
         own = dict(_assignment(text, "--option", "KEY=VALUE") for text in options)
-        if factory is None:
-            assert config is not None
-            if ":" in config.model.name:
-                raise InputError(
-                    f"the checkpoint names the model {config.model.name!r}, which is code that would be imported and "
-                    "run; if you trust it, name it as MODEL on the command line"
-                )
-            model = config.model.model_copy(update={"options": {**config.model.options, **own}})
-        else:
-            model = ModelConfig(name=factory, options=own)
-        if data is None:
-            assert config is not None
-            return model, config.data
-        return model, DataConfig(name=data)
+        if name is not None:
+            return ModelConfig(name=name, options=own)
+        assert config is not None
+        if ":" in config.model.name:
+            raise InputError(
+                f"the checkpoint names the model {config.model.name!r}, which is code that would be imported and "
+                "run; if you trust it, name it as MODEL on the command line"
+            )
+        return config.model.model_copy(update={"options": {**config.model.options, **own}})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(str(first["msg"]).removeprefix("Value error, ")) from error
@@ -208,3 +290,23 @@ def show_progress(done: int, total: int, what: str = "") -> None:
         end = "" if done < total else "\n"
         with contextlib.suppress(OSError):  # a message is not worth the measurement
             print(f"\r{done}/{total} {visible(what):<40}", end=end, file=sys.stderr, flush=True)
+
+
+def tell_cost(obj: Objective, skipped: Sequence[str]) -> None:
+    """Say on standard error about how long an examination will take, where that is more than some seconds."""
+    from sharpscope.cli.printing import duration
+    from sharpscope.examination import expected_seconds
+
+    seconds = expected_seconds(obj, skipped)
+    if seconds > TOLD:
+        with contextlib.suppress(OSError):
+            print(
+                f"this will take about {duration(seconds)} at the speed of the first gradient; --samples N or "
+                "--without PARTS take less",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+TOLD = 20.0
+"""Seconds from which on an examination says how long it will take."""

@@ -15,7 +15,7 @@ from pydantic import (
 
 from sharpscope.data.files import digest_of
 from sharpscope.data.subsets import Sizes
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 from sharpscope.serialization import StrictConfig
 
 NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora")
@@ -103,7 +103,7 @@ class DataConfig(StrictConfig):
         if name not in (*NAMES, TABLE):
             raise ValueError(
                 f"A data set must be one of {', '.join(NAMES)}, or table for one of your own, received {name!r}; "
-                "choose one of these."
+                f"{suggestion(name, NAMES)}choose one of these."
             )
         return name
 

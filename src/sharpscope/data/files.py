@@ -139,11 +139,11 @@ def _from_hub(origin: Origin, folder: str) -> str:
     """Download from the hub, which draws its own progress bar on standard error."""
     from huggingface_hub import constants, hf_hub_download
 
-    _require_reachable(constants.ENDPOINT)
+    require_reachable(constants.ENDPOINT)
     return str(hf_hub_download(origin.hub or "", origin.remote, repo_type="dataset", local_dir=folder))
 
 
-def _require_reachable(address: str) -> None:
+def require_reachable(address: str) -> None:
     """Raise URLError at once when there is no connection: the hub's client would retry for half a minute."""
     from ssl import SSLError
     from urllib.error import HTTPError, URLError

@@ -12,7 +12,7 @@ from sharpscope.data.digits import describe_digits, load_digits
 from sharpscope.data.files import Access, Progress
 from sharpscope.data.image_sets import CIFAR10, FASHION_MNIST
 from sharpscope.data.table import load_table
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,8 @@ def load(
     if isinstance(config, str):
         if config not in NAMES:
             raise InputError(
-                f"A data set must be one of {', '.join(NAMES)}, received {config!r}; choose one of these."
+                f"A data set must be one of {', '.join(NAMES)}, received {config!r}; "
+                f"{suggestion(config, NAMES)}choose one of these."
             )
         config = DataConfig(name=config)
     dataset = _load(config, Access(data_dir, download, progress))

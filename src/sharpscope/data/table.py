@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from sharpscope.data.dataset import Dataset, Split
 from sharpscope.data.files import digest_of
 from sharpscope.data.subsets import choose_rows, split_80_20
-from sharpscope.errors import DataError, InputError
+from sharpscope.errors import DataError, InputError, suggestion
 from sharpscope.serialization.parquet import read_parquet
 
 if TYPE_CHECKING:
@@ -31,18 +32,18 @@ def load_table(config: DataConfig) -> Dataset:
 
     table = _read(config)
     assert config.target is not None
-    names = _inputs(table, config)
-    inputs = _numbers(table, names, config)  # (rows, d)
+    names = input_columns(table, config.target, config.columns)
+    inputs = numbers_in(table, names)  # (rows, d)
     targets, labels = _targets(table, config)
     train, test = split_80_20(f"table/{config.digest}", len(table), config.drawn_by)
     rows = choose_rows(config.name, config.sizes, config.drawn_by, len(train), len(test))
     used = train[rows.train]
-    inputs = _standardised(inputs, used)
+    inputs = standardised(inputs, used)
     sentence = (
         f"{len(names)} inputs by their means and standard deviations over the {len(used)} training rows used"
     )
     if labels is None and config.targets == "standardised":
-        targets, sentence = _standardised(targets, used), f"{sentence}, the target likewise"
+        targets, sentence = standardised(targets, used), f"{sentence}, the target likewise"
 
     def split(indices: NDArray[np.int64]) -> Split:
         chosen = targets[indices] if labels is not None else targets[indices].astype(np.float32)
@@ -97,26 +98,30 @@ def _read(config: DataConfig) -> pd.DataFrame:
     return table.rename(columns=str)
 
 
-def _inputs(table: pd.DataFrame, config: DataConfig) -> list[str]:
+def input_columns(table: pd.DataFrame, target: str, chosen: Sequence[str] | None) -> list[str]:
+    """Return the chosen columns, or every column of numbers but the target; raise DataError where there are none."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-    known = ", ".join(table.columns)
-    for name in (config.target, *(config.columns or ())):
+    for name in (target, *(chosen or ())):
         if name not in table.columns:
-            raise DataError(f"the table has the columns {known}, and not {name!r}; correct target or columns")
-    if config.columns is not None:
-        return list(config.columns)
+            raise DataError(
+                f"the table has the columns {', '.join(map(str, table.columns))}, and not {name!r}; "
+                f"{suggestion(name, table.columns)}correct target or columns"
+            )
+    if chosen is not None:
+        return list(chosen)
     names = [
-        c
-        for c in table.columns
-        if c != config.target and (is_numeric_dtype(table[c]) or is_bool_dtype(table[c]))
+        c for c in table.columns if c != target and (is_numeric_dtype(table[c]) or is_bool_dtype(table[c]))
     ]
     if not names:
-        raise DataError(f"a table needs a numeric column beside its target, its columns are {known}; add one")
+        raise DataError(
+            f"a table needs a numeric column beside its target, its columns are {', '.join(table.columns)}; add one"
+        )
     return names
 
 
-def _numbers(table: pd.DataFrame, names: list[str], config: DataConfig) -> NDArray[np.float64]:
+def numbers_in(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return columns of finite numbers (rows, d); raise DataError for a row that holds something else."""
     import pandas as pd
 
     columns = []
@@ -124,9 +129,11 @@ def _numbers(table: pd.DataFrame, names: list[str], config: DataConfig) -> NDArr
         values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
+            cell = table[name].iloc[bad[0]]
+            shown = repr(cell) if isinstance(cell, str) else str(cell)
             raise DataError(
-                f"column {name!r} must hold a number in every row, row {bad[0] + 1} holds "
-                f"{table[name].iloc[bad[0]]!r}; mend the table or leave the column out with columns = [...]"
+                f"column {name!r} must hold a number in every row, row {bad[0] + 1} holds {shown}; mend the table or "
+                "leave the column out"
             )
         columns.append(values)
     return np.stack(columns, axis=1)
@@ -140,7 +147,7 @@ def _targets(table: pd.DataFrame, config: DataConfig) -> tuple[NDArray[np.float6
     numeric = is_numeric_dtype(column) and not is_bool_dtype(column)
     if config.task == "regression" or (config.task is None and numeric):
         assert config.target is not None
-        return _numbers(table, [config.target], config), None
+        return numbers_in(table, [config.target]), None
     if column.isna().any():
         row = int(np.flatnonzero(column.isna().to_numpy())[0]) + 1
         raise DataError(
@@ -156,7 +163,8 @@ def _targets(table: pd.DataFrame, config: DataConfig) -> tuple[NDArray[np.float6
     return np.array([number[value] for value in column.tolist()], dtype=np.int64), [str(v) for v in labels]
 
 
-def _standardised(values: NDArray[np.float64], used: NDArray[np.int64]) -> NDArray[np.float64]:
+def standardised(values: NDArray[np.float64], used: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return columns less their means over their standard deviations, both over the rows used; constants become 0."""
     mean, sd = values[used].mean(axis=0), values[used].std(axis=0)
     sd[sd == 0] = 1.0
     scaled: NDArray[np.float64] = (values - mean) / sd

@@ -3,6 +3,6 @@
 `examine` measures, `Examination` holds what was found, with `to_frame`, `to_html` and a summary in sentences.
 """
 
-from sharpscope.examination.examination import Examination, examine
+from sharpscope.examination.examination import Examination, examine, expected_seconds
 
-__all__ = ["Examination", "examine"]
+__all__ = ["Examination", "examine", "expected_seconds"]

@@ -31,14 +31,14 @@ def sentences_of(found: Examination) -> Sentences:
     lines: list[str] = []
     pairs = found.eigenvalues
     if pairs is None:
-        headline = f"loss {number(found.loss)} on {counted(found.samples, 'sample')}"
+        headline = f"loss {number(found.loss)} on {counted(found.samples, found.counted)}"
     else:
         state = "converged" if bool(pairs.converged[0]) else "not converged"
         headline = f"λ_max = {with_error(pairs.value, float(pairs.error_estimates[0]))}, {state}"
         lines += _about_ends(found)
     lines.append(
         f"The loss is {number(found.loss)} and its gradient's norm {number(found.gradient_norm)}, over "
-        f"{counted(found.samples, 'sample')} and {counted(found.size, 'parameter')}."
+        f"{counted(found.samples, found.counted)} and {counted(found.size, 'parameter')}."
     )
     if found.gradient_norm > 0.1 * max(found.loss, 1e-12) and pairs is not None:
         lines.append(

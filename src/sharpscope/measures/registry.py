@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sharpscope.errors import InputError, require_one_of
+from sharpscope.errors import InputError, require_one_of, suggestion
 from sharpscope.estimate import Estimate
 
 Spec = str | Mapping[str, Any]
@@ -96,6 +96,6 @@ def checked(spec: Spec) -> tuple[str, Measure, dict[str, Any]]:
         if key not in found.options:
             raise InputError(
                 f"{name} takes the options {', '.join(found.options) or 'none'}, received {key!r}; "
-                "remove it or check its spelling"
+                f"{suggestion(key, found.options)}remove it or check its spelling"
             )
     return label, found, options

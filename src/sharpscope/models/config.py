@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from sharpscope.errors import suggestion
 from sharpscope.models.registry import ARCHITECTURES, NAMES, SETTINGS, options_of
 from sharpscope.serialization import StrictConfig
 
@@ -37,7 +38,7 @@ class ModelConfig(StrictConfig):
         if ":" not in name and name not in NAMES:
             raise ValueError(
                 f"A model must be one of {', '.join(NAMES)}, or package.module:factory, "
-                f"received {name!r}; choose one of these."
+                f"received {name!r}; {suggestion(name, NAMES)}choose one of these."
             )
         return name
 
@@ -63,6 +64,7 @@ def _sentence(name: str, error: ValidationError) -> str:
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         known = ", ".join(options_of(name, {}).model_dump())
-        return f"The options of {name} are {known}, received {key!r}; use one of these."
+        meant = suggestion(key, options_of(name, {}).model_dump())
+        return f"The options of {name} are {known}, received {key!r}; {meant}use one of these."
     rule = first["msg"].lower()
     return f"The option {key} of {name} breaks a rule ({rule}), received {first['input']!r}; change it."

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 
 Selection = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 """None: every trainable parameter. Else names or shell patterns ("features.*"), or a predicate (name, parameter)."""
@@ -83,7 +83,7 @@ def select(model: nn.Module, selection: Selection = None) -> dict[str, nn.Parame
             if not any(fnmatchcase(name, pattern) for name in everything):
                 raise InputError(
                     f"params must name parameters of the model, received {pattern!r}; "
-                    f"it has {_some(list(everything))}"
+                    f"{suggestion(pattern, everything)}it has {_some(list(everything))}"
                 )
         chosen = {n: p for n, p in everything.items() if any(fnmatchcase(n, q) for q in patterns)}
     if not chosen:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 from sharpscope.models.own_code import find_own
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def loss_function(name: str) -> Loss:
     try:
         return _LOSSES[name]
     except KeyError:
-        raise InputError(f"there is no loss {name!r}; choose one of {', '.join(_LOSSES)}.") from None
+        raise InputError(
+            f"there is no loss {name!r}; {suggestion(name, _LOSSES)}choose one of {', '.join(_LOSSES)}."
+        ) from None
 
 
 def smoothed_cross_entropy(smoothing: float) -> Loss:

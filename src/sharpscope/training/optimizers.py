@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue, PositiveFloat, ValidationInfo, field_validator
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 from sharpscope.models.own_code import call_own, find_own, takes
 from sharpscope.serialization import StrictConfig
 
@@ -55,7 +55,8 @@ class OptimizerConfig(StrictConfig):
         classes = optimizer_classes()
         if name.lower() not in classes:
             raise ValueError(
-                f"there is no such optimizer, choose one of {', '.join(classes)}, or package.module:factory"
+                f"there is no such optimizer, {suggestion(name, classes)}choose one of {', '.join(classes)}, or "
+                "package.module:factory"
             )
         return name.lower()
 

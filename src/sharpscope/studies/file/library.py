@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 from sharpscope.serialization import explain
 from sharpscope.studies.file.layers import overlay, substitute
 from sharpscope.studies.file.reading import parse, read_text
@@ -97,7 +97,7 @@ class StudyFile:
         if not chosen:
             raise InputError(
                 f"{self.source.origin} has the experiments {', '.join(self.experiments)}, received {experiment!r}; "
-                "choose one of these"
+                f"{suggestion(experiment, self.experiments)}choose one of these"
             )
         scale = self._scale(scale)
         return [self._resolve(i, scale) for i in chosen]

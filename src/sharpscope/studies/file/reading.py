@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 from sharpscope.studies.file.schema import SCALES
 from sharpscope.studies.file.source import Source
 
@@ -37,7 +37,8 @@ def read_text(file: Path, shipped: Sequence[str]) -> str:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(
-            f"a study must be a TOML file or one of {', '.join(shipped)}, there is no {str(file)!r}; check the path"
+            f"a study must be a TOML file or one of {', '.join(shipped)}, there is no {str(file)!r}; "
+            f"{suggestion(file, shipped)}check the path"
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"

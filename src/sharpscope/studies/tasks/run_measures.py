@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
@@ -125,7 +125,8 @@ def checked(spec: str | Mapping[str, Any]) -> tuple[str, Measure, dict[str, Any]
     if not isinstance(name, str) or name not in own:
         if isinstance(name, str) and name not in measures.REGISTRY:
             known = ", ".join([*measures.REGISTRY, *own])
-            raise InputError(f"measure must be one of {known}, received {name!r}; check the spelling")
+            meant = suggestion(name, [*measures.REGISTRY, *own])
+            raise InputError(f"measure must be one of {known}, received {name!r}; {meant}check the spelling")
         return measures.checked(spec)
     options = {} if isinstance(spec, str) else {k: v for k, v in spec.items() if k not in ("measure", "name")}
     for key in options:
