@@ -1,3 +1,4 @@
+# make install set up .venv
 # make demo    set up .venv, train and measure on embedded data, print the report's path
 # make test    set up .venv, run the tests
 # make check   everything CI runs: lint, types (of the tests too), layers, tests with coverage
@@ -11,7 +12,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check docs cluster-test format dist clean
+.PHONY: install demo test check docs cluster-test format dist clean
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/sharpscope demo

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sharpscope import InputError, Objective, examine
+from sharpscope import InputError, Objective, examine, top_eigenvalues
 from sharpscope.curvature.by_layer import layers_of, shares_by_layer, trace_by_layer
 from sharpscope.examination.examination import PARTS
 
@@ -53,6 +53,18 @@ def test_traces_by_layer_add_up_and_each_is_its_block_s(obj, hessian):
         assert abs(value - exact) < 4 * stderr
         start += width
     assert start == obj.size == sum(many.sizes)
+
+
+def test_all_layers_cost_less_than_three_times_one_eigenvalue():
+    torch.manual_seed(0)
+    deep = nn.Sequential(*(m for _ in range(12) for m in (nn.Linear(6, 6), nn.Tanh()))).double()
+    obj = Objective(deep, F.mse_loss, (torch.randn(30, 6).double(), torch.randn(30, 6).double()))
+    before = obj.cost.products
+    traces = trace_by_layer(obj)
+    by_layer = obj.cost.products - before
+    assert len(traces.names) == 12
+    top_eigenvalues(obj, k=1)
+    assert 0 < by_layer <= 3 * (obj.cost.products - before - by_layer)
 
 
 def test_shares_of_a_vector_are_its_squared_length_by_layer(obj):

@@ -57,6 +57,6 @@ def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
     more = dataset.task == "classification" and rows == len(inputs) and columns > dataset.n_outputs
     if shape != expected and not more:  # a class that does not occur here may have an output
         raise InputError(
-            f"The model {name} must return outputs of shape {expected} for {dataset.name}, a {dataset.task}, "
-            f"received {shape}; make it fit the data."
+            f"The model {name} must return outputs of shape {expected} for {dataset.name}, received {shape}; "
+            f"make it fit the data, a {dataset.task}."
         )
