@@ -71,7 +71,7 @@ def status_of_call() -> int:
         where = "" if error.filename is None else f"{error.filename}: "
         status = _refused(f"{where}{error.strerror or error}; check the file, its folder and the space left")
     except KeyboardInterrupt:
-        streams.say("interrupted; the same command goes on from here", error=True)
+        streams.say("interrupted; give the same command again", error=True)
         status = 130
     return streams.finish(status)
 

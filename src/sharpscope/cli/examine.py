@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,8 @@ def examine(
         seed=seed,
         progress=lambda what, done, total: show_progress(done, total, what),
     )
+    said = (*loaded.notes, f"Inputs: {loaded.standardisation}.")
+    found = replace(found, notes=(*said, *found.notes))
     found.to_html(output)
     table = found.to_frame()
     if json:
@@ -65,13 +68,13 @@ def examine(
                 "page": str(output),
                 "fingerprint": found.fingerprint,
                 "data": loaded.data,
-                "notes": [*loaded.notes, *found.notes],
+                "notes": list(found.notes),
                 "summary": [found.sentences.headline, *found.sentences.lines],
                 "numbers": table.to_dict("records"),
             }
         )
         return
-    for line in [str(found), *(f"note: {note}" for note in [*loaded.notes, *found.notes])]:
+    for line in [str(found), *(f"note: {note}" for note in found.notes)]:
         say(line)
     say()
     print_table(

@@ -239,10 +239,12 @@ def _config_in(checkpoint: Path) -> RunConfig | None:
     """
     from pydantic import ValidationError
 
-    from sharpscope.errors import InputError
+    from sharpscope.errors import CheckpointError, InputError
     from sharpscope.serialization import explain
     from sharpscope.training import RunConfig, read_metadata
 
+    if not checkpoint.exists():
+        raise CheckpointError(f"the checkpoint {checkpoint} does not exist; correct the path")
     if checkpoint.suffix != ".safetensors" or not checkpoint.is_file():
         return None  # another's format, which names no run; `load_weights` says what is wrong with it
     found = read_metadata(checkpoint).get("run")
