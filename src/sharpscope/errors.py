@@ -88,9 +88,9 @@ def require_one_of(name: str, value: object, known: Iterable[object], remedy: st
 def suggestion(value: object, known: Iterable[object]) -> str:
     """Return "did you mean X? " for the known name that is most like a wrong one, or nothing where none is.
 
-    >>> suggestion("lamda_max", ["lambda_max", "trace"]), suggestion("flatness", ["lambda_max", "trace"])
+    >>> suggestion("lamda_max", ["lambda_max", "trace"]), suggestion("curvature", ["lambda_max", "trace"])
     ('did you mean lambda_max? ', '')
     """
     names = {str(name).lower(): str(name) for name in known}
-    close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.6)
     return f"did you mean {names[close[0]]}? " if close else ""

@@ -40,6 +40,8 @@ def build_own(config: ModelConfig, dataset: Dataset) -> nn.Module:
 
 def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
     inputs = dataset.train.inputs[:2].cpu()
+    if inputs.is_floating_point():
+        inputs = inputs.to(next((p.dtype for p in model.parameters()), inputs.dtype))
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():

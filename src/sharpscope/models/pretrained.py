@@ -119,7 +119,7 @@ def open_pretrained(name: str) -> Pretrained:
 def _folder(name: str) -> Path | None:
     """Return the folder that is meant, None for a name on the hub."""
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         if (path / "config.json").is_file():
             return path
         if (path / "adapter_config.json").is_file():

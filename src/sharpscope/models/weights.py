@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -174,10 +175,8 @@ def _read_pickled(path: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 def _named(message: str) -> str:
     """Return what torch says a file wanted to run, out of its long message."""
-    for start in ("Unsupported global: GLOBAL ", "Trying to instantiate "):
-        if start in message:
-            return message.split(start, 1)[1].split()[0].rstrip(".,")
-    return message.strip().splitlines()[0][:100].rstrip(".")
+    found = re.search(r"(?:GLOBAL|instantiate|function) ([\w.<> -]*\w)", message)
+    return found.group(1).split()[0] if found else "objects that torch does not name"
 
 
 def _without_wrappers(weights: dict[str, Tensor], wanted: set[str]) -> tuple[dict[str, Tensor], list[str]]:
