@@ -1,14 +1,45 @@
-"""Data by ``package.module:factory``: called once, and made into inputs and targets."""
+"""What a command measures, and data of the user's own by options or by ``package.module:factory``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpscope.cli.options import TargetOptions
 from sharpscope.errors import InputError
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
+    from sharpscope.data.own import OwnData
+    from sharpscope.objective.objective import Objective
+
+OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""``package.module:factory``, as a model or as data."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An objective, what its model and its data are called, and what stands beside any number taken from it."""
+
+    obj: Objective
+    model: str
+    data: str
+    standardisation: str
+    notes: tuple[str, ...]
+    counted: str
+    """What the objective's samples are: ``samples``, ``train samples`` of a data set with parts, ``tokens``."""
+
+
+def own_data(chosen: TargetOptions, path: Path) -> OwnData:
+    """Return the data that a path and the options about columns name."""
+    from sharpscope.data.own import OwnData
+
+    columns = tuple(chosen.column) if chosen.column else None
+    task: Any = chosen.task
+    return OwnData(path, chosen.target, columns, task, chosen.standardise, chosen.part)
 
 
 def call_data_factory(name: str, part: str) -> Any:

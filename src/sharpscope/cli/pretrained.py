@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.cli.options import TargetOptions
+from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, own_data
 from sharpscope.errors import DataError, InputError, suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sharpscope.cli.target import Target
     from sharpscope.models.pretrained import Pretrained
 
 
 def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
     """Build the objective of ``hf:name`` on a text, on rows of a file, on images, or on batches of one's own."""
-    from sharpscope.cli.target import Target
     from sharpscope.models.pretrained import open_pretrained
     from sharpscope.models.weights import load_weights
     from sharpscope.objective.batches import map_tensors
@@ -44,12 +43,9 @@ def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
 
 def _batches(opened: Pretrained, chosen: TargetOptions, seed: int) -> tuple[Any, str, str, tuple[str, ...]]:
     """Return batches, the name of the data, what was done to the inputs, and notes."""
-    from sharpscope.cli.target import OWN_CODE
     from sharpscope.models.token_batches import blocks_of
 
     if chosen.data is not None and OWN_CODE.fullmatch(chosen.data):
-        from sharpscope.cli.own_data import call_data_factory
-
         return (
             call_data_factory(chosen.data, chosen.part),
             chosen.data,
@@ -171,7 +167,6 @@ def _images(opened: Pretrained, chosen: TargetOptions, seed: int) -> tuple[Any, 
     import numpy as np
     import torch
 
-    from sharpscope.cli.target import own_data
     from sharpscope.data import NAMES, load
     from sharpscope.data.image_folder import is_image_folder, read_image_folder
     from sharpscope.models.pretrained import image_scale

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.cli.options import TargetOptions
+from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, dataset_of, own_data
 from sharpscope.cli.streams import visible
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
-    from sharpscope.data.own import OwnData
     from sharpscope.models import ModelConfig
     from sharpscope.objective.objective import Objective
     from sharpscope.training import RunConfig
 
-OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""``package.module:factory``, as a model or as data."""
-
 PRETRAINED = "hf:"
-
-
-@dataclass(frozen=True)
-class Target:
-    """An objective, what its model and its data are called, and what stands beside any number taken from it."""
-
-    obj: Objective
-    model: str
-    data: str
-    standardisation: str
-    notes: tuple[str, ...]
-    counted: str
-    """What the objective's samples are: ``samples``, ``train samples`` of a data set with parts, ``tokens``."""
 
 
 def load_target(chosen: TargetOptions, seed: int = 0) -> Target:
@@ -122,8 +104,6 @@ def _dataset(chosen: TargetOptions, config: RunConfig | None) -> Dataset:
     if data in NAMES:
         return load(DataConfig(name=data), data_dir=chosen.data_dir)
     if OWN_CODE.fullmatch(data):
-        from sharpscope.cli.own_data import call_data_factory, dataset_of
-
         return dataset_of(call_data_factory(data, chosen.part), data)
     if not is_path(data):
         raise InputError(
@@ -134,15 +114,6 @@ def _dataset(chosen: TargetOptions, config: RunConfig | None) -> Dataset:
     if config is not None and config.data.name == "table" and path.is_file():
         return load(config.data.model_copy(update={"path": data}), data_dir=chosen.data_dir)
     return own_data(chosen, path).load()
-
-
-def own_data(chosen: TargetOptions, path: Path) -> OwnData:
-    """Return the data that a path and the options about columns name."""
-    from sharpscope.data.own import OwnData
-
-    columns = tuple(chosen.column) if chosen.column else None
-    task: Any = chosen.task
-    return OwnData(path, chosen.target, columns, task, chosen.standardise, chosen.part)
 
 
 def _refuse_columns(chosen: TargetOptions) -> None:

@@ -62,7 +62,7 @@ def blocks_of(
     mask = _mask_token(pretrained)
     special = set(around[0]) | set(around[1])
     notes.append(
-        f"{MASKED:.0%} of the tokens are to be told, drawn by seed {seed}; the mask is token {mask}."
+        f"{MASKED:.0%} of the tokens are to be drawn, drawn by seed {seed}; the mask is token {mask}."
     )
     return [
         _masked(batch, mask, special, int(pretrained.config.vocab_size), seed, i)
@@ -176,12 +176,12 @@ def _masked(batch: Batch, mask: int, special: set[int], vocabulary: int, seed: i
     for token in special:
         may &= ids != token
     chance = torch.rand(ids.shape, generator=draws).masked_fill(~may, 2.0)
-    told = (chance < MASKED) | (chance == chance.min(1, keepdim=True).values)
-    told &= may
+    drawn = (chance < MASKED) | (chance == chance.min(1, keepdim=True).values)
+    drawn &= may
     kind = torch.rand(ids.shape, generator=draws)
     other = torch.randint(vocabulary, ids.shape, generator=draws)
-    inputs = torch.where(told & (kind < 0.8), mask, torch.where(told & (kind >= 0.9), other, ids))
-    return {"input_ids": inputs, "labels": ids.masked_fill(~told, IGNORED)}
+    inputs = torch.where(drawn & (kind < 0.8), mask, torch.where(drawn & (kind >= 0.9), other, ids))
+    return {"input_ids": inputs, "labels": ids.masked_fill(~drawn, IGNORED)}
 
 
 def _chosen(items: list[Any], samples: int | None, seed: int, notes: list[str], what: str) -> list[Any]:
