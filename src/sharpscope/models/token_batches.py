@@ -62,7 +62,7 @@ def blocks_of(
     mask = _mask_token(pretrained)
     special = set(around[0]) | set(around[1])
     notes.append(
-        f"{MASKED:.0%} of the tokens are to be drawn, drawn by seed {seed}; the mask is token {mask}."
+        f"{MASKED:.0%} of the tokens are to be told, drawn by seed {seed}; the mask is token {mask}."
     )
     return [
         _masked(batch, mask, special, int(pretrained.config.vocab_size), seed, i)
