@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from sharpscope.models.pretrained import Pretrained
 
+IMAGES = 32
+"""Images evaluated together: what attention over their patches holds for a second derivative bounds it."""
+
 
 def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
     """Build the objective of ``hf:name`` on a text, on rows of a file, on images, or on batches of one's own."""
@@ -207,7 +210,3 @@ def _images(opened: Pretrained, chosen: TargetOptions, seed: int) -> tuple[Any, 
         for x, y in zip(pixels.split(IMAGES), labels.split(IMAGES), strict=True)
     ]
     return batches, name, how, notes
-
-
-IMAGES = 32
-"""Images evaluated together: what attention over their patches holds for a second derivative bounds it."""
