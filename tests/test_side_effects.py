@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import os
 import random
 import sys
 import warnings
@@ -26,8 +27,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import sharpscope as ss
 
 PACKAGE = str(Path(ss.__file__).parent)
-POINTS = 4
-"""Lines, and as many operations, at which each call is ended."""
+POINTS = int(os.environ.get("SHARPSCOPE_POINTS", "4"))
+"""Lines, and as many operations, at which each call is ended; 50 of either kind were tried before a release."""
 
 
 class Stop(Exception):
@@ -79,6 +80,11 @@ CALLS: dict[str, Callable[[ss.Objective], Any]] = {
     "hammoud2023": lambda obj: ss.hammoud2023_sharpness(obj, "lenet", "as_coded"),
     "interpolate": lambda obj: ss.interpolate(obj.model, obj.model, obj, [0.5]),
     "measure": lambda obj: ss.measure(obj, ["gradient_norm", "sam_step"]),
+    "measure with limits": lambda obj: ss.measure(
+        obj, [{"measure": "trace", "samples": 2}], deadline=1e6, progress=False, on_interrupt="return"
+    ),
+    "surface": lambda obj: ss.surface(obj, points=3, deadline=1e6),
+    "examine": lambda obj: ss.examine(obj, k=1, tol=0.5, without=["average_direction", "audit", "surface"]),
     "audit": lambda obj: ss.audit(obj, ["gradient_norm"], repetitions=1),
 }
 

@@ -146,6 +146,21 @@ def test_batches_of_dicts_are_examined():
 
 def test_progress_names_every_part(obj):
     seen = []
-    examine(obj, **QUICK, progress=lambda part, done, total: seen.append((part, done, total)))
-    assert [done for _, done, _ in seen] == list(range(len(PARTS) + 1))
-    assert seen[-1][0] == "done"
+    examine(obj, **QUICK, progress=seen.append)
+    own = [state for state in seen if state.call == "examine" and state.unit == "part"]
+    assert [state.done for state in own] == list(range(1, len(PARTS) + 1))
+    assert [state.note for state in own] == [part.replace("_", " ") for part in PARTS]
+
+
+def test_a_deadline_keeps_what_is_done_and_names_what_is_not(obj, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("sharpscope.curvature.call_limits.time.perf_counter", lambda: now[0])
+
+    def tell(state):
+        now[0] += 10.0 * (state.call == "examine" and state.note == "trace")
+
+    found = examine(obj, **QUICK, deadline=5.0, progress=tell)
+    assert found.eigenvalues is not None
+    assert found.trace is not None
+    assert found.surface is None
+    assert any("deadline=5 passed" in note and "surface" in note for note in found.notes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from measures.test_registry import assert_untouched, snapshot
 from problems import PROBLEMS, data, settle
 from sharpscope import InputError, Objective, interpolate
+from sharpscope.curvature.call_limits import CallProgress
 from sharpscope.landscape import Interpolation
 
 
@@ -114,8 +115,8 @@ def test_an_interrupted_call_goes_on_and_another_request_is_refused(tmp_path: Pa
     whole = interpolate(a, b, obj, [0, 0.3, 0.7, 1])
     seen: list[int] = []
 
-    def stop(done: int, total: int) -> None:
-        seen.append(done)
+    def stop(state: CallProgress) -> None:
+        seen.append(int(state.done))
         if len(seen) == 2:
             raise KeyboardInterrupt
 

@@ -11,6 +11,7 @@ from torch import nn
 from measures.test_registry import assert_untouched, snapshot
 from problems import PROBLEMS, data
 from sharpscope import InputError, Objective, surface
+from sharpscope.curvature.call_limits import CallProgress
 from sharpscope.landscape import filter_normalised_directions
 
 
@@ -90,8 +91,8 @@ def test_a_surface_resumes(tmp_path: Path) -> None:
     obj = network()
     whole = surface(obj, points=3)
 
-    def stop(done: int, total: int) -> None:
-        if done == 4:
+    def stop(state: CallProgress) -> None:
+        if state.done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -101,6 +101,8 @@ def refusal(problem: Problem, name: str) -> str | None:
         return "do not interact"
     if name == "relative_flatness" and problem.name == "selected by predicate":
         return "weight matrix"
+    if name == "rounding_rise" and problem.name == "selected by predicate":
+        return "weight matrix"
     if name == "normalised_sharpness" and problem.name == "selected by predicate":
         return "weight matrices"
     if name == "path_norm" and problem.name not in HOMOGENEOUS:

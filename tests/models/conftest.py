@@ -17,6 +17,10 @@ def stand_in(name: str, samples: int = 5) -> Dataset:
         edges = torch.randint(0, 40, (2, 150), generator=generator)
         words = torch.randint(0, 2, (40, 1433), generator=generator).float()
         return Dataset("cora", "classification", 7, (), nodes, None, nodes, "none", graph=Graph(words, edges))
+    if name == "python_manual":
+        windows = torch.randint(0, 96, (samples, 65), generator=generator)
+        text = Split(windows[:, :-1], windows[:, 1:])
+        return Dataset(name, "classification", 96, (64,), text, None, text, "none")
     inputs = torch.randn((samples, *SHAPES[name]), generator=generator)
     if name == "abalone":
         targets, task, n_outputs = torch.randn((samples, 1), generator=generator), "regression", 1

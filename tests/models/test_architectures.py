@@ -24,7 +24,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp_patriarca2024": {"hidden": [6, 5]},
     "mlp_jastrzebski2018": {"hidden": [6, 5]},
     "gat": {"hidden": 3, "heads": 2},
+    "decoder": {"width": 8, "layers": 1, "heads": 2},
 }
+OF_OTHER_SAMPLES = {"gat": "cora", "decoder": "python_manual"}
+"""Models that take no values, and the data whose samples they take."""
 
 
 @pytest.mark.parametrize("info", catalogue(), ids=lambda info: info.name)
@@ -43,7 +46,7 @@ def test_the_papers_counts_are_the_catalogues():
     assert counts["resnet18"] == 11_173_962
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "gat"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in OF_OTHER_SAMPLES])
 @pytest.mark.parametrize("shape", ["digits", "fashion_mnist", "cifar10", "abalone"])
 def test_takes_every_input_that_it_can_and_refuses_the_others_in_a_sentence(name, shape, data):
     dataset = data(shape)
@@ -84,7 +87,7 @@ def _move_from_start(model):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_double_backward_in_float64_agrees_with_differences_of_gradients(name, data):
-    dataset = data("cora" if name == "gat" else "digits").to("cpu", torch.float64)
+    dataset = data(OF_OTHER_SAMPLES.get(name, "digits")).to("cpu", torch.float64)
     model = build(name, dataset, 0, **SMALL[name]).double().eval()
     generator = _move_from_start(model)
     parameters = dict(model.named_parameters())
@@ -161,6 +164,36 @@ def test_a_resnet_block_with_a_silent_branch_is_its_shortcut():
     outputs = block(images)
     assert torch.equal(outputs[:, :3], images[:, :, ::2, ::2])
     assert torch.count_nonzero(outputs[:, 3:]) == 0
+
+
+def test_a_decoder_is_causal_and_equals_an_attention_written_out(data):
+    model = build("decoder", data("python_manual"), 0, width=8, layers=1, heads=2).eval()
+    tokens = data("python_manual").train.inputs
+    changed = tokens.clone()
+    changed[:, 40:] = (changed[:, 40:] + 1) % 96
+    before, after = model(tokens), model(changed)
+    assert torch.equal(before[..., :40], after[..., :40])
+    assert not torch.equal(before[..., 40:], after[..., 40:])
+    block, state = model.blocks[0], torch.randn(1, 5, 8)
+    normed = block.norm_attention(state)
+    heads = []
+    for head in range(2):
+        part = slice(4 * head, 4 * head + 4)
+        q, k, v = (layer(normed)[..., part] for layer in (block.query, block.key, block.value))
+        scores = q @ k.transpose(1, 2) / 2 + torch.full((5, 5), -torch.inf).triu(1)
+        heads.append(scores.softmax(-1) @ v)
+    mixed = state + block.output(torch.cat(heads, -1))
+    expected = mixed + block.mlp(block.norm_mlp(mixed))
+    torch.testing.assert_close(block(state), expected)
+
+
+def test_models_of_tokens_and_of_values_refuse_each_others_data(data):
+    with pytest.raises(InputError, match="use decoder"):
+        build("mlp", data("python_manual"), 0)
+    with pytest.raises(InputError, match="use a model for its inputs"):
+        build("decoder", data("digits"), 0)
+    with pytest.raises(InputError, match="multiple of heads"):
+        build("decoder", data("python_manual"), 0, width=9, heads=2)
 
 
 def test_fixup_starts_as_the_method_says(data):

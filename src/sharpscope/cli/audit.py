@@ -53,7 +53,7 @@ def audit(
         repetitions=repetitions,
         spread=spread,
         seed=seed,
-        progress=lambda label, done, total: show_progress(done, total, label),
+        progress=show_progress,
     )
     if json:
         print_json(

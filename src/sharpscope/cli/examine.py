@@ -56,7 +56,7 @@ def examine(
         title=f"{loaded.model} on {loaded.data}",
         counted="token" if loaded.counted == "tokens" else "sample",
         seed=seed,
-        progress=lambda what, done, total: show_progress(done, total, what),
+        progress=show_progress,
     )
     said = (*loaded.notes, f"Inputs: {loaded.standardisation}.")
     found = replace(found, notes=(*said, *found.notes))

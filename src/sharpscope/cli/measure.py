@@ -32,13 +32,13 @@ def measure(
       sharpscope measure hf:my-bert --data reviews.csv --column text --target stars --measures lambda_max
     """
     from sharpscope.cli.printing import number, print_json, print_table
-    from sharpscope.cli.target import load_target, specs_of
+    from sharpscope.cli.target import load_target, show_progress, specs_of
     from sharpscope.measures import measure as take_all
 
     specs = specs_of(measures, set_ or [])
     loaded = load_target(target, seed)
     obj = loaded.obj
-    table = take_all(obj, specs, seed=seed, strict=measures != "all")
+    table = take_all(obj, specs, seed=seed, strict=measures != "all", progress=show_progress)
     if json:
         print_json(
             {

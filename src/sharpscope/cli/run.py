@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -191,10 +193,10 @@ def _run_and_print(
 
 def _show_planning(done: int, total: int) -> None:
     """Show how far a large grid is planned; a small one takes no time that is worth a line."""
-    from sharpscope.cli.target import show_progress
-
-    if total >= 10_000:
-        show_progress(done, total, "runs planned")
+    if total >= 10_000 and sys.stderr.isatty():
+        with contextlib.suppress(OSError):  # a message is not worth the plan
+            end = "" if done < total else "\n"
+            print(f"\r{done}/{total} runs planned", end=end, file=sys.stderr, flush=True)
 
 
 _WHY = {

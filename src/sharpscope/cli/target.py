@@ -13,6 +13,7 @@ from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, dataset
 from sharpscope.cli.streams import visible
 
 if TYPE_CHECKING:
+    from sharpscope.curvature.call_limits import CallProgress
     from sharpscope.data import Dataset
     from sharpscope.models import ModelConfig
     from sharpscope.objective.objective import Objective
@@ -257,12 +258,12 @@ def _model_choice(name: str | None, options: list[str], config: RunConfig | None
         raise InputError(str(first["msg"]).removeprefix("Value error, ")) from error
 
 
-def show_progress(done: int, total: int, what: str = "") -> None:
-    """Print how far a long evaluation is, where a person watches."""
+def show_progress(state: CallProgress) -> None:
+    """Print how far a long call is, where a person watches: one line that is written over and over."""
     if sys.stderr.isatty():
-        end = "" if done < total else "\n"
+        end = "" if state.expected is None or state.done < state.expected else "\n"
         with contextlib.suppress(OSError):  # a message is not worth the measurement
-            print(f"\r{done}/{total} {visible(what):<40}", end=end, file=sys.stderr, flush=True)
+            print(f"\r{visible(str(state)):<110}", end=end, file=sys.stderr, flush=True)
 
 
 def tell_cost(obj: Objective, skipped: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError
 from sharpscope.estimate import Result, with_error
@@ -65,6 +66,9 @@ def trace_by_layer(
     seed: int = 0,
     memory: Memory = None,
     matrix: Matrix = "hessian",
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> LayerTraces:
     """Estimate the trace of every layer's diagonal block of the Hessian, all layers from the same products.
 
@@ -72,7 +76,8 @@ def trace_by_layer(
     layer's own parameters has the expectation tr H_ℓℓ, since signs of different layers are independent with mean 0.
     So ``probes`` products serve all layers at once. Units: the loss's per squared unit of the parameters.
 
-    Raises `InputError` for fewer than 2 probes.
+    ``deadline``, ``progress`` and ``on_interrupt`` are those of `top_eigenvalues`; what is returned early has fewer
+    probes. Raises `InputError` for fewer than 2 probes.
 
     Examples
     --------
@@ -89,8 +94,9 @@ def trace_by_layer(
     if probes < 2:
         raise InputError(f"probes must be at least 2, received {probes}; 16 give a first impression")
     layers = layers_of(obj)
-    draws = np.empty((probes, len(layers)))
-    with CurvatureProducts(obj, memory, matrix) as product:
+    draws, done = np.empty((probes, len(layers))), 0
+    limits = CallLimits("trace_by_layer", obj, deadline, progress, on_interrupt, expected=probes)
+    with CurvatureProducts(limits.over, memory, matrix) as product, limits.until_it_ends():
         for i in range(probes):
             signs = torch.randint(
                 0, 2, (obj.size,), generator=generator("by layer", seed, i), dtype=torch.int8
@@ -98,13 +104,20 @@ def trace_by_layer(
             z = (2 * signs - 1).to(obj.device, obj.dtype)  # (size,)
             parts = obj.layout.split((z * product(z)).double())
             draws[i] = [math.fsum(float(parts[name].sum()) for name in names) for names in layers.values()]
+            done += 1
+            limits.count(1)
+    if done < 2:
+        raise InputError(
+            f"trace_by_layer must be given time for at least two probes, here {limits.ended}; raise the deadline"
+        )
+    draws = draws[:done]
     sizes = obj.layout.split(obj.flat())
     return LayerTraces(
         tuple(layers),
         tuple(sum(sizes[name].numel() for name in names) for names in layers.values()),
         draws.mean(0),
-        draws.std(0, ddof=1) / math.sqrt(probes),
-        probes,
+        draws.std(0, ddof=1) / math.sqrt(done),
+        done,
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sharpscope.autograd.ranks import Ranks
 from sharpscope.errors import InputError, require_one_of, require_positive
+from sharpscope.objective.measured_function import MeasuredFunction
+from sharpscope.objective.objective import Objective
 
 OnInterrupt = Literal["raise", "return"]
 
@@ -17,7 +21,7 @@ UNASKED = 60.0
 """Seconds that a call must be expected to take before it reports to a terminal without being asked to."""
 
 EVERY = 5.0
-"""Least seconds between two lines."""
+"""Least seconds between two printed lines."""
 
 
 @dataclass(frozen=True)
@@ -28,50 +32,68 @@ class CallProgress:
     ----------
     call
         The function called.
-    products, expected
-        Products with all the data done, and about how many it will be in all; None where that cannot be told.
-    seconds, seconds_per_product
-        Since the call began, and what one product takes: estimated from the first chunk until one is done.
+    done, expected
+        How many ``unit`` are done, and about how many it will be in all; None where that cannot be told.
+    unit
+        What is counted: a ``product`` with all the data, a ``pass`` over it, a ``point``, a ``measure``.
+    seconds, seconds_each
+        Since the call began, and what one unit takes: estimated from the first chunk of data until one is done.
     note
-        The value as it stands, in words.
+        The value as it stands, or what is being done, in words.
 
     """
 
     call: str
-    products: float
+    done: float
     expected: float | None
+    unit: str
     seconds: float
-    seconds_per_product: float
+    seconds_each: float
     note: str = ""
 
     def __str__(self) -> str:
-        """Return one line: what a product takes, how many are done and to come, and when that will be."""
-        line = f"{self.call}: a product takes about {_duration(self.seconds_per_product)}, {self.products:.0f} done"
+        """Return one line: what a unit takes, how many are done and to come, and when that will be."""
+        line = f"{self.call}: a {self.unit} takes about {_duration(self.seconds_each)}, {self.done:.0f} done"
         if self.expected is not None:
-            to_come = max(self.expected - self.products, 0)
-            line += f", about {to_come:.0f} to come ({_duration(to_come * self.seconds_per_product)})"
+            to_come = max(self.expected - self.done, 0)
+            line += f", about {to_come:.0f} to come ({_duration(to_come * self.seconds_each)})"
         return f"{line}; {self.note}" if self.note else line
 
 
 Progress = Callable[[CallProgress], object] | bool | None
-"""A function that is given a `CallProgress`; True prints it to stderr, False never; None prints it where a terminal
-is attached and the call is expected to take over a minute."""
+"""A function that is given a `CallProgress` after every unit; True prints it to stderr, at most every five seconds,
+False never; None prints it where a terminal is attached and the call is expected to take over a minute."""
+
+LIMITS = ("deadline", "progress", "on_interrupt")
+"""The options of a long call that say nothing of what is measured."""
 
 
 class DeadlineReachedError(Exception):
-    """The deadline passed in the middle of a product."""
+    """The deadline passed in the middle of a call."""
 
 
 class CallLimits:
-    """Keeps the time of one call; ``chunk`` is told of every part of a product, ``product`` of every whole one."""
+    """Keeps the time of one call on an objective.
+
+    The call evaluates `over`: every chunk of data is then told of, whether it belongs to a loss, a gradient or a
+    product. Units are counted by `count`, or with ``unit="pass"`` by the chunks themselves, those of a part of the
+    data by its share. ``in_one`` units begin together in one pass, as the vectors of a block do.
+
+    A call inside another, as a measure inside `sharpscope.measure`, also keeps the outer one's deadline, and tells
+    whom the outer one tells. Where the units are no passes over the data, such as measures, what a pass takes is told
+    first.
+    """
 
     def __init__(
         self,
         call: str,
-        deadline: float | None,
-        progress: Progress,
+        obj: Objective,
+        deadline: float | None = None,
+        progress: Progress = None,
         on_interrupt: OnInterrupt = "raise",
-        ranks: Ranks | None = None,
+        *,
+        unit: str = "product",
+        expected: float | None = None,
     ) -> None:
         if deadline is not None:
             require_positive("deadline", deadline, "it is a number of seconds")
@@ -79,14 +101,23 @@ class CallLimits:
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise InputError(f"progress must be True, False or a function, received {progress!r}; choose one")
         self.call, self.deadline, self.returns = call, deadline, on_interrupt == "return"
-        self._progress = progress
-        self._began = self._product_began = time.perf_counter()
+        self.unit, self.expected, self.note = unit, expected, ""
+        self.done, self.in_one = 0.0, 1.0
+        self.ended = ""
+        watch = getattr(obj.evaluator.watch, "__self__", None)
+        self._outer = watch if isinstance(watch, CallLimits) else None
+        inherits = progress is None and self._outer is not None
+        self.progress: Progress = self._outer.progress if inherits and self._outer is not None else progress
+        self._batches, self._shares = obj.evaluator.batches, dict[int, tuple[object, float]]()
+        self._began = self._unit_began = time.perf_counter()
         self._last_line = 0.0
         self._each: float | None = None
-        self.products = 0.0
-        self.expected: float | None = None
-        self.interrupted = False
-        self._ranks, self._passed = ranks, False
+        shared = obj.evaluator.distribution
+        self._ranks: Ranks | None = None if shared is None else shared.ranks
+        self._passed = False
+        self.over = copy(obj)
+        self.over.evaluator = copy(obj.evaluator)
+        self.over.evaluator.watch = self.chunk
 
     @property
     def seconds(self) -> float:
@@ -95,38 +126,90 @@ class CallLimits:
 
     @property
     def passed(self) -> bool:
-        """Whether the deadline has passed."""
+        """Whether the deadline, or that of an outer call, has passed."""
         if self.deadline is not None and not self._passed:
             self._passed = self.seconds >= self.deadline
-            if self._ranks is not None:  # their clocks differ, and all must stop at the same product
+            if self._ranks is not None:  # their clocks differ, and all must stop at the same place
                 self._passed = any(passed for (passed,) in self._ranks.each([float(self._passed)]))
-        return self._passed
+        return self._passed or (self._outer is not None and self._outer.passed)
 
-    def chunk(self, share: float) -> None:
-        """Take note that a share of the present product is done; raise `DeadlineReachedError` when it is time."""
-        if self._each is None and share > 0:
-            self._tell((time.perf_counter() - self._product_began) / share, "")
-        if self._ranks is None and self.passed:  # several ranks stop between products
+    @property
+    def why(self) -> str:
+        """The deadline that has passed, in words."""
+        if self._outer is not None and self._outer.passed:
+            return self._outer.why
+        return f"deadline={self.deadline:g} passed"
+
+    @contextmanager
+    def until_it_ends(self) -> Iterator[None]:
+        """Run a block until it is done or time is up, or it is interrupted and may return; ``ended`` says why."""
+        try:
+            yield
+        except DeadlineReachedError:
+            self.ended = self.why
+        except KeyboardInterrupt:
+            if not self.returns:
+                raise
+            self.ended = "it was interrupted"
+
+    def check(self) -> None:
+        """Raise `DeadlineReachedError` when it is time."""
+        if self.passed:
             raise DeadlineReachedError
 
-    def product(self, count: float, note: str = "") -> None:
-        """Take note that products are done."""
-        now = time.perf_counter()
-        self._each = (now - self._product_began) / count if count else self._each
-        self._product_began = now
-        self.products += count
-        if self._each is not None and now - self._last_line >= EVERY:
-            self._tell(self._each, note)
+    def chunk(self, evaluator: MeasuredFunction, done: int, of: int) -> None:
+        """Take note that ``done`` of a pass's ``of`` chunks are done; see `check`."""
+        own = evaluator.batches is self._batches
+        if not (done and own):
+            self._unit_began = time.perf_counter()  # what went before was no part of a whole pass
+        if not done:
+            pass
+        elif self.unit == "pass":
+            self.done += self.in_one * self._share(evaluator) / of
+            self._each = self.seconds / self.done
+            self._tell()
+        elif own and self._each is None:
+            self._each = (time.perf_counter() - self._unit_began) * of / (done * self.in_one)
+            self._tell(self.unit if self.unit in ("product", "point") else "pass")
+        if self._ranks is None:  # several ranks stop where all of them are, between products
+            self.check()
 
-    def _tell(self, each: float, note: str) -> None:
-        self._each = each
-        asked = self._progress
+    def count(self, units: float, note: str = "") -> None:
+        """Take note that units are done."""
+        now = time.perf_counter()
+        self.done += units
+        if units:
+            self._each = (
+                (now - self._unit_began) / units if self.unit == "product" else self.seconds / self.done
+            )
+        self._unit_began = now
+        self.note = note
+        if self._each is not None:
+            self._tell()
+
+    def _share(self, evaluator: MeasuredFunction) -> float:
+        """Return the share of the data that an evaluator looks at."""
+        known = self._shares.get(id(evaluator.batches))
+        if known is None:
+            whole, part = (
+                sum(len(targets) for _, targets in batches) if evaluator.loss is not None else batches.count
+                for batches in (self._batches, evaluator.batches)
+            )
+            known = self._shares[id(evaluator.batches)] = (evaluator.batches, part / whole)
+        return known[1]
+
+    def _tell(self, unit: str = "") -> None:
+        unit = unit or self.unit
+        each, asked = self._each or 0.0, self.progress
         if asked is None:
-            asked = each * ((self.expected or 10) - self.products) > UNASKED and sys.stderr.isatty()
-        if asked is False or (self._ranks is not None and self._ranks.rank > 0):
+            asked = each * ((self.expected or 10) - self.done) > UNASKED and sys.stderr.isatty()
+        waited = time.perf_counter() - self._last_line >= EVERY
+        silent = self._ranks is not None and self._ranks.rank > 0
+        if silent or asked is False or not (waited or (callable(asked) and self.unit != "pass")):
             return
         self._last_line = time.perf_counter()
-        state = CallProgress(self.call, self.products, self.expected, self.seconds, each, note)
+        expected = self.expected if unit == self.unit else None
+        state = CallProgress(self.call, self.done, expected, unit, self.seconds, each, self.note)
         if callable(asked):
             asked(state)
         else:

@@ -168,7 +168,7 @@ class SubsetDavidson:
         self.full, self.plain, self.k, self.tol, self.fresh = full, subset, k, tol, fresh
         self.update = update
         self.outcome: Outcome = "running"
-        self.products = 0
+        self.products = self.rounds = 0
         self.norm = 0.0
         block, claimed = self._start_block(begin, start)
         self.basis, self.images = block[:0], block[:0]
@@ -240,6 +240,7 @@ class SubsetDavidson:
         errors = np.maximum(np.minimum(SAFETY * missing, residuals), CLAIM * target) + floor
         self.values, self.vectors = theta[: self.k] + missing, vectors
         self.residuals, self.errors = residuals, errors
+        self.rounds += 1
         steeper = [s.steeper for s in solved if s.steeper is not None]
         worse = errors > np.maximum(target, 2 * floor)
         additions = steeper + [s.vector for s, more in zip(solved, worse, strict=True) if more]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import CostMeter, Result
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
@@ -71,6 +73,9 @@ def spectral_density(
     seed: int = 0,
     memory: Memory = None,
     matrix: Matrix = "hessian",
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> SpectralDensity:
     """Estimate the density of the Hessian's eigenvalues by stochastic Lanczos quadrature.
 
@@ -78,8 +83,10 @@ def spectral_density(
     quadrature of that vector's spectral measure, whose expectation is the density (Ubaru, Chen & Saad 2017). The
     first 2 · steps − 1 moments of each measure are exact.
 
-    ``matrix="ggn"`` takes the Gauss-Newton matrix, as for `top_eigenvalues`. Raises `InputError` for fewer than 2
-    probes or steps.
+    ``matrix="ggn"`` takes the Gauss-Newton matrix, as for `top_eigenvalues`. ``deadline``, ``progress`` and
+    ``on_interrupt`` are as there: what is returned early has fewer probes, with a warning.
+
+    Raises `InputError` for fewer than 2 probes or steps, or a deadline that passes before two probes are done.
 
     Examples
     --------
@@ -94,26 +101,45 @@ def spectral_density(
     if probes < 2 or steps < 2:
         raise InputError(f"probes and steps must be at least 2, received {probes} and {steps}; raise them")
     cost, before = CostMeter(), obj.cost.products
-    steps = min(steps, obj.size)
+    steps, done = min(steps, obj.size), 0
     nodes, weights = np.empty((probes, steps)), np.empty((probes, steps))
-    with CurvatureProducts(obj, memory, matrix) as product:
+    limits = CallLimits("spectral_density", obj, deadline, progress, on_interrupt, expected=probes * steps)
+    with CurvatureProducts(limits.over, memory, matrix) as product, limits.until_it_ends():
+
+        def counted(vector: torch.Tensor) -> torch.Tensor:
+            image = product(vector)
+            limits.count(1, f"{done} of {probes} probes")
+            return image
+
         for i in range(probes):
             draws = generator("density", seed, i)
 
             def gaussian(draws: torch.Generator = draws) -> torch.Tensor:
                 return torch.randn(obj.size, generator=draws, dtype=torch.float64).to(obj.device, obj.dtype)
 
-            values, vectors, _ = lanczos(product, gaussian(), steps, gaussian).ritz()
+            values, vectors, _ = lanczos(counted, gaussian(), steps, gaussian).ritz()
             nodes[i], weights[i] = values, vectors[0] ** 2
+            done += 1
+    if done < 2:
+        raise InputError(
+            f"spectral_density must be given time for at least two probes, here {limits.ended}; raise the deadline, "
+            "or ask for fewer steps"
+        )
+    if done < probes:
+        warnings.warn(
+            f"{limits.ended} after {done} of {probes} probes; raise the deadline",
+            NotConvergedWarning,
+            stacklevel=2,
+        )
     return SpectralDensity(
-        nodes,
-        weights,
+        nodes[:done],
+        weights[:done],
         products=obj.cost.products - before,
         seconds=cost.seconds,
         protocol={
             "algorithm": "lanczos quadrature",
             "matrix": matrix,
-            "probes": probes,
+            "probes": done,
             "steps": steps,
             "seed": seed,
             **obj.protocol,

@@ -175,13 +175,10 @@ def top_eigenvalues(
 
     """
     _check(obj, k, which, tol, max_products, mode, confidence)
-    shared = obj.evaluator.distribution
-    limits = CallLimits(
-        "top_eigenvalues", deadline, progress, on_interrupt, None if shared is None else shared.ranks
-    )
+    limits = CallLimits("top_eigenvalues", obj, deadline, progress, on_interrupt)
     earlier = start if isinstance(start, Eigenpairs) else None
     with SearchRun(
-        obj,
+        limits.over,
         Wanted(k, which, tol, confidence),
         seed,
         max_products,

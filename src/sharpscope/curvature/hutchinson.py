@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sharpscope.autograd.vectors import dot, project_out
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
@@ -42,6 +43,9 @@ HOPELESS = 4
 """Where the spread after the fewest probes asks for more than this many times the most that are allowed, the probes
 end: the relative error is out of reach, as for the trace of an indefinite Hessian near zero."""
 
+TYPICAL = 50
+"""Probes that a trained network's trace takes to 5 %, told before the spread is known."""
+
 DEFLATE = 10
 """Directions taken out by default."""
 
@@ -56,6 +60,9 @@ def trace(
     memory: Memory = None,
     matrix: Matrix = "hessian",
     seed: int = 0,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Estimate:
     """Estimate tr ∇²L(θ), the sum of all Hessian eigenvalues.
 
@@ -70,16 +77,19 @@ def trace(
         Budget for kept first-order graphs, as for `top_eigenvalues`.
     matrix
         ``"hessian"``, or ``"ggn"`` for the Gauss-Newton matrix, as for `top_eigenvalues`.
+    deadline, progress, on_interrupt
+        As for `top_eigenvalues`: what is returned early has the standard error of the probes so far.
 
     Raises
     ------
     InputError
-        For a non-positive ``rtol``, fewer than 2 samples or a negative ``deflate``.
+        For a non-positive ``rtol``, fewer than 2 samples, a negative ``deflate``, or a deadline that passes before
+        two probes are done.
 
     Warns
     -----
     NotConvergedWarning
-        When ``max_samples`` is reached first.
+        When ``max_samples``, the deadline or an interrupt is reached first.
 
     """
     value, stderr, count, cost, converged, rank = _probe(
@@ -87,6 +97,7 @@ def trace(
         lambda u, hu: float((u.double() * hu.double()).sum()),
         lambda z, hz: float(dot(z, hz)),
         1.0, rtol, samples, max_samples, deflate, memory, matrix, seed,
+        CallLimits("trace", obj, deadline, progress, on_interrupt),
     )  # fmt: skip
     return Estimate(
         "trace",
@@ -110,6 +121,9 @@ def frobenius_norm(
     memory: Memory = None,
     matrix: Matrix = "hessian",
     seed: int = 0,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Estimate:
     """Estimate ‖∇²L(θ)‖_F = √(Σ λ²), the root of the sum of squared Hessian eigenvalues.
 
@@ -121,6 +135,7 @@ def frobenius_norm(
         lambda u, hu: 2 * float(hu.double().square().sum()) - float(dot(u, hu).square().sum()),
         lambda z, hz: float(dot(hz, hz)),
         0.5, rtol, samples, max_samples, deflate, memory, matrix, seed,
+        CallLimits("frobenius_norm", obj, deadline, progress, on_interrupt),
     )  # fmt: skip
     value = math.sqrt(max(square, 0.0))
     return Estimate(
@@ -147,6 +162,7 @@ def _probe(
     memory: Memory,
     matrix: Matrix,
     seed: int,
+    limits: CallLimits,
 ) -> tuple[float, float, int, dict[str, float], bool, int]:
     """Return the sum, its standard error, the draws behind it, cost, convergence and how many directions U has.
 
@@ -156,21 +172,26 @@ def _probe(
     92 % of them held instead of 95 %. So the spread is the largest that was seen after any block.
     """
     _check(rtol, samples, max_samples, deflate)
+    obj = limits.over
     cost = CostMeter(obj)
     limit = samples if samples is not None else max_samples
+    rank = DEFLATE if deflate is None else deflate
+    limits.expected = float(rank + (limit if samples is not None else TYPICAL))
     draws: list[float] = []
-    widest, needed, converged = 0.0, 0.0, False
-    with CurvatureProducts(obj, memory, matrix) as product:
-        u = _directions(
-            obj, DEFLATE if deflate is None else deflate, deflate is not None, matrix, seed
-        )  # (m, size)
+    u = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    known, mean, error, widest, needed, converged = 0.0, 0.0, math.inf, 0.0, 0.0, False
+    with CurvatureProducts(obj, memory, matrix) as product, limits.until_it_ends():
+        u = _directions(obj, rank, deflate is not None, matrix, seed)  # (m, size)
+        limits.in_one = max(len(u), 1)
         known = of_known(u, product(u)) if len(u) else 0.0
+        limits.count(len(u))
         while len(draws) < limit and not converged:
             count = min(BLOCK, limit - len(draws))
             block = torch.stack(
                 [_rademacher(obj, seed, len(draws) + i) for i in range(count)]
             )  # (count, size)
             block = project_out(block, u, times=1)
+            limits.in_one = count
             images = product(block)
             images = project_out(images, u, times=1)
             draws += [of_probe(z, hz) for z, hz in zip(block, images, strict=True)]
@@ -180,13 +201,30 @@ def _probe(
             enough = samples is None and len(draws) >= FEWEST
             converged = enough and error * power <= rtol * abs(known + mean)
             needed = (widest * power) ** 2 / max((rtol * abs(known + mean)) ** 2, TINY)
+            if samples is None:
+                limits.expected = len(u) + min(max(needed, FEWEST), limit)
+            limits.count(count, f"{known + mean:.4g} ± {error:.1g}")
+            limits.check()
             if enough and not converged and needed > HOPELESS * limit:
                 break
-    converged = converged or samples is not None
+    if limits.ended and len(draws) < 2:
+        raise InputError(
+            f"{limits.call} must be given time for at least two probes, here {limits.ended}; raise the deadline, or "
+            "measure fewer samples"
+        )
+    whole = len(draws) == limit or not limits.ended
+    converged = converged or (samples is not None and whole)
     if not converged:
+        ended = (
+            f"{limits.ended} after"
+            if limits.ended
+            else f"the relative standard error did not reach {rtol=:g} in"
+        )
+        remedy = "raise the deadline" if limits.ended else _remedy(needed, limit)
         warnings.warn(
-            f"the relative standard error did not reach rtol={rtol:g} in {len(draws)} probes, and would take about "
-            f"{min(needed, 1e12):.2g}; {_remedy(needed, limit)}",
+            f"{ended} {len(draws)} probes"
+            + (f", and would take about {min(needed, 1e12):.2g}" if samples is None else "")
+            + f"; {remedy}",
             NotConvergedWarning,
             stacklevel=3,
         )

@@ -8,7 +8,7 @@ first product on, and the rest is rebuilt for each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -47,8 +47,6 @@ class CurvatureProducts:
     matrix
         ``"hessian"`` ∇²L(θ), or ``"ggn"``, the generalised Gauss-Newton matrix (1/N) Σ Jᵀ (∂²ℓ/∂f²) J with J the
         Jacobian of the outputs f.
-    on_chunk
-        Is told, chunk by chunk, which share of a product is done.
 
     Attributes
     ----------
@@ -67,7 +65,6 @@ class CurvatureProducts:
         obj: Objective,
         memory: Memory = None,
         matrix: Matrix = "hessian",
-        on_chunk: Callable[[float], None] | None = None,
     ) -> None:
         if matrix not in get_args(Matrix):
             raise InputError(f"matrix must be 'hessian' or 'ggn', received {matrix!r}; choose one")
@@ -81,8 +78,6 @@ class CurvatureProducts:
         self._kept_bytes = 0
         self._keeping = True
         self._bytes_per_sample: float | None = None
-        self._on_chunk = on_chunk
-        self._chunks = 0
         self.vectors, self.graphs = 0, 0.0
 
     @property
@@ -116,7 +111,6 @@ class CurvatureProducts:
         self.memory = min(self.memory, self._kept_bytes) // 2
         self.release()
         self._bytes_per_sample = None
-        self._chunks = 0
         return self.obj.evaluator.smaller_chunks()
 
     @retry_with_smaller_chunks
@@ -128,11 +122,11 @@ class CurvatureProducts:
 
     def _graphs(self) -> Iterator[tuple[ChunkProduct, float]]:
         """Yield every chunk's graph: the kept ones, then the others as they are rebuilt."""
-        number, built, weight = 0, 0.0, 0.0
+        built, weight = 0.0, 0.0
         for number, (graph, n) in enumerate(self._kept, 1):
             weight += n
             yield graph, n
-            self._done(number)
+            self.obj.evaluator.chunk_done(number)
         for graph, n in self._build(self._leaves, skip=len(self._kept)):
             if self._keeping:
                 if self._bytes_per_sample is None:
@@ -143,21 +137,10 @@ class CurvatureProducts:
                 if self._keeping:
                     self._kept.append((graph, n))
                     self._kept_bytes += size
-            number, built, weight = number + 1, built + n, weight + n
+            built, weight = built + n, weight + n
             yield graph, n
             del graph
-            self._done(number)
         self.graphs += built / weight if weight else 0.0  # a rank may hold no data
-
-    def _done(self, number: int) -> None:
-        """Tell that so many chunks of a product are done."""
-        if self._on_chunk is None:
-            return
-        if not self._chunks:
-            batches, size = self.obj.evaluator.batches, self.obj.evaluator.chunk_size
-            counts = [-(-len(targets) // size) for _, targets in batches] if size else []
-            self._chunks = sum(counts) or batches.count
-        self._on_chunk(min(number / self._chunks, 1.0))
 
 
 def graph_bytes(roots: Sequence[Tensor]) -> int:

@@ -18,7 +18,8 @@ from sharpscope.data.subsets import Sizes
 from sharpscope.errors import InputError, suggestion
 from sharpscope.serialization import StrictConfig
 
-NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora")
+TEXTS: tuple[str, ...] = ("python_manual", "python_source")
+NAMES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10", "abalone", "cora", *TEXTS)
 IMAGES: tuple[str, ...] = ("digits", "fashion_mnist", "cifar10")
 TABLE = "table"
 """A data set of the user's own; see `sharpscope.data.table`."""
@@ -42,7 +43,8 @@ class DataConfig(StrictConfig):
     drawn without regard to class. Cora brings its own 500 validation nodes; ``validation_samples`` then takes
     a subset of those.
 
-    ``digits``, ``abalone`` and a table have no official split: ``subset_seed`` also decides their 80/20 split.
+    ``digits``, ``abalone``, the texts and a table have no official split: ``subset_seed`` also decides their 80/20
+    split.
 
     - ``pixels`` (images): ``"standardised"`` by mean and standard deviation, or ``"unit"``, in [0, 1].
     - ``rows`` (cora): node features ``"raw"``, or ``"normalised"`` to sum 1 per node.

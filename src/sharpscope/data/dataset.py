@@ -60,7 +60,8 @@ class Split:
     """One part of a data set, whole and in memory.
 
     ``inputs`` has shape (n, ...). ``targets`` has shape (n,), int64 class labels, or (n, 1), floating point,
-    for regression. For a graph, ``inputs`` are the indices (n,) of the part's nodes.
+    for regression. For a graph, ``inputs`` are the indices (n,) of the part's nodes. For a text both are (n, tokens),
+    int64, the target of each token being the next one.
     """
 
     inputs: Tensor
@@ -116,6 +117,13 @@ class Dataset:
     notes: tuple[str, ...] = ()
     graph: Graph | None = None
     whole_test: Split | None = None
+
+    @property
+    def samples_are(self) -> Literal["values", "nodes", "tokens"]:
+        """What a sample is: numbers, a node of the graph, or a sequence of tokens."""
+        if self.graph is not None:
+            return "nodes"
+        return "values" if self.train.targets.ndim < 2 or self.train.inputs.is_floating_point() else "tokens"
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Dataset:
         """Return the data set on a device, optionally with its floating-point tensors as ``dtype``."""

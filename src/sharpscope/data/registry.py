@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sharpscope.data.abalone import describe_abalone, load_abalone
-from sharpscope.data.config import NAMES, DataConfig
+from sharpscope.data.config import NAMES, TEXTS, DataConfig
 from sharpscope.data.cora import describe_cora, load_cora
 from sharpscope.data.digits import describe_digits, load_digits
 from sharpscope.data.files import Access, Progress
 from sharpscope.data.image_sets import CIFAR10, FASHION_MNIST
+from sharpscope.data.python_text import describe_text, load_text
 from sharpscope.data.table import load_table
 from sharpscope.errors import InputError, suggestion
 
@@ -64,6 +65,8 @@ def _load(config: DataConfig, access: Access) -> Dataset:
             return load_cora(config, access)
         case "table":
             return load_table(config)
+        case name if name in TEXTS:
+            return load_text(config)
         case name:
             return _IMAGE_SETS[name].load(config, access)
 
@@ -83,6 +86,7 @@ def available(data_dir: Path | str | None = None) -> list[DatasetInfo]:
         CIFAR10.describe(data_dir),
         describe_abalone(data_dir),
         describe_cora(data_dir),
+        *map(describe_text, TEXTS),
     ]
 
 

@@ -21,6 +21,7 @@ from sharpscope.curvature import (
     trace,
 )
 from sharpscope.curvature.by_layer import LayerTraces, shares_by_layer, trace_by_layer
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError, suggestion
 from sharpscope.estimate import Estimate, Result
 from sharpscope.examination.summary import Sentences, sentences_of
@@ -154,7 +155,9 @@ def examine(
     title: str | None = None,
     counted: str = "sample",
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Examination:
     """Examine the minimum that a model sits in: curvature, sharpness at several radii, rescalings, a surface.
 
@@ -177,8 +180,9 @@ def examine(
         Heading of the page; by default the model's class.
     counted
         What the loss is a mean over, for the sentences: ``sample``, or ``token`` for a language model.
-    progress
-        Called with (part, done, total) before each part and at the end.
+    deadline, progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`, the unit a part. The part under way returns what it has where it can;
+        those after it are left out with a note.
 
     Raises
     ------
@@ -204,7 +208,14 @@ def examine(
             f"{suggestion(unknown[0], PARTS)}correct it"
         )
     wanted = [name for name in PARTS if name not in without]
-    loss, gradient = obj.loss_and_gradient()
+    limits = CallLimits("examine", obj, deadline, progress, on_interrupt, unit="part", expected=len(wanted))
+    obj = limits.over
+    with limits.until_it_ends():
+        loss, gradient = obj.loss_and_gradient()
+    if limits.ended:
+        raise InputError(
+            f"examine must be given time for one gradient, here {limits.ended}; raise the deadline"
+        )
     length = float(obj.flat().double().norm())
     notes: list[str] = []
     seconds: dict[str, float] = {}
@@ -228,21 +239,26 @@ def examine(
     }
     found: dict[str, Any] = {}
     for done, name in enumerate(wanted):
-        if progress is not None:
-            progress(name.replace("_", " "), done, len(wanted))
+        if limits.ended or limits.passed:
+            lost = ", ".join(part.replace("_", " ") for part in wanted[done:])
+            notes.append(f"Not taken: {lost}, for {limits.ended or limits.why}.")
+            break
         began = time.perf_counter()
+        limits.note = f"{name.replace('_', ' ')}, part {done + 1} of {len(wanted)}"
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             try:
-                found[name] = steps[name]()
+                with limits.until_it_ends():
+                    found[name] = steps[name]()
             except InputError as error:
                 notes.append(f"No {name.replace('_', ' ')}: {error}.".replace("..", "."))
         notes += [
             f"{name.replace('_', ' ')}: {w.message}" for w in heard if issubclass(w.category, UserWarning)
         ]
         seconds[name] = time.perf_counter() - began
-    if progress is not None:
-        progress("done", len(wanted), len(wanted))
+        if limits.ended:
+            notes.append(f"No {name.replace('_', ' ')}: {limits.ended}.")
+        limits.count(1, name.replace("_", " "))
     pairs: Eigenpairs | None = found.get("eigenvalues")
     layers: LayerTraces | None = found.get("by_layer")
     return Examination(

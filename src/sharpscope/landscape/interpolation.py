@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError, require_one_of, require_positive
 from sharpscope.estimate import Result
 from sharpscope.landscape.points import Points
-from sharpscope.landscape.progress import Ledger, Progress
+from sharpscope.landscape.progress import Ledger
 from sharpscope.objective.objective import Objective
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def interpolate(
     *,
     batch_norm: Statistics = "recomputed",
     partial: Path | str | None = None,
-    progress: Progress | None = None,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Interpolation:
     """Return the loss and accuracy at (1 − α) θ_a + α θ_b (Goodfellow et al. 2015; jastrzebski2018, figures 2 and 3).
 
@@ -129,8 +132,9 @@ def interpolate(
         ends; a negative variance counts as 0.
     partial
         A file in which evaluated points are kept; a later call with the same request continues from them.
-    progress
-        Called with (done, total) after every point.
+    deadline, progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`, the unit a point. What is returned early has NaN at the points that were
+        not evaluated, with a warning; with ``partial`` the same call goes on from there.
 
     Raises
     ------
@@ -147,8 +151,15 @@ def interpolate(
     grid = np.unique(np.concatenate([np.round(grid, 12), [0.0, 1.0]]))
     ends = [_state(model, obj) for model in (model_a, model_b)]
     theta = [_flat(state, obj) for state in ends]
-    points = Points(obj, recompute=False)
-    own = [points.evaluate(t, s)[0] for t, s in zip(theta, ends, strict=True)]
+    limits = CallLimits("interpolate", obj, deadline, progress, on_interrupt, unit="point")
+    points = Points(limits.over, recompute=False)
+    own = list[float]()
+    with limits.until_it_ends():
+        own += [points.evaluate(t, s)[0] for t, s in zip(theta, ends, strict=True)]
+    if not own:
+        raise InputError(
+            f"interpolate must be given time for the two ends, here {limits.ended}; raise the deadline"
+        )
     points.recompute = batch_norm == "recomputed" and bool(points.norms)
     fixed = {
         name: ends[0][name] for name, _ in points.model.named_parameters() if name not in obj.layout.names
@@ -177,7 +188,7 @@ def interpolate(
         }
         return points.evaluate((1 - alpha) * theta[0] + alpha * theta[1], buffers)
 
-    values = Ledger(partial, request).run(at, len(grid), progress)
+    values = Ledger(partial, request).run(at, len(grid), limits)
     return Interpolation(
         grid,
         np.array([loss for loss, _ in values]),

@@ -46,7 +46,7 @@ class Points:
         correct, samples, labelled = 0, 0, True
         self.model.eval()
         evaluator = self.obj.evaluator.with_model(self.model, self.obj.dtype)
-        for _, chunk, _ in evaluator.chunks():
+        for index, chunk, _ in evaluator.chunks():
             placed = evaluator.placed(chunk)
             if evaluator.loss is None:
                 value, n = evaluator.mean_loss(placed)
@@ -62,6 +62,7 @@ class Points:
                     correct += int((outputs.argmax(1) == targets).sum())
             total += n * float(value)
             weight += n
+            evaluator.chunk_done(index + 1)
         return total / weight, correct / samples if labelled else None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sharpscope.errors import InputError
+from sharpscope.curvature.call_limits import CallLimits
+from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.serialization import write_whole
 
-Progress = Callable[[int, int], None]
 Values = tuple[float, float | None]
 
 
@@ -39,21 +41,33 @@ class Ledger:
             )
         self.done = {int(key): (loss, accuracy) for key, (loss, accuracy) in done.items()}
 
-    def run(
-        self, evaluate: Callable[[int], Values], count: int, progress: Progress | None
-    ) -> Sequence[Values]:
-        """Evaluate the points that are missing, in order, and return all of them."""
+    def run(self, evaluate: Callable[[int], Values], count: int, limits: CallLimits) -> Sequence[Values]:
+        """Evaluate the missing points in order and return all of them, NaN for those that time was too short for."""
+        limits.expected = count
         try:
-            for index in range(count):
-                if index not in self.done:
-                    self.done[index] = evaluate(index)
-                    if time.monotonic() - self.saved > self.every_s:
-                        self.save()
-                if progress is not None:
-                    progress(index + 1, count)
+            with limits.until_it_ends():
+                for index in range(count):
+                    if index not in self.done:
+                        limits.check()
+                        self.done[index] = evaluate(index)
+                        if time.monotonic() - self.saved > self.every_s:
+                            self.save()
+                    limits.count(1)
         finally:
             self.save()
-        return [self.done[index] for index in range(count)]
+        missing = sum(index not in self.done for index in range(count))
+        if missing:
+            kept = (
+                "the same call goes on"
+                if self.path is not None
+                else "pass partial= to go on from these points"
+            )
+            warnings.warn(
+                f"{limits.ended} with {missing} of {count} points not evaluated; {kept}",
+                NotConvergedWarning,
+                stacklevel=3,
+            )
+        return [self.done.get(index, (math.nan, None)) for index in range(count)]
 
     def save(self) -> None:
         """Write the file whole or not at all."""

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError, require_one_of, require_positive
 from sharpscope.estimate import Result
 from sharpscope.landscape.interpolation import Statistics
 from sharpscope.landscape.points import Points
-from sharpscope.landscape.progress import Ledger, Progress
+from sharpscope.landscape.progress import Ledger
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
@@ -74,7 +75,9 @@ def surface(
     batch_norm: Statistics = "recomputed",
     seed: int = 0,
     partial: Path | str | None = None,
-    progress: Progress | None = None,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Surface:
     """Return the loss on a square grid of a plane through the model (Li et al. 2018).
 
@@ -90,7 +93,7 @@ def surface(
     trajectory
         Earlier weights as flat vectors (size,), oldest first, as `Objective.flat` returns them. They are projected
         onto the plane.
-    batch_norm, partial, progress
+    batch_norm, partial, deadline, progress, on_interrupt
         As in `sharpscope.interpolate`.
 
     Raises
@@ -125,7 +128,8 @@ def surface(
         if directions == "trajectory":
             reach = [max(radius, 1.1 * float(np.abs(projected[:, i]).max())) for i in range(2)]
     x, y = (np.linspace(-r, r, points) for r in reach)
-    at = Points(obj, batch_norm == "recomputed")
+    limits = CallLimits("surface", obj, deadline, progress, on_interrupt, unit="point")
+    at = Points(limits.over, batch_norm == "recomputed")
     buffers = {name: buffer.detach().clone() for name, buffer in obj.model.named_buffers()}
     request: dict[str, object] = {
         "kind": "surface",
@@ -146,7 +150,7 @@ def surface(
         move = float(x[column]) * lengths[0] * basis[0] + float(y[row]) * lengths[1] * basis[1]
         return at.evaluate(theta + move, buffers)
 
-    values = Ledger(partial, request).run(evaluate, points * points, progress)
+    values = Ledger(partial, request).run(evaluate, points * points, limits)
     return Surface(
         x,
         y,

@@ -34,6 +34,7 @@ from sharpscope.measures.lambda_max_between_iterates import lambda_max_between_i
 from sharpscope.measures.quadratic_bound import QuadraticBound, quadratic_bound
 from sharpscope.measures.invariance.rescaling_change import rescaling_change
 from sharpscope.measures.input_gradients import geometric_complexity, input_jacobian
+from sharpscope.measures.rounding import rounding_rise
 from sharpscope.measures.weight_kurtosis import weight_histogram, weight_kurtosis
 from sharpscope.measures.controls import distance_from_initialisation, margin, path_norm, weight_norm
 
@@ -86,6 +87,7 @@ __all__ = [
     "relative_flatness",
     "rescale",
     "rescaling_change",
+    "rounding_rise",
     "row",
     "sam_step_sharpness",
     "sharpness_radius",

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError, NotConvergedWarning, require_positive
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.perturbation.batched import losses_at
@@ -52,6 +53,9 @@ def average_direction_sharpness(
     elementwise: bool = False,
     params: Selection = None,
     normalise_logits: bool = False,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Estimate:
     """Estimate E_g[L(θ + ε c ⊙ g/‖g‖₂)] − L(θ) for Gaussian g, ε = ``radius``, c = 1.
 
@@ -76,6 +80,8 @@ def average_direction_sharpness(
         of Andriushchenko et al. (2023), as in their code.
     params, normalise_logits
         What is measured, see `sharpscope.measures.views.view_of`.
+    deadline, progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`: what is returned early has the standard error of the draws so far.
     seed
         Direction i is drawn on the CPU from (seed, i) alone, so it is the same on every device and for
         every number of samples.
@@ -83,7 +89,8 @@ def average_direction_sharpness(
     Raises
     ------
     InputError
-        For a radius or width that is not positive and finite, or too few (or, antithetic, odd) samples.
+        For a radius or width that is not positive and finite, too few (or, antithetic, odd) samples, and where time
+        ends before two draws.
 
     Examples
     --------
@@ -99,14 +106,27 @@ def average_direction_sharpness(
     """
     _check(radius, samples, antithetic, width, relative_width, max_samples)
     obj, chosen = view_of(obj, params=params, normalise_logits=normalise_logits)
-    cost = CostMeter(obj)
-    centre, base = obj.flat(), obj.loss()
+    cost, centre = CostMeter(obj), obj.flat()
+    limits = CallLimits(
+        "average_direction_sharpness",
+        obj,
+        deadline,
+        progress,
+        on_interrupt,
+        unit="pass",
+        expected=1 + samples,
+    )
+    obj = limits.over
     scale = radius * centre.abs() if adaptive else radius
     each = 2 if antithetic else 1
     points = _points(centre, scale, obj, seed, antithetic, elementwise)
 
     def draw(count: int) -> list[float]:
-        drawn = [value - base for value in losses_at(obj, islice(points, count * each))]
+        drawn = list[float]()
+        with limits.until_it_ends():
+            for value in losses_at(obj, islice(points, count * each)):
+                drawn.append(value - base)
+        drawn = drawn[: len(drawn) // each * each]
         return [(a + b) / 2 for a, b in zip(drawn[::2], drawn[1::2], strict=True)] if antithetic else drawn
 
     def estimate() -> Estimate:
@@ -126,23 +146,28 @@ def average_direction_sharpness(
                 **obj.protocol,
             },
             obj.fingerprint,
-            reached,
+            reached and not limits.ended,
         )
 
+    with limits.until_it_ends():
+        base = obj.loss()
     target, reached = (width if relative_width is None else relative_width), True
     if target is None:
-        draws = draw(samples // each)
+        draws = _enough(draw(samples // each) if not limits.ended else [], limits)
         return estimate()
     most = max_samples // each
-    draws = draw(min(FIRST_ROUND, most))
-    while True:
+    draws = _enough(draw(min(FIRST_ROUND, most)) if not limits.ended else [], limits)
+    while not limits.ended:
         excess = _excess(draws, width, relative_width)
         reached = excess <= 1
         if reached or len(draws) >= most or not all(map(math.isfinite, draws)):
             break
         grown = math.ceil(len(draws) * min(MOST_GROWTH, max(1.1, 1.05 * excess**2)))
+        limits.expected = 1 + each * min(grown, most)
         draws += draw(min(grown, most) - len(draws))
-    if not reached:
+    if limits.ended:
+        _enough(draws, limits)
+    elif not reached:
         warnings.warn(
             f"average-direction sharpness: the interval is {excess:.3g} times as wide as asked for after "
             f"{len(draws) * each} samples; raise max_samples or the width",
@@ -150,6 +175,22 @@ def average_direction_sharpness(
             stacklevel=2,
         )
     return estimate()
+
+
+def _enough(draws: list[float], limits: CallLimits) -> list[float]:
+    """Return the draws; refuse fewer than two, and warn where time ended before all were drawn."""
+    if limits.ended and len(draws) < 2:
+        raise InputError(
+            f"{limits.call} must be given time for at least two draws, here {limits.ended}; raise the deadline, or "
+            "measure fewer samples"
+        )
+    if limits.ended:
+        warnings.warn(
+            f"average-direction sharpness: {limits.ended} after {len(draws)} draws; raise the deadline",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+    return draws
 
 
 def _excess(draws: list[float], width: float | None, relative_width: float | None) -> float:

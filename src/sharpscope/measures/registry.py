@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sharpscope.curvature.call_limits import LIMITS
 from sharpscope.errors import InputError, require_one_of, suggestion
 from sharpscope.estimate import Estimate
 
@@ -41,9 +42,9 @@ class Measure:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options it takes and their defaults."""
+        """The options it takes and their defaults, but for those that only limit the call."""
         parameters = list(inspect.signature(self.function).parameters.values())[1:]
-        return {p.name: p.default for p in parameters}
+        return {p.name: p.default for p in parameters if p.name not in LIMITS}
 
 
 REGISTRY: dict[str, Measure] = {}

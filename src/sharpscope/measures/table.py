@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate, Result
 from sharpscope.measures.registry import REGISTRY, Spec, checked
@@ -83,7 +84,14 @@ def row(label: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def measure(
-    obj: Objective, measures: Sequence[Spec] | str = "all", *, seed: int = 0, strict: bool | None = None
+    obj: Objective,
+    measures: Sequence[Spec] | str = "all",
+    *,
+    seed: int = 0,
+    strict: bool | None = None,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> MeasureTable:
     """Take measures of one objective and return a tidy table, one row per measure.
 
@@ -97,6 +105,9 @@ def measure(
         Whether a measure that this objective does not allow raises, for example one that rescales channels where
         there are none. Otherwise its row has no value, its protocol holds the reason, and the rows of the others are
         kept. By default only a measure asked for alone raises; of several a warning names those not taken.
+    deadline, progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`. The measure under way returns what it has where it can; those after it
+        have rows without a value, whose protocol holds the reason.
 
     Returns
     -------
@@ -116,10 +127,20 @@ def measure(
     labels = [checked(spec)[0] for spec in specs]
     raises = len(specs) == 1 if strict is None else strict
     estimate = take if raises else _take_or_reason
-    rows = [row(label, estimate(obj, spec, seed)) for label, spec in zip(labels, specs, strict=True)]
+    limits = CallLimits("measure", obj, deadline, progress, on_interrupt, unit="measure", expected=len(specs))
+    rows: list[dict[str, Any]] = []
+    with limits.until_it_ends():
+        for label, spec in zip(labels, specs, strict=True):
+            limits.check()
+            limits.note = f"{label}, measure {len(rows) + 1} of {len(specs)}"
+            rows.append(row(label, estimate(limits.over, spec, seed)))
+            limits.count(1, label)
+    for label, spec in zip(labels[len(rows) :], specs[len(rows) :], strict=True):
+        rows.append(row(label, _without_value(obj, spec, limits.ended)))
     lost = [r["measure"] for r in rows if "not taken" in json.loads(r["protocol"])]
-    if lost and strict is None and measures != "all":
-        warnings.warn(f"not taken: {', '.join(lost)}; the protocol of each says why", stacklevel=2)
+    if lost and (limits.ended or (strict is None and measures != "all")):
+        why = limits.ended or "the protocol of each says why"
+        warnings.warn(f"not taken: {', '.join(lost)}; {why}", stacklevel=2)
     return MeasureTable(rows)
 
 
@@ -127,6 +148,9 @@ def _take_or_reason(obj: Objective, spec: Spec, seed: int) -> Estimate:
     try:
         return take(obj, spec, seed)
     except InputError as error:
-        name = checked(spec)[1].name
-        reason = {"not taken": str(error)}
-        return Estimate(name, math.nan, converged=False, protocol=reason, fingerprint=obj.fingerprint)
+        return _without_value(obj, spec, str(error))
+
+
+def _without_value(obj: Objective, spec: Spec, why: str) -> Estimate:
+    name = checked(spec)[1].name
+    return Estimate(name, math.nan, converged=False, protocol={"not taken": why}, fingerprint=obj.fingerprint)

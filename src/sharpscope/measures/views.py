@@ -58,7 +58,7 @@ def view_of(
 
 
 class NormalisedLogits:
-    """A loss of outputs (n, k) that are centred and divided by their norm, sample by sample."""
+    """A loss of outputs (n, k) or (n, k, tokens) that are centred and divided by their norm, sample by sample."""
 
     def __init__(self, loss: Any) -> None:
         self.loss = loss
@@ -66,8 +66,9 @@ class NormalisedLogits:
 
     def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
         """Return the loss of the normalised outputs."""
-        centred = outputs - outputs.mean(-1, keepdim=True)
-        norms = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).clamp_min(SMALLEST_NORM)
+        classes = 1 if outputs.ndim > 1 else 0
+        centred = outputs - outputs.mean(classes, keepdim=True)
+        norms = torch.linalg.vector_norm(centred, dim=classes, keepdim=True).clamp_min(SMALLEST_NORM)
         value: Tensor = self.loss(centred / norms, targets)
         return value
 

@@ -9,6 +9,7 @@ from typing import get_args
 
 import torch
 
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError, NonFiniteError, require_at_least, require_one_of, require_positive
 from sharpscope.estimate import Estimate
 from sharpscope.measures.perturbation.ascent import Ascent, AscentRun, Direction
@@ -48,6 +49,9 @@ def worst_case_sharpness(
     starts: int = 1,
     params: Selection = None,
     normalise_logits: bool = False,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Estimate:
     """Estimate E_S[ max_{‖δ ⊘ c‖ ≤ ρ} L_S(θ + δ) − L_S(θ) ] over batches S of m samples, ρ = ``radius``.
 
@@ -74,9 +78,10 @@ def worst_case_sharpness(
     starts
         Ascents per batch. The first starts from δ = 0, the others from random points of the ball; the highest loss
         counts.
-
     params, normalise_logits
         What is measured, see `sharpscope.measures.views.view_of`.
+    deadline, progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`: what is returned early is the mean over fewer batches.
 
     Raises
     ------
@@ -102,7 +107,12 @@ def worst_case_sharpness(
     along: Direction = direction or ("steepest" if step_size is None else "gradient")
     _check(radius, norm, steps, step_size, along, starts)
     obj, chosen = view_of(obj, params=params, normalise_logits=normalise_logits)
-    centre = obj.flat()
+    share = 1.0 if batch_size is None else restarts * batch_size / obj.n_samples
+    passes = starts * (steps + 1) * share
+    limits = CallLimits(
+        "worst_case_sharpness", obj, deadline, progress, on_interrupt, unit="pass", expected=passes
+    )
+    obj, centre = limits.over, obj.flat()
     ball = Ball(centre.abs() if adaptive else torch.ones_like(centre), radius, norm)
     ascent = Ascent(steps, along, step_size)
 
@@ -134,7 +144,7 @@ def worst_case_sharpness(
         "starts": starts,
         **chosen,
     }
-    return over_batches("worst_case", obj, rises, batch_size, restarts, seed, protocol)
+    return over_batches("worst_case", obj, rises, batch_size, restarts, seed, protocol, limits)
 
 
 def _check(

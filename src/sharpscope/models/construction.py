@@ -66,22 +66,19 @@ def _build_named(config: ModelConfig, dataset: Dataset) -> nn.Module:
 
     setting = SETTINGS[config.name]
     architecture = ARCHITECTURES[setting.architecture]
-    if architecture.on_graph != (dataset.graph is not None):
-        samples, remedy = (
-            ("no nodes of a graph", "a model for its inputs")
-            if architecture.on_graph
-            else (
-                "nodes of a graph",
-                "gat",
-            )
-        )
+    if architecture.takes != dataset.samples_are:
+        samples, remedy = {
+            "nodes": ("nodes of a graph", "gat"),
+            "tokens": ("sequences of tokens", "decoder"),
+            "values": ("neither nodes of a graph nor tokens", "a model for its inputs"),
+        }[dataset.samples_are]
         raise InputError(
             f"{config.name} takes {architecture.needs}, received the data set {dataset.name}, "
             f"whose samples are {samples}; use {remedy}."
         )
     module, _, name = architecture.entry.partition(":")
     model_class = getattr(import_module(module), name)
-    source = dataset.graph if architecture.on_graph else dataset.input_shape
+    source = dataset.graph if architecture.takes == "nodes" else dataset.input_shape
     model: nn.Module = model_class(source, dataset.n_outputs, options_of(config.name, config.options))
     if not architecture.own_weights:
         initialise(model, config.initialisation or setting.initialisation or architecture.initialisation)

@@ -53,7 +53,8 @@ def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
         ) from error
     for module, training in modes.items():
         module.training = training
-    expected = (len(inputs), dataset.n_outputs)
+    tokens = dataset.train.targets.shape[1:] if dataset.task == "classification" else ()
+    expected = (len(inputs), dataset.n_outputs, *tokens)
     shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     rows, columns = outputs.shape if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else (0, 0)
     more = dataset.task == "classification" and rows == len(inputs) and columns > dataset.n_outputs

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sharpscope.serialization import StrictConfig
 
@@ -70,6 +70,20 @@ class FixupResNetOptions(Options):
 
     depth: Annotated[int, Field(ge=8, multiple_of=2)] = 32
     width: Multiplier = 1.0
+
+
+class DecoderOptions(Options):
+    """Options of `sharpscope.models.decoder.Decoder`: width, a multiple of the heads; blocks; heads of each."""
+
+    width: Width = 64
+    layers: Annotated[int, Field(ge=1)] = 2
+    heads: Width = 4
+
+    @model_validator(mode="after")
+    def _heads_of_one_width(self) -> DecoderOptions:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, received {self.width} and {self.heads}")
+        return self
 
 
 class GATOptions(Options):

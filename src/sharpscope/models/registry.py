@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharpscope.models.options import (
+    DecoderOptions,
     FixupResNetOptions,
     GATOptions,
     LeNet5Options,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class Architecture:
     """One class of models: where it lives, its options, its initial weights when none are asked for.
 
-    ``own_weights``: the initial weights belong to the architecture and cannot be exchanged. ``on_graph``: the
-    model holds the data set's graph and its inputs are node indices.
+    ``own_weights``: the initial weights belong to the architecture and cannot be exchanged. ``takes``: what the
+    samples are; a model of nodes holds the data set's graph and its inputs are node indices.
     """
 
     title: str
@@ -34,7 +35,7 @@ class Architecture:
     needs: str
     initialisation: Initialisation = "default"
     own_weights: bool = False
-    on_graph: bool = False
+    takes: Literal["values", "nodes", "tokens"] = "values"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         GATOptions,
         "nodes of the data set's graph",
         "xavier",
-        on_graph=True,
+        takes="nodes",
+    ),
+    "decoder": Architecture(
+        "Decoder transformer, pre-normalised",
+        "sharpscope.models.decoder:Decoder",
+        DecoderOptions,
+        "sequences of tokens",
+        own_weights=True,
+        takes="tokens",
     ),
 }
 
@@ -170,6 +179,7 @@ SETTINGS: dict[str, NamedModel] = {
     ),
     "fixup_resnet": NamedModel("Fixup ResNet-32", "fixup_resnet", ("kaur2022",), "cifar10", 461_959),
     "gat": NamedModel("GAT, 2 layers of 8 channels", "gat", ("hammoud2023",), "cora", 11_565),
+    "decoder": NamedModel("Decoder, 2 blocks of width 64", "decoder", (), "python_manual", 116_576),
 }
 
 NAMES: tuple[str, ...] = tuple(SETTINGS)

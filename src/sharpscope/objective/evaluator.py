@@ -53,6 +53,7 @@ class Evaluator(MeasuredFunction):
         except BaseException:
             self.verified.discard(matrix)
             raise
+        self.chunk_done(0)
 
     @property
     def n_samples(self) -> float:

@@ -28,6 +28,7 @@ from sharpscope.seeding import seed_of
 Loss = Callable[[Any, Any], Tensor]
 BatchLoss = Callable[[nn.Module, Any], tuple[Tensor, float]]
 Check = Literal["quick", "full", "none"]
+Watch = Callable[["MeasuredFunction", int, int], object]
 T = TypeVar("T")
 
 
@@ -80,6 +81,9 @@ class MeasuredFunction:
         Which matrices' products have been checked; shared by the same function of other data and at other points.
     distribution
         Which part of the data and of the vectors other processes hold; None for one process.
+    watch
+        Is told of every chunk that is evaluated: this function, how many of a pass's chunks are done, of how many.
+        What it raises ends the evaluation.
     once_differentiable
         The name of an operation that is marked as having no double backward; None if none was found.
 
@@ -96,6 +100,7 @@ class MeasuredFunction:
     records_always: bool = False
     copies_batches: bool = False
     once_differentiable: str | None = None
+    watch: Watch | None = None
 
     def __init__(
         self,
@@ -118,6 +123,7 @@ class MeasuredFunction:
         self.check: Check = "quick"
         self.verified: set[str] = set()
         self._tensors: tuple[Tensor, Tensor] | None = None
+        self._chunks: tuple[int | None, int] | None = None  # the chunk size and how many a pass has
         self._total_weight: float | None = None
 
     # -- the same function of other data, at another point, of another model ------------------------
@@ -147,7 +153,7 @@ class MeasuredFunction:
         apart = self.distribution is not None
         other.batches = FixedBatches(batches, pairs=self.loss is not None, may_be_empty=apart)
         other.weights, other.cost = weights, Cost()
-        other._tensors = other._total_weight = None
+        other._tensors = other._total_weight = other._chunks = None
         return other
 
     def _drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,6 +274,22 @@ class MeasuredFunction:
                     yield index, chunk, None if weights is None else weights[piece]
                 index += 1
 
+    def chunk_done(self, number: int) -> None:
+        """Tell whoever watches that so many chunks of a pass are done."""
+        if self.watch is None:
+            return
+        if self._chunks is None or self._chunks[0] != self.chunk_size:
+            size = self.chunk_size
+            counts = [-(-len(targets) // size) for _, targets in self.batches] if size else []
+            self._chunks = size, sum(counts) or self.batches.count
+        self.watch(self, number, self._chunks[1])
+
+    def passes_done(self, count: int = 1) -> None:
+        """Tell whoever watches that passes are done which were not evaluated chunk by chunk."""
+        for _ in range(count if self.watch is not None else 0):
+            assert self.watch is not None
+            self.watch(self, 1, 1)
+
     def smaller_chunks(self) -> int | None:
         """Halve the chunks and return their new size; None where samples interact or chunks hold one sample."""
         if self.chunk_size is None or self.chunk_size == 1:
@@ -330,6 +352,7 @@ class MeasuredFunction:
             yield self.on_chunk(
                 function, leaves, chunk, weights, index=before + index, grad=grad, prepare=prepare
             )
+            self.chunk_done(index + 1)
 
     def on_chunk(
         self,

@@ -25,8 +25,8 @@ def evaluate(
 
     The model is put in eval mode for the time (dropout off, batch normalisation on its running statistics) and
     every module gets its own mode back. Chunks of `batch` samples count by their size; sums are in float64.
-    Accuracy is the share of samples whose largest output is the label's, and None where the targets are real
-    numbers. Raises `InputError` for an empty split.
+    Accuracy is the share of samples, or of tokens, whose largest output is the label's, and None where the targets
+    are real numbers. Raises `InputError` for an empty split.
     """
     if len(split) == 0:
         raise InputError("a loss over no samples is undefined; the split is empty.")
@@ -40,7 +40,7 @@ def evaluate(
             total.add_(criterion(outputs, targets), alpha=len(targets))
             if labelled:
                 correct += (outputs.argmax(1) == targets).sum()
-    return total.item() / len(split), correct.item() / len(split) if labelled else None
+    return total.item() / len(split), correct.item() / split.targets.numel() if labelled else None
 
 
 def evaluate_splits(model: nn.Module, dataset: Dataset, loss: Loss) -> dict[str, float | None]:

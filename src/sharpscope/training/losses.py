@@ -22,7 +22,8 @@ Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 def loss_function(name: str) -> Loss:
     """Return the named loss: a function of outputs and targets giving the mean over the batch, a scalar.
 
-    - ``cross_entropy``: −log softmax(outputs)[target]; outputs (n, classes), targets (n,) int64.
+    - ``cross_entropy``: −log softmax(outputs)[target]; outputs (n, classes), targets (n,) int64; for
+      sequences outputs (n, classes, tokens) and targets (n, tokens).
     - ``mse``: (output − target)², averaged over every entry; outputs and targets (n, d) of real numbers.
     - ``package.module:function``: a loss of one's own, imported from the current folder or the search path. It must
       return the mean over the batch, because batches are weighted by their size.
@@ -108,8 +109,8 @@ def constant_loss(name: str, targets: Tensor) -> float | None:
         return None
     if name == "mse":
         return targets.double().var(dim=0, correction=0).mean().item()
-    counts = targets.bincount().double()
-    shares = counts[counts > 0] / len(targets)
+    counts = targets.flatten().bincount().double()
+    shares = counts[counts > 0] / targets.numel()
     return -(shares * shares.log()).sum().item()
 
 
@@ -119,7 +120,8 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _check_labels(outputs: Tensor, targets: Tensor) -> None:
-    if outputs.ndim != 2 or targets.shape != outputs.shape[:1] or targets.is_floating_point():
+    fitting = outputs.ndim in (2, 3) and targets.shape == outputs.shape[:1] + outputs.shape[2:]
+    if not fitting or targets.is_floating_point():
         raise InputError(
             f"cross-entropy needs outputs (n, classes) and integer class labels (n,); received outputs "
             f"{tuple(outputs.shape)} and {targets.dtype} targets {tuple(targets.shape)}."

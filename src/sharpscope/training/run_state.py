@@ -142,7 +142,8 @@ class RunState:
         row = dict.fromkeys(("epoch", "lr", "epoch_loss", "epoch_accuracy", *METRICS, "seconds"))
         row |= {"epoch": self.epoch, "lr": self.lr, "epoch_loss": self.loss_sum.item() / self.batches.samples}
         if self.dataset.task == "classification" and self.loss_sum.isfinite():
-            row["epoch_accuracy"] = self.correct.item() / self.batches.samples
+            answers = self.batches.samples * self.dataset.train.targets[0].numel()
+            row["epoch_accuracy"] = self.correct.item() / answers
         problem = self._non_finite()
         last = stop_reason(self.config.stop, [*self.progress.history, row]) is not None
         due = self.epoch % self.config.evaluate_every == 0 or self.config.stop.looks_at(self.epoch)

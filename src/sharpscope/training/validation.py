@@ -71,14 +71,15 @@ def validate(config: RunConfig, dataset: Dataset, model: nn.Module) -> None:
         )
     with torch.no_grad(), eval_mode(model):
         outputs = model(dataset.train.inputs[:2])
-    wanted = (min(n, 2), dataset.n_outputs)
+    tokens = dataset.train.targets.shape[1:] if dataset.task == "classification" else ()
+    wanted = (min(n, 2), dataset.n_outputs, *tokens)
     if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != wanted:
         found = (
             f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         )
         raise InputError(
-            f"a model of {dataset.name} must return (n, {dataset.n_outputs}); {type(model).__name__} returned "
-            f"{found} for {wanted[0]} samples."
+            f"a model of {dataset.name} must return (n, {', '.join(map(str, wanted[1:]))}); "
+            f"{type(model).__name__} returned {found} for {wanted[0]} samples."
         )
     if ":" in config.optimizer.name:
         build_optimizer(config.optimizer, [p for p in model.parameters() if p.requires_grad], model)

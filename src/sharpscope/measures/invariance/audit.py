@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sharpscope.errors import InputError
+from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
+from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Result
 from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
 from sharpscope.measures.registry import Measure, Spec, checked
@@ -79,7 +81,9 @@ def audit(
     repetitions: int = 2,
     spread: float = 4.0,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    deadline: float | None = None,
+    progress: Progress = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Audit:
     """Rescale a network at random without changing its function, and report how each measure changes.
 
@@ -94,13 +98,14 @@ def audit(
         As in `measure`; by default `USUAL`. A few samples of data are enough: invariance does not depend on the data.
     repetitions
         Number of random rescalings.
-    progress
-        Called with (measure, done, total) after each measurement.
+    deadline, progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`, the unit a measurement. What is returned early has fewer measures.
 
     Raises
     ------
     InputError
-        If the model cannot be traced, no rescaling is found, or one changes the outputs.
+        If time ends before the first measure is done, the model cannot be traced, no rescaling is found, or one
+        changes the outputs.
 
     Examples
     --------
@@ -127,7 +132,9 @@ def audit(
             f"an audit needs channels between layers that commute with positive factors, {type(obj.model).__name__} "
             "has none that tracing finds (ReLU, pooling, batch normalisation in eval mode); nothing to rescale"
         )
-    start = obj.with_copy(torch.float64)
+    total = len(specs) * (1 + repetitions)
+    limits = CallLimits("audit", obj, deadline, progress, on_interrupt, unit="measurement", expected=total)
+    start = limits.over.with_copy(torch.float64)
     exact, worst = [start], 0.0
     for repetition in range(repetitions):
         factors = [
@@ -141,15 +148,15 @@ def audit(
         worst = max(worst, _function_change(start, exact[-1]))
     own = exact if obj.dtype == torch.float64 else [one.with_copy(obj.dtype) for one in exact]
     rows: list[dict[str, Any]] = []
-    total = len(specs) * (1 + repetitions)
-    for spec, label in zip(specs, labels, strict=True):
+
+    def add(label: str, spec: Spec) -> None:
         _, known, options = checked(spec)
         exact_in_theory = _exact(known, options)
         estimates = []
         for one in exact if exact_in_theory else own:
+            limits.check()
             estimates.append(take(one, spec, seed))
-            if progress is not None:
-                progress(label, len(rows) * (1 + repetitions) + len(estimates), total)
+            limits.count(1, label)
         value = estimates[0].value
         changes = [_relative(value, e.value) for e in estimates[1:]]
         rows.append(
@@ -162,6 +169,18 @@ def audit(
                 "exact_in_theory": exact_in_theory,
                 **{name: sum(e.cost.get(name, 0) for e in estimates) for name in COSTS},
             }
+        )
+
+    with limits.until_it_ends():
+        for spec, label in zip(specs, labels, strict=True):
+            add(label, spec)
+    if not rows:
+        raise InputError(f"audit must be given time for one measure, here {limits.ended}; raise the deadline")
+    if len(rows) < len(specs):
+        warnings.warn(
+            f"{limits.ended} after {len(rows)} of {len(specs)} measures; raise the deadline",
+            NotConvergedWarning,
+            stacklevel=2,
         )
     return Audit(pd.DataFrame(rows), tuple(found), worst, spread, seed)
 

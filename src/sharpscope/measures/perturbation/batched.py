@@ -71,7 +71,11 @@ def losses_at(obj: Objective, points: Iterable[Tensor]) -> Iterator[float]:
     points = iter(points)
     while group := list(islice(points, MOST_POINTS)):
         values = _batched_losses(obj, torch.stack(group)) if len(group) > 1 else None
-        yield from values if values is not None else (obj.loss(point) for point in group)
+        if values is None:
+            yield from (obj.loss(point) for point in group)
+            continue
+        yield from values
+        obj.evaluator.passes_done(len(values))
 
 
 def run_ascents(
@@ -108,6 +112,8 @@ def _evaluate(parts: list[Objective], requests: list[Request], centre: Tensor) -
     if len(parts) > 1:
         responses = _batched_gradients(parts, torch.stack([centre + delta for delta, _ in requests]))
         if responses is not None:
+            for part in parts:
+                part.evaluator.passes_done()
             return responses
     return [
         _evaluate_one(part, delta, with_gradient, centre)

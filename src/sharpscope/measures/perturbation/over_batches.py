@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 
 import torch
 
-from sharpscope.errors import InputError
+from sharpscope.curvature.call_limits import CallLimits
+from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
@@ -21,13 +24,14 @@ def over_batches(
     restarts: int,
     seed: int,
     protocol: Mapping[str, object],
+    limits: CallLimits | None = None,
 ) -> Estimate:
     """Return the mean of ``values_of`` over ``restarts`` batches of m = ``batch_size`` samples, with standard error.
 
     ``values_of`` yields one value for each objective that it is given, in order. Batches are drawn without
     replacement, batch i from (seed, i) alone: all measures use the same batches. With None, or all the samples, the
     value is the single one on all the data. Costs are in passes over the data. Raises `InputError` for a batch size
-    or number of batches out of range.
+    or number of batches out of range. Where the ``limits`` of the call end it, the batches so far count.
     """
     _check(obj, batch_size, restarts)
     cost = CostMeter(obj)
@@ -43,10 +47,25 @@ def over_batches(
             cost.include(part, batch_size / obj.n_samples)
             yield part
 
-    draws = list(values_of(batches()))
+    draws = list[float]()
+    with nullcontext() if limits is None else limits.until_it_ends():
+        for value in values_of(batches()):
+            draws.append(value)
+    if limits is not None and limits.ended:
+        if len(draws) < 2:
+            raise InputError(
+                f"{limits.call} must be given time for at least {'two batches' if sampled else 'its ascent'}, here "
+                f"{limits.ended}; raise the deadline, or take fewer steps"
+            )
+        warnings.warn(
+            f"{limits.ended} after {len(draws)} of {restarts} batches; raise the deadline",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
     protocol = {**protocol, "batch_size": batch_size, "restarts": len(draws), "seed": seed, **obj.protocol}
     if sampled:
-        return Estimate.of_samples(measure, draws, cost.total(), protocol, obj.fingerprint)
+        whole = len(draws) == restarts
+        return Estimate.of_samples(measure, draws, cost.total(), protocol, obj.fingerprint, whole)
     (value,) = draws
     return Estimate(
         measure,

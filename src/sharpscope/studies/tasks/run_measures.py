@@ -1,4 +1,4 @@
-"""Measures that need a run's optimizer and data: λ_max between its last iterate and its next one."""
+"""Measures that need a run's optimizer and data: λ_max up to its next iterate, and what further tuning costs."""
 
 from __future__ import annotations
 
@@ -75,6 +75,76 @@ def next_iterate(trained: TrainedRun) -> Any:
     return obj.layout.join(named[name].detach() for name in obj.layout.names)
 
 
+def fine_tuning_rise(
+    trained: TrainedRun,
+    data: str = "python_source",
+    steps: int = 50,
+    rate: float = 1e-3,
+    batch_size: int = 32,
+    samples: int = 500,
+    seed: int = 0,
+) -> Estimate:
+    """Return how much the loss on the run's own data rises while a copy of its model is tuned on other data.
+
+    L(θ_T) − L(θ_0), T = ``steps`` steps of Adam at ``rate`` on batches of ``batch_size`` samples of the data set
+    ``data``, drawn by ``seed``; L is the objective's loss. The protocol holds the loss on ``samples`` of the other
+    data before and after.
+
+    Raises `InputError` where the other data does not have the run's inputs and outputs.
+    """
+    from copy import deepcopy
+
+    import torch
+
+    from sharpscope.data import DataConfig, load
+    from sharpscope.errors import require_at_least, require_positive
+    from sharpscope.estimate import CostMeter, Estimate
+    from sharpscope.seeding import generator
+    from sharpscope.training import evaluate
+    from sharpscope.training.validation import resolved_loss
+
+    require_at_least("steps", steps, 1, "50 change a small model visibly")
+    require_at_least("batch_size", batch_size, 1, "32 is usual")
+    require_positive("rate", rate, "for example 1e-3")
+    obj, own = trained.obj, trained.dataset
+    other = load(DataConfig(name=data)).to(obj.device, obj.dtype)
+    if (other.input_shape, other.n_outputs) != (own.input_shape, own.n_outputs):
+        raise InputError(
+            f"data must have the inputs {own.input_shape} and {own.n_outputs} outputs of {own.name}, received {data} "
+            f"with {other.input_shape} and {other.n_outputs}; name another"
+        )
+    cost, loss = CostMeter(obj), resolved_loss(trained.config, own)
+    model = deepcopy(obj.model).eval()
+    part = type(other.train)(other.test.inputs[:samples], other.test.targets[:samples])
+    before = evaluate(model, part, loss)[0]
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    criterion, draws = obj.evaluator.loss, generator("fine tuning", seed)
+    assert criterion is not None
+    for _ in range(steps):
+        chosen = torch.randint(len(other.train), (batch_size,), generator=draws).to(obj.device)
+        optimizer.zero_grad()
+        criterion(model(other.train.inputs[chosen]), other.train.targets[chosen]).backward()
+        optimizer.step()
+    named = dict(model.named_parameters())
+    after = obj.layout.join(named[name].detach() for name in obj.layout.names)
+    return Estimate(
+        "fine_tuning_rise",
+        obj.loss(after) - obj.loss(),
+        cost=cost.total(),
+        protocol={
+            "data": data,
+            "steps": steps,
+            "rate": rate,
+            "batch_size": batch_size,
+            "seed": seed,
+            "other_loss_before": before,
+            "other_loss_after": evaluate(model, part, loss)[0],
+            **obj.protocol,
+        },
+        fingerprint=obj.fingerprint,
+    )
+
+
 def refuse_state(config: RunConfig) -> None:
     """Raise `InputError` where the run's optimizer carries a state from step to step, or its weights are averages."""
     name, options = config.optimizer.name, config.optimizer.options
@@ -108,6 +178,16 @@ def run_measures() -> dict[str, Measure]:
                 False,
                 between_iterates,
                 "loss / parameter²",
+            ),
+            Measure(
+                "fine_tuning_rise",
+                "Rise of the loss under tuning on other data",
+                "L(θ_T) − L(θ_0)",
+                "How much the loss on a run's own data rises while its model takes 50 steps of Adam on other data.",
+                "",
+                False,
+                fine_tuning_rise,
+                "loss",
             ),
         )
     }
@@ -143,6 +223,12 @@ def take(trained: TrainedRun, spec: Mapping[str, Any]) -> Estimate:
     from sharpscope import measures
 
     _, found, options = checked(spec)
+    if found.name == "distance_from_initialisation" and "initial" not in options:
+        from sharpscope.models import build
+        from sharpscope.training import weight_seed
+
+        initial = build(trained.config.model, trained.dataset, weight_seed(trained.config))
+        return measures.take(trained.obj, {**spec, "initial": initial.to(trained.obj.dtype)})
     if found.name in measures.REGISTRY:
         return measures.take(trained.obj, spec)
     estimate: Estimate = found.function(trained, **options)

@@ -103,7 +103,7 @@ def _audit(
         repetitions=request["repetitions"],
         spread=request["spread"],
         seed=request["seed"],
-        progress=lambda name, done, total: context.report({"fraction": done / total}),
+        progress=_reporter(context),
     )
     table = found.table.drop(columns=["changed", "seconds"], errors="ignore")  # times are no results
     return table, {
@@ -125,4 +125,4 @@ def _histogram(
 
 
 def _reporter(context: TaskContext) -> Any:
-    return lambda done, total: context.report({"fraction": done / total})
+    return lambda state: context.report({"fraction": state.done / state.expected if state.expected else 0.0})
