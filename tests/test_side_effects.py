@@ -77,6 +77,9 @@ CALLS: dict[str, Callable[[ss.Objective], Any]] = {
     "between_iterates": lambda obj: ss.between_iterates(obj, obj.flat() * 1.01, points=2, tol=0.1),
     "average_direction": lambda obj: ss.average_direction_sharpness(obj, radius=0.5, samples=4),
     "worst_case": lambda obj: ss.worst_case_sharpness(obj, radius=1e-3, batch_size=16, restarts=2, steps=2),
+    "geodesic": lambda obj: ss.measure(
+        obj, [{"measure": "geodesic_sharpness", "batch_size": 16, "restarts": 2, "steps": 2}]
+    ),
     "hammoud2023": lambda obj: ss.hammoud2023_sharpness(obj, "lenet", "as_coded"),
     "interpolate": lambda obj: ss.interpolate(obj.model, obj.model, obj, [0.5]),
     "measure": lambda obj: ss.measure(obj, ["gradient_norm", "sam_step"]),

@@ -16,7 +16,8 @@ def test_sequences_are_consecutive_text_and_each_target_is_the_next_character(na
     inputs, targets = data.train.inputs, data.train.targets
     assert inputs.shape == targets.shape == (len(data.train), CONTEXT)
     assert torch.equal(inputs[:, 1:], targets[:, :-1])
-    assert int(inputs.min()) >= 0 and int(inputs.max()) < data.n_outputs == len(ALPHABET) == 96
+    assert int(inputs.min()) >= 0
+    assert int(inputs.max()) < data.n_outputs == len(ALPHABET) == 96
     text = "".join(ALPHABET[i] for i in inputs.flatten().tolist())
     assert words in text
     assert (data.samples_are, data.task) == ("tokens", "classification")
@@ -30,7 +31,8 @@ def test_parts_share_no_sequence_and_follow_the_seed() -> None:
     assert not torch.equal(data.train.inputs, other.train.inputs)
     train, test = ({tuple(row) for row in part.inputs.tolist()} for part in (data.train, data.test))
     assert len(train & test) <= 2  # rulers and blank lines
-    assert "100 of" in data.notes[0] and "SHA-256" in data.notes[-1]
+    assert "100 of" in data.notes[0]
+    assert "SHA-256" in data.notes[-1]
 
 
 def test_the_loss_of_sequences_is_the_mean_over_characters() -> None:

@@ -21,6 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "frobenius_norm": {"samples": 4},
     "average_direction": {"samples": 4, "radius": 0.5},
     "worst_case": {"batch_size": 3, "restarts": 2, "steps": 2},
+    "geodesic_sharpness": {"batch_size": 3, "restarts": 2, "steps": 2},
     "hammoud2023": {"model": "gat", "protocol": "as_coded"},
     "lambda_max_between_iterates": {"points": 2, "batch_size": None},
     "quadratic_bound": {"steps": 2},

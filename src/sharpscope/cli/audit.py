@@ -31,9 +31,10 @@ def audit(
 ) -> None:
     """Say which measures are safe to compare across models.
 
-    Rescales the network's channels at random without changing its function and reports how much each measure
-    changes. Rescalings are found by tracing the model (ReLU and pooling networks, with or without batch
-    normalisation) and applied to copies. Few samples serve: whether a measure changes does not depend on the data.
+    Rescales the network's channels and mixes the units of attention's heads at random without changing its function,
+    and reports how much each measure changes. Rescalings are found by tracing the model (ReLU and pooling networks,
+    with or without batch normalisation), heads by the names of their layers; copies are changed. Few samples serve:
+    whether a measure changes does not depend on the data.
 
     \b
     Examples:
@@ -59,6 +60,7 @@ def audit(
         print_json(
             {
                 "rescalings": [str(r) for r in found.rescalings],
+                "heads": [f"{pair.module}: {pair.what}, head {pair.head}" for pair in found.heads],
                 "function_change": found.function_change,
                 "spread": spread,
                 "repetitions": repetitions,
@@ -73,8 +75,8 @@ def audit(
         return
     say(
         f"{len(found.rescalings)} rescalings, {sum(r.channels for r in found.rescalings)} channels, factors "
-        f"{1 / spread:g} to {spread:g}, {repetitions} draws; "
-        f"outputs changed by {found.function_change:.1e} (rounding)"
+        f"{1 / spread:g} to {spread:g}, GL(h) of {len(found.heads)} pairs of attention's weights, {repetitions} draws"
+        f"; outputs changed by {found.function_change:.1e} (rounding)"
     )
     for note in loaded.notes:
         say(f"note: {note}")

@@ -112,6 +112,7 @@ class CallLimits:
         self._began = self._unit_began = time.perf_counter()
         self._last_line = 0.0
         self._each: float | None = None
+        self._guessed = False
         shared = obj.evaluator.distribution
         self._ranks: Ranks | None = None if shared is None else shared.ranks
         self._passed = False
@@ -163,12 +164,16 @@ class CallLimits:
         if not (done and own):
             self._unit_began = time.perf_counter()  # what went before was no part of a whole pass
         if not done:
-            pass
+            guess = getattr(evaluator, "seconds_per_product", None)
+            if own and guess is not None and self.unit == "product" and not self._guessed:
+                self._each, self._guessed = guess, True
+                self._tell()
         elif self.unit == "pass":
             self.done += self.in_one * self._share(evaluator) / of
             self._each = self.seconds / self.done
             self._tell()
-        elif own and self._each is None:
+        elif own and (self._each is None or (self._guessed and not self.done)):
+            self._guessed = False
             self._each = (time.perf_counter() - self._unit_began) * of / (done * self.in_one)
             self._tell(self.unit if self.unit in ("product", "point") else "pass")
         if self._ranks is None:  # several ranks stop where all of them are, between products

@@ -49,6 +49,11 @@ def rounding(epsilon: float, norm: float) -> float:
     return (ROUNDING * epsilon + ROUNDING_OF_SMALL * float(np.finfo(np.float64).eps)) * norm
 
 
+def fewest(k: int) -> int:
+    """Return the least number of vectors that a search for k eigenvalues keeps."""
+    return 3 * k + 8
+
+
 class CertifiedSearch:
     """Solver with a state; see the module. ``step`` until ``outcome`` is no longer "running".
 
@@ -80,7 +85,7 @@ class CertifiedSearch:
         self.certify = certify
         self.operator, self.wanted, self.fresh = operator, wanted, fresh
         self.size = start.shape[-1]
-        self.room = min(max(room, 3 * wanted.k + 8), self.size)
+        self.room = min(max(room, fewest(wanted.k)), self.size)
         self.epsilon = float(torch.finfo(start.dtype).eps)
         self.products = self.runs = 0
         self.outcome: Outcome = "running"
@@ -104,7 +109,7 @@ class CertifiedSearch:
 
     def _run(self, start: Tensor, *, random: bool) -> None:
         """Begin a Lanczos run off U; only one from a random vector says what it may have missed."""
-        self._krylov = Krylov(start, self._block)
+        self._krylov = Krylov(start, self._block, max(self.room - len(self._block), 1))
         self._random = random
         self.runs += random
         self._between: list[Array] = []  # Rᵀ v for every v of the run: columns (j,)

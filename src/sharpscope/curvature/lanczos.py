@@ -23,16 +23,23 @@ CLOSED = 20
 invariant. Products of float32 networks leave about five."""
 
 
+FEW = 32
+"""Most vectors for which all room is taken at once."""
+
+
 class Krylov:
     """The state of a Lanczos run on P A P, P projecting off the rows of ``beside`` (j, n), from ``start`` (n,).
 
     ``basis`` V (m, n) is orthonormal and V A Vᵀ is tridiagonal: ``alphas`` (m,) its diagonal, ``betas`` (m,) beside
     it. The last beta couples to ``following``, the vector to multiply next; it is zero where the space has closed.
+    ``most`` says how many vectors there will be at most.
     """
 
-    def __init__(self, start: Tensor, beside: Tensor | None = None) -> None:
+    def __init__(self, start: Tensor, beside: Tensor | None = None, most: int | None = None) -> None:
         self.beside = start.new_zeros(0, start.numel()) if beside is None else beside
-        self._room = start.new_empty((min(8, start.numel()), start.numel()))  # grown by doubling
+        # grown by doubling, which holds the old and the new at once; whole from the start where few will do
+        rows = most if most is not None and most <= FEW else 8
+        self._room = start.new_empty((min(rows, start.numel()), start.numel()))
         self._alphas: list[float] = []
         self._betas: list[float] = []
         self._scale = 0.0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sharpscope.autograd.vectors import dot
 from sharpscope.curvature.call_limits import CallLimits
-from sharpscope.curvature.certified_search import CertifiedSearch
+from sharpscope.curvature.certified_search import CertifiedSearch, fewest
 from sharpscope.curvature.davidson import SecantUpdate, SubsetDavidson
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.curvature.wanted import Assessment, Wanted
@@ -78,10 +78,11 @@ class SearchRun:
         self.obj, self.wanted, self.seed, self.max_products = obj, wanted, seed, max_products
         self.matrix, self.limits = matrix, limits
         self.start, self.known, self._given_scores = start, known, scores
-        room = budget(memory, obj.device)
+        room, each = budget(memory, obj.device), obj.size * torch.finfo(obj.dtype).bits // 8
         given = VECTORS if memory is None else int(VECTORS_SHARE * room)
-        self.room = given // (obj.size * torch.finfo(obj.dtype).bits // 8)
-        self.graphs = room - min(int(VECTORS_SHARE * room), given)
+        self.room = given // each
+        needed = min(fewest(wanted.k) * each, room)
+        self.graphs = room - max(min(int(VECTORS_SHARE * room), given), needed)
         self.draws = generator("eigenvalues", seed)
         self.parts: list[tuple[CurvatureProducts, float]] = []  # with their shares of the samples
         self.scores: Tensor | None = None

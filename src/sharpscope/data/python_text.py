@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import platform
+import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +92,7 @@ def describe_text(name: str) -> DatasetInfo:
     )
 
 
+@lru_cache(maxsize=len(TITLES))
 def _text(name: str) -> bytes:
     """Return the text in the alphabet's characters."""
     if name == "python_manual":
@@ -103,4 +106,4 @@ def _text(name: str) -> bytes:
             for spec in found
             if spec is not None and spec.origin
         )
-    return "".join(character for character in text if character in set(ALPHABET)).encode("ascii")
+    return re.sub(r"[^\n -~]", "", text).encode("ascii")

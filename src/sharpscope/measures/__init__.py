@@ -19,6 +19,7 @@ from sharpscope.measures.sample_gradients import (
 )
 from sharpscope.measures.average_direction import average_direction_sharpness
 from sharpscope.measures.worst_case import worst_case_sharpness
+from sharpscope.measures.geodesic_sharpness import geodesic_sharpness
 from sharpscope.measures.sam_step import sam_step_sharpness
 from sharpscope.measures.epsilon_sharpness import epsilon_sharpness
 from sharpscope.measures.smoothed_loss import local_entropy, low_pass_flatness
@@ -65,6 +66,7 @@ __all__ = [
     "fisher_rao_norm",
     "fisher_trace",
     "gauss_newton_split",
+    "geodesic_sharpness",
     "geometric_complexity",
     "gradient_covariance_trace",
     "gradient_disparity",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from sharpscope.models.options import DecoderOptions
@@ -26,9 +25,9 @@ class Block(nn.Module):
         """Return the next state (n, tokens, width)."""
         normed = self.norm_attention(state)
         q, k, v = (self._by_head(layer(normed)) for layer in (self.query, self.key, self.value))
-        attended = functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True
-        )  # (n, heads, tokens, depth)
+        scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5  # (n, heads, tokens, tokens)
+        later = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
+        attended = scores.masked_fill(later, -torch.inf).softmax(3) @ v  # (n, heads, tokens, depth)
         state = state + self.output(attended.transpose(1, 2).flatten(2))
         mixed: Tensor = state + self.mlp(self.norm_mlp(state))
         return mixed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from types import MethodType
@@ -30,29 +31,46 @@ from sharpscope.objective.parameters import Selection, layout_of, select
 Matrix = Literal["hessian", "ggn"]
 
 
+LONG_CHECK = 2.0
+"""Seconds from which a check of products is long enough to say what a product takes."""
+
+PRODUCT_OF_CHECK = 2.0 / 5.5
+"""A product's cost beside that of a check, both of the same samples: 2 gradients, and a graph and two products."""
+
+
 class Evaluator(MeasuredFunction):
     """Evaluates a measured function over all its chunks, and counts what that costs.
 
     ``check_products`` is called before the first product with a matrix of this function, or of the same function on
-    other data or at another point; see `sharpscope.objective.product_checks.check_products`.
+    other data or at another point; see `sharpscope.objective.product_checks.check_products`. Where it takes long,
+    ``seconds_per_product`` is what a product with all the data may take, by the share of it that was looked at.
     """
 
-    check_products: Callable[[Evaluator, Matrix], None] | None = None
+    check_products: Callable[[Evaluator, Matrix], float] | None = None
+    seconds_per_product: float | None = None
 
     def verify(self, matrix: Matrix) -> None:
         """Check products with a matrix of this function, once."""
         if self.check_products is None or matrix in self.verified:
             return
         self.verified.add(matrix)
-        check = self.check_products
+        check, shares = self.check_products, [1.0]
+
+        def looked_at() -> None:
+            shares[0] = check(self, matrix)
+
+        began = time.perf_counter()
         try:
             if self.distribution is None:
-                check(self, matrix)
+                looked_at()
             else:
-                self.distribution.check(lambda: check(self, matrix), self)
+                self.distribution.check(looked_at, self)
         except BaseException:
             self.verified.discard(matrix)
             raise
+        seconds = time.perf_counter() - began
+        if seconds > LONG_CHECK:
+            self.seconds_per_product = seconds / shares[0] * PRODUCT_OF_CHECK
         self.chunk_done(0)
 
     @property

@@ -28,7 +28,7 @@ from sharpscope.seeding import seed_of
 Loss = Callable[[Any, Any], Tensor]
 BatchLoss = Callable[[nn.Module, Any], tuple[Tensor, float]]
 Check = Literal["quick", "full", "none"]
-Watch = Callable[["MeasuredFunction", int, int], object]
+ChunkWatcher = Callable[["MeasuredFunction", int, int], object]
 T = TypeVar("T")
 
 
@@ -100,7 +100,7 @@ class MeasuredFunction:
     records_always: bool = False
     copies_batches: bool = False
     once_differentiable: str | None = None
-    watch: Watch | None = None
+    watch: ChunkWatcher | None = None
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sharpscope.autograd.convolution import replace_convolutions
 from sharpscope.autograd.ranks import out_of_memory
-from sharpscope.autograd.vectors import norm
+from sharpscope.autograd.vectors import dot, norm
 from sharpscope.errors import InputError
 from sharpscope.objective.batches import first_rows, tensors_in
 from sharpscope.objective.evaluator import Evaluator, Matrix
@@ -37,11 +37,11 @@ WRONG = {torch.float32: 5e-2, torch.float64: 1e-3}
 """Relative difference between a derivative and finite differences from which the derivative is wrong."""
 
 
-def check_products(evaluator: Evaluator, matrix: Matrix) -> None:
+def check_products(evaluator: Evaluator, matrix: Matrix) -> float:
     """Check products with the Hessian or Gauss-Newton matrix of the first samples, once for every function.
 
     Two products with random vectors must satisfy uᵀHv = vᵀHu. Where they do not, where a product is exactly zero and
-    with ``check="full"``, a finite difference of the gradient decides.
+    with ``check="full"``, a finite difference of the gradient decides. Returns the share of the data looked at.
     """
     if evaluator.once_differentiable is not None:
         raise InputError(
@@ -49,10 +49,18 @@ def check_products(evaluator: Evaluator, matrix: Matrix) -> None:
             "once_differentiable; write its backward in differentiable operations and drop the mark"
         )
     batch = next(iter(evaluator.batches))
+    whole = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
+    batch = first_rows(batch, FEW if evaluator.loss is not None else max(2, min(FEW, whole // 8)))
     rows = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
-    batch = first_rows(batch, FEW if evaluator.loss is not None else max(2, min(FEW, rows // 8)))
-    draws = torch.randn(2, evaluator.size, generator=generator("check", "products"), dtype=torch.float64)
-    block = draws.to(evaluator.device, evaluator.dtype)  # (2, size)
+    draws = generator("check", "products")
+    block = torch.stack(
+        [
+            torch.randn(evaluator.size, generator=draws, dtype=torch.float64).to(
+                evaluator.device, evaluator.dtype
+            )
+            for _ in range(2)
+        ]
+    )  # (2, size); drawn one by one, for the sake of memory
     try:
         images, graph = _products(evaluator, batch, matrix, block)
     except RuntimeError as error:
@@ -73,6 +81,7 @@ def check_products(evaluator: Evaluator, matrix: Matrix) -> None:
         )
     if bool(torch.isfinite(images).all()):
         _check_images(evaluator, batch, matrix, block, images)
+    return min(rows / max(whole, 1), 1.0) / evaluator.batches.count
 
 
 def _check_images(evaluator: Evaluator, batch: Any, matrix: Matrix, block: Tensor, images: Tensor) -> None:
@@ -153,10 +162,10 @@ def contradicts(differences: list[Tensor], derivative: Tensor, least: float) -> 
 
 def _asymmetry(block: Tensor, images: Tensor) -> float:
     """Return |uᵀHv − vᵀHu| relative to the typical size of uᵀHv, for the rows u, v of a block (2, size)."""
-    u, v = block.double()
-    hu, hv = images.double()
-    size = (float(u.norm() * hv.norm()) + float(v.norm() * hu.norm())) / (2 * len(u) ** 0.5)
-    return abs(float(u @ hv - v @ hu)) / size if size > 0 else 0.0
+    (u, v), (hu, hv) = block, images
+    lengths = [float(dot(vector, vector)) ** 0.5 for vector in (u, v, hu, hv)]
+    size = (lengths[0] * lengths[3] + lengths[1] * lengths[2]) / (2 * len(u) ** 0.5)
+    return abs(float(dot(u, hv) - dot(v, hu))) / size if size > 0 else 0.0
 
 
 def theta(evaluator: Evaluator) -> Tensor:

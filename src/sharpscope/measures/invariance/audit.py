@@ -13,6 +13,7 @@ import torch
 from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Result
+from sharpscope.measures.invariance.attention import HeadPair, find_head_pairs, mixed
 from sharpscope.measures.invariance.rescaling import Rescaling, find_rescalings, rescale
 from sharpscope.measures.registry import Measure, Spec, checked
 from sharpscope.measures.table import take
@@ -34,6 +35,7 @@ SAME_FUNCTION = 1e-9
 _BALL: dict[str, Any] = {"measure": "worst_case", "batch_size": None}
 
 USUAL: tuple[Spec, ...] = (
+    {"measure": "geodesic_sharpness", "batch_size": None},
     {**_BALL, "name": "worst_case_adaptive", "radius": 0.01},
     {**_BALL, "name": "worst_case_plain_steps", "radius": 0.01, "step_size": 0.05},
     {**_BALL, "name": "worst_case_l2", "radius": 0.05, "norm": "l2", "adaptive": False},
@@ -57,8 +59,8 @@ class Audit(Result):
     ``table`` has one row per measure with the columns measure, value (of the model as it is), changed (a list: the
     relative change under each random rescaling), largest, invariant (largest ≤ 1e-4: the measure can be compared
     between models that are scaled differently), exact_in_theory, and what all its values cost. ``rescalings`` are
-    those found. ``function_change`` is the largest relative change of the loss and the outputs over all of them; only
-    rounding makes it differ from zero.
+    those found, ``heads`` the pairs of attention's weights with a GL(h) symmetry. ``function_change`` is the largest
+    relative change of the loss and the outputs over all of them; only rounding makes it differ from zero.
     """
 
     table: pd.DataFrame
@@ -66,12 +68,15 @@ class Audit(Result):
     function_change: float
     spread: float
     seed: int
+    heads: tuple[HeadPair, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line: how many measures stand still."""
         still = int(self.table["invariant"].sum())
-        places = f"{len(self.rescalings)} place{'' if len(self.rescalings) == 1 else 's'}"
-        return f"{still} of {len(self.table)} measures stand still under rescalings in {places}"
+        count = len(self.rescalings)
+        places = [f"rescalings in {count} place{'' if count == 1 else 's'}"] if count or not self.heads else []
+        places += [f"GL(h) in {len(self.heads)} pairs of attention's weights"] if self.heads else []
+        return f"{still} of {len(self.table)} measures stand still under {' and '.join(places)}"
 
 
 def audit(
@@ -85,12 +90,14 @@ def audit(
     progress: Progress = None,
     on_interrupt: OnInterrupt = "raise",
 ) -> Audit:
-    """Rescale a network at random without changing its function, and report how each measure changes.
+    """Reparametrise a network at random without changing its function, and report how each measure changes.
 
-    Factors are log-uniform in [1/``spread``, ``spread``], one per channel (Dinh et al. 2017 use such factors to make
-    any minimum arbitrarily sharp). Everything is measured on copies, with the same seeds before and after. Measures
-    that are invariant by definition are computed in float64, so that rounding does not hide the invariance; the
-    others in the objective's own precision.
+    Channels are rescaled by factors log-uniform in [1/``spread``, ``spread``] (Dinh et al. 2017 use such factors to
+    make any minimum arbitrarily sharp). Between the query and key weights of every head of attention, and between its
+    value and output weights, random invertible matrices are put (W_q → W_q A, W_k → W_k A^{-T}; da Silva et al.
+    2025), with singular values in the same range; see `sharpscope.measures.invariance.attention`. Everything is
+    measured on copies, with the same seeds before and after. Measures that are invariant by definition are computed
+    in float64, so that rounding does not hide the invariance; the others in the objective's own precision.
 
     Parameters
     ----------
@@ -126,11 +133,18 @@ def audit(
         )
     specs = list(USUAL if measures is None else measures)
     labels = [checked(spec)[0] for spec in specs]
-    found = find_rescalings(obj.model)
-    if not found:
+    heads = find_head_pairs(obj)
+    try:
+        found = find_rescalings(obj.model)
+    except InputError:
+        if not heads:
+            raise
+        found = []  # a transformer that cannot be traced
+    if not found and not heads:
         raise InputError(
-            f"an audit needs channels between layers that commute with positive factors, {type(obj.model).__name__} "
-            "has none that tracing finds (ReLU, pooling, batch normalisation in eval mode); nothing to rescale"
+            f"an audit needs channels between layers that commute with positive factors, or heads of attention, "
+            f"{type(obj.model).__name__} has none that tracing finds (ReLU, pooling, batch normalisation in eval "
+            "mode) or that go by their usual names; nothing to rescale"
         )
     total = len(specs) * (1 + repetitions)
     limits = CallLimits("audit", obj, deadline, progress, on_interrupt, unit="measurement", expected=total)
@@ -144,7 +158,10 @@ def audit(
             )
             for i, group in enumerate(found)
         ]
-        exact.append(start.with_copy(torch.float64, rescale(start.model, found, factors)))
+        moved = rescale(start.model, found, factors)
+        if heads:
+            moved = mixed(moved, heads, spread, generator("audit", seed, repetition, "attention"))
+        exact.append(start.with_copy(torch.float64, moved))
         worst = max(worst, _function_change(start, exact[-1]))
     own = exact if obj.dtype == torch.float64 else [one.with_copy(obj.dtype) for one in exact]
     rows: list[dict[str, Any]] = []
@@ -182,7 +199,7 @@ def audit(
             NotConvergedWarning,
             stacklevel=2,
         )
-    return Audit(pd.DataFrame(rows), tuple(found), worst, spread, seed)
+    return Audit(pd.DataFrame(rows), tuple(found), worst, spread, seed, tuple(heads))
 
 
 def _exact(known: Measure, options: dict[str, Any]) -> bool:

@@ -77,6 +77,7 @@ def rescaling_change(
             "repetitions": repetitions,
             "spread": spread,
             "rescaled_channels": sum(group.channels for group in found.rescalings),
+            "head_pairs": len(found.heads),
             "seed": seed,
             **obj.protocol,
         },
