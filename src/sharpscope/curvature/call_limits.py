@@ -109,6 +109,7 @@ class CallLimits:
         inherits = progress is None and self._outer is not None
         self.progress: Progress = self._outer.progress if inherits and self._outer is not None else progress
         self._batches, self._shares = obj.evaluator.batches, dict[int, tuple[object, float]]()
+        self._counts: dict[int, tuple[object, int | None, int]] = {}  # batches, chunk size, chunks
         self._began = self._unit_began = time.perf_counter()
         self._last_line = 0.0
         self._each: float | None = None
@@ -158,8 +159,8 @@ class CallLimits:
         if self.passed:
             raise DeadlineReachedError
 
-    def chunk(self, evaluator: MeasuredFunction, done: int, of: int) -> None:
-        """Take note that ``done`` of a pass's ``of`` chunks are done; see `check`."""
+    def chunk(self, evaluator: MeasuredFunction, done: int, of: int | None) -> None:
+        """Take note that ``done`` of a pass's ``of`` chunks are done, of as many as usual for None; see `check`."""
         own = evaluator.batches is self._batches
         if not (done and own):
             self._unit_began = time.perf_counter()  # what went before was no part of a whole pass
@@ -169,12 +170,13 @@ class CallLimits:
                 self._each, self._guessed = guess, True
                 self._tell()
         elif self.unit == "pass":
-            self.done += self.in_one * self._share(evaluator) / of
+            self.done += self.in_one * self._share(evaluator) / (of or self._chunks(evaluator))
             self._each = self.seconds / self.done
             self._tell()
         elif own and (self._each is None or (self._guessed and not self.done)):
             self._guessed = False
-            self._each = (time.perf_counter() - self._unit_began) * of / (done * self.in_one)
+            left = (of or self._chunks(evaluator)) / done
+            self._each = (time.perf_counter() - self._unit_began) * left / self.in_one
             self._tell(self.unit if self.unit in ("product", "point") else "pass")
         if self._ranks is None:  # several ranks stop where all of them are, between products
             self.check()
@@ -191,6 +193,15 @@ class CallLimits:
         self.note = note
         if self._each is not None:
             self._tell()
+
+    def _chunks(self, evaluator: MeasuredFunction) -> int:
+        """Return how many chunks a pass over an evaluator's data has."""
+        size, batches = evaluator.chunk_size, evaluator.batches
+        known = self._counts.get(id(batches))
+        if known is None or known[1] != size:
+            counts = [-(-len(targets) // size) for _, targets in batches] if size else []
+            known = self._counts[id(batches)] = batches, size, max(sum(counts) or batches.count, 1)
+        return known[2]
 
     def _share(self, evaluator: MeasuredFunction) -> float:
         """Return the share of the data that an evaluator looks at."""

@@ -28,7 +28,7 @@ from sharpscope.seeding import seed_of
 Loss = Callable[[Any, Any], Tensor]
 BatchLoss = Callable[[nn.Module, Any], tuple[Tensor, float]]
 Check = Literal["quick", "full", "none"]
-ChunkWatcher = Callable[["MeasuredFunction", int, int], object]
+ChunkWatcher = Callable[["MeasuredFunction", int, int | None], object]
 T = TypeVar("T")
 
 
@@ -75,15 +75,13 @@ class MeasuredFunction:
     copies_batches
         Whether the model writes to its inputs, so that it must be given copies.
     per_rank, batches_per_rank
-        How many samples each rank holds, zero where they cannot be counted without a loss of outputs and targets; and
-        how many batches.
+        How many samples each rank holds, zero where only a loss of outputs could count them; and how many batches.
     verified
         Which matrices' products have been checked; shared by the same function of other data and at other points.
     distribution
         Which part of the data and of the vectors other processes hold; None for one process.
     watch
-        Is told of every chunk that is evaluated: this function, how many of a pass's chunks are done, of how many.
-        What it raises ends the evaluation.
+        Is told of every chunk that is evaluated, see `chunk_done`. What it raises ends the evaluation.
     once_differentiable
         The name of an operation that is marked as having no double backward; None if none was found.
 
@@ -123,7 +121,6 @@ class MeasuredFunction:
         self.check: Check = "quick"
         self.verified: set[str] = set()
         self._tensors: tuple[Tensor, Tensor] | None = None
-        self._chunks: tuple[int | None, int] | None = None  # the chunk size and how many a pass has
         self._total_weight: float | None = None
 
     # -- the same function of other data, at another point, of another model ------------------------
@@ -153,7 +150,7 @@ class MeasuredFunction:
         apart = self.distribution is not None
         other.batches = FixedBatches(batches, pairs=self.loss is not None, may_be_empty=apart)
         other.weights, other.cost = weights, Cost()
-        other._tensors = other._total_weight = other._chunks = None
+        other._tensors = other._total_weight = None
         return other
 
     def _drawn(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,21 +271,9 @@ class MeasuredFunction:
                     yield index, chunk, None if weights is None else weights[piece]
                 index += 1
 
-    def chunk_done(self, number: int) -> None:
-        """Tell whoever watches that so many chunks of a pass are done."""
-        if self.watch is None:
-            return
-        if self._chunks is None or self._chunks[0] != self.chunk_size:
-            size = self.chunk_size
-            counts = [-(-len(targets) // size) for _, targets in self.batches] if size else []
-            self._chunks = size, sum(counts) or self.batches.count
-        self.watch(self, number, self._chunks[1])
-
-    def passes_done(self, count: int = 1) -> None:
-        """Tell whoever watches that passes are done which were not evaluated chunk by chunk."""
-        for _ in range(count if self.watch is not None else 0):
-            assert self.watch is not None
-            self.watch(self, 1, 1)
+    def chunk_done(self, number: int, of: int | None = None) -> None:
+        """Tell whoever watches that so many chunks of a pass are done, ``of`` how many where it is cut otherwise."""
+        _ = self.watch and self.watch(self, number, of)
 
     def smaller_chunks(self) -> int | None:
         """Halve the chunks and return their new size; None where samples interact or chunks hold one sample."""

@@ -75,7 +75,8 @@ def losses_at(obj: Objective, points: Iterable[Tensor]) -> Iterator[float]:
             yield from (obj.loss(point) for point in group)
             continue
         yield from values
-        obj.evaluator.passes_done(len(values))
+        for _ in values:
+            obj.evaluator.chunk_done(1, of=1)
 
 
 def run_ascents(
@@ -113,7 +114,7 @@ def _evaluate(parts: list[Objective], requests: list[Request], centre: Tensor) -
         responses = _batched_gradients(parts, torch.stack([centre + delta for delta, _ in requests]))
         if responses is not None:
             for part in parts:
-                part.evaluator.passes_done()
+                part.evaluator.chunk_done(1, of=1)
             return responses
     return [
         _evaluate_one(part, delta, with_gradient, centre)
