@@ -74,7 +74,9 @@ class Audit(Result):
         """Return one line: how many measures stand still."""
         still = int(self.table["invariant"].sum())
         count = len(self.rescalings)
-        places = [f"rescalings in {count} place{'' if count == 1 else 's'}"] if count or not self.heads else []
+        places = (
+            [f"rescalings in {count} place{'' if count == 1 else 's'}"] if count or not self.heads else []
+        )
         places += [f"GL(h) in {len(self.heads)} pairs of attention's weights"] if self.heads else []
         return f"{still} of {len(self.table)} measures stand still under {' and '.join(places)}"
 
