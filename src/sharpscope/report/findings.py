@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sharpscope.analysis.claims.verdict import Control, Effect, Verdict
-from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number
+from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number, probability
 from sharpscope.report.outcomes import pick
 
 
@@ -141,22 +142,38 @@ def _conclusion(clear: list[str], beyond: list[str], outcome: str, of: str, give
     return f"Among runs of equal {control} only {listed(beyond)} still {verb}. {basis}"
 
 
-def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, object]]:
-    """Return what a page prints of each verdict, in words."""
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return what a page prints of each verdict, in words; ``parts`` are those of a claim that has several."""
     return [
         {
             "id": v.id,
             "statement": v.statement,
             "verdict": v.verdict,
+            "caveat": v.caveat,
             "scale": "" if v.scale == "own" else v.scale,
             "effect": "" if v.effect is None else effect_words(v.effect),
             "reason": v.reason,
+            "sureness": _sureness(v),
             "control": "" if v.control is None else _control_words(v.control),
             "confounds": list(v.confounds),
             "would_change": v.would_change,
+            "parts": verdict_rows(v.parts),
         }
         for v in verdicts
     ]
+
+
+def _sureness(verdict: Verdict) -> str:
+    """Say how sure a verdict is: its p-value, alone and among all claims, the level of its intervals, the look."""
+    said = []
+    if isfinite(verdict.p_value):
+        among = f", q = {probability(verdict.q_value)}" if isfinite(verdict.q_value) else ""
+        said.append(f"p = {probability(verdict.p_value)}{among}")
+    if verdict.effect is not None and isfinite(verdict.effect.low):
+        said.append(f"{'interval' if said else 'Interval'} at {number(100 * verdict.level, 3)} %")
+    said += [verdict.look] if verdict.look else []
+    text = "; ".join(said).replace("= <", "< ")
+    return f"{text}." if text else ""
 
 
 def effect_words(effect: Effect) -> str:

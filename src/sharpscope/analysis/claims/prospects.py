@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.contrast import scaled
 from sharpscope.analysis.claims.evidence import Evidence
+from sharpscope.analysis.claims.expression import columns_of, evaluate_expression
 from sharpscope.analysis.claims.finding import Check, NotEvaluable
 from sharpscope.analysis.claims.kinds import Conjunction, Single
 from sharpscope.analysis.claims.looks import Looks, look_level
 from sharpscope.analysis.claims.power import (
     CHANCE,
     MOST_SEEDS,
+    Spread,
     chance_decided,
     seeds_needed,
     spread_from_noise,
     spread_of,
 )
 from sharpscope.analysis.claims.verdict import NAN
+from sharpscope.errors import InputError
 
 COLUMNS = ("id", "kind", "seeds", "chance", "needed", "note")
 
@@ -108,42 +113,76 @@ def _ends(check: Check) -> list[float]:
     return [end for end in (check.low, check.high) if isfinite(end)]
 
 
-def chance_from_noise(
-    claim: Single,
-    values: Sequence[float] | None,
-    noise: float,
-    effect: float,
-    seeds: int,
-    level: float = 0.95,
-) -> float:
-    """Return the chance that a claim is decided, from the noise of a run and a true effect, without earlier runs.
+def prospects_from_noise(
+    claims: Sequence[Single | Conjunction],
+    settings: pd.DataFrame,
+    noise: Mapping[str, float],
+    effects: Mapping[str, float],
+    seeds: Sequence[int],
+    *,
+    looks: Looks | None = None,
+) -> pd.DataFrame:
+    """Return the table of `prospects` without earlier runs, from an assumed noise.
 
-    ``values``: those of x in the grid, for the kinds that compare settings; ``noise``: the standard deviation of y
-    over seeds at one setting; ``effect``: how far the truth lies from the claim's threshold; both in the unit of y,
-    or of its logarithm where the effect is a factor. NaN for kinds whose error has another form (`variance_ratio`,
-    `correlation`, `bound`, `invariance`).
-
-    >>> from sharpscope.analysis.claims import read_claims
-    >>> (claim,) = read_claims([{"id": "K1", "statement": "It rises.", "kind": "trend", "x": "lr",
-    ...                          "y": "test_accuracy", "direction": "rising"}])
-    >>> round(chance_from_noise(claim, [0.01, 0.1, 1.0], noise=0.01, effect=0.02, seeds=5), 2)
-    0.79
+    ``settings``: one row per run of the grid, with its settings. ``noise``: the standard deviation of a column over
+    seeds at one setting; ``effects``: how far the truth is assumed to lie from the threshold, by the id of a claim or
+    by the column, else the smallest effect that `matters` to the claim. Both in the column's unit, as a share where
+    the effect is a ratio: .1 for a factor of 1.1. The key ``""`` stands for every column and claim.
     """
-    if claim.kind in _OVER_SETTINGS and values is not None:
-        x, _ = scaled(np.asarray(values, dtype=np.float64), getattr(claim, "x", ""))
-        return chance_decided(effect, spread_from_noise(noise, x.tolist()), seeds, level)
-    if claim.kind in _OF_TWO_RUNS or claim.kind in _OVER_SETTINGS:
-        return chance_decided(effect, spread_from_noise(noise), seeds, level)
-    return NAN
+    level = 0.95 if looks is None else look_level(looks.planned)
+    rows = []
+    for claim in claims:
+        parts = claim.claims if isinstance(claim, Conjunction) else [claim]
+        where = claim.where if isinstance(claim, Conjunction) else {}
+        known: list[tuple[float, Spread]] = []
+        note = ""
+        for part in parts:
+            found = _assumed(part, {**where, **part.where}, claim.id, settings, noise, effects)
+            if isinstance(found, str):
+                note = note or found
+            else:
+                known.append(found)
+        for k in seeds:
+            chances = [chance_decided(effect, spread, k, level) for effect, spread in known]
+            rows.append([claim.id, claim.kind, k, NAN if note else min(chances), NAN, note])
+        if not note:
+            needed = [seeds_needed(effect, spread, level=level) for effect, spread in known]
+            for row in rows[-len(seeds) :]:
+                row[4] = NAN if None in needed else float(max(filter(None, needed)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def seeds_from_noise(
-    claim: Single, values: Sequence[float] | None, noise: float, effect: float, chance: float = CHANCE
-) -> int | None:
-    """Return the fewest seeds with which `chance_from_noise` reaches ``chance``, None where `MOST_SEEDS` do not."""
-    if claim.kind in _OVER_SETTINGS and values is not None:
-        x, _ = scaled(np.asarray(values, dtype=np.float64), getattr(claim, "x", ""))
-        return seeds_needed(effect, spread_from_noise(noise, x.tolist()), chance)
-    if claim.kind in _OF_TWO_RUNS or claim.kind in _OVER_SETTINGS:
-        return seeds_needed(effect, spread_from_noise(noise), chance)
-    return None
+def _assumed(
+    part: Single,
+    where: Mapping[str, Any],
+    claim: str,
+    settings: pd.DataFrame,
+    noise: Mapping[str, float],
+    effects: Mapping[str, float],
+) -> tuple[float, Spread] | str:
+    """Return the effect that is assumed of a claim and its spread, or why there is none."""
+    y = getattr(part, "y", "")
+    y = y if isinstance(y, str) else ""
+    names = [y, *columns_of(y)] if y else []
+    sd = next((noise[name] for name in (*names, "") if name in noise), None)
+    effect = next((effects[name] for name in (claim, *names, "") if name in effects), part.matters)
+    if part.kind not in (*_OVER_SETTINGS, *_OF_TWO_RUNS):
+        return f"the error of {part.kind} does not follow from the noise of a run; give earlier runs"
+    if sd is None:
+        return f"no noise is given for {y}; give it, as in --noise {names[-1]}=0.01"
+    if effect is None:
+        return (
+            f"no effect is given for {y}, and the claim names none that matters; give it, as in --effect "
+            f"{names[-1]}=0.02"
+        )
+    if getattr(part, "x", "") and part.kind in _OVER_SETTINGS:
+        try:
+            chosen = settings[holds(settings, where)]
+            values = sorted(set(evaluate_expression(part.x, chosen)))  # type: ignore[union-attr]
+        except (InputError, KeyError) as missing:
+            return f"{missing} in the grid"
+        if len(values) < 2:
+            return f"the grid has fewer than two values of {part.x}"  # type: ignore[union-attr]
+        x, _ = scaled(np.asarray(values, dtype=np.float64), part.x)  # type: ignore[union-attr]
+        return effect, spread_from_noise(sd, x.tolist())
+    return effect, spread_from_noise(sd)

@@ -66,31 +66,64 @@ def missed(runs: pd.DataFrame, requires: Mapping[str, Mapping[str, Any]]) -> str
     >>> missed(runs, {"train_accuracy": {"min": 0.95}})
     '1 of 3 runs compared miss train_accuracy at least 0.95, which the claim requires of nine in ten.'
     """
-    for column, tests in requires.items():
-        for test, wanted in tests.items():
-            if test == "is":
-                if column not in runs.columns:
-                    raise InputError(f"there is no column {column!r}")
-                short = int((~runs[column].astype(str).isin(_words(wanted))).sum())
-                if short > TOLERATED * len(runs):
-                    return _sentence(short, len(runs), f"{column} = {' or '.join(_words(wanted))}")
-                continue
-            reached = evaluate_expression(column, runs)
-            bound = evaluate_expression(wanted, runs) if isinstance(wanted, str) else float(wanted)
-            short = int((~_met(test, reached, bound, named=isinstance(wanted, str))).sum())
-            if short > TOLERATED * len(runs):
-                clearly = "clearly " if isinstance(wanted, str) and test in ("below", "above") else ""
-                words = {"min": "at least", "max": "at most"}.get(test, f"{clearly}{test}")
-                return _sentence(short, len(runs), f"{column} {words} {wanted}")
+    for column, test, wanted in _each(requires):
+        short = int((~_reached(runs, column, test, wanted)).sum())
+        if short > TOLERATED * len(runs):
+            what = _said(column, test, wanted)
+            return (
+                f"{short} of {len(runs)} runs compared miss {what}, which the claim requires of nine in ten."
+            )
     return ""
+
+
+def precondition(runs: pd.DataFrame, requires: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """Return in one sentence what is required, and how many runs met all of it; None stands for `TRAINED`.
+
+    A run that diverged has not met it.
+
+    >>> runs = pd.DataFrame({"train_accuracy": [0.99, 0.98, 0.4]})
+    >>> precondition(runs, {"train_accuracy": {"min": 0.95}})
+    'Precondition: train_accuracy at least 0.95. Of 3 runs 2 met it (67 %).'
+    """
+    tests = _each(TRAINED if requires is None else requires)
+    if not tests:
+        return "Precondition: none, since what is claimed holds of untrained networks too."
+    met = np.ones(len(runs), dtype=bool)
+    try:
+        for column, test, wanted in tests:
+            met &= _reached(runs, column, test, wanted)
+    except InputError as error:
+        return f"Precondition: {' and '.join(_said(*one) for one in tests)}; not checked, since {error}."
+    if "status" in runs.columns:
+        met &= (runs["status"] == "finished").to_numpy()
+    share = f"{100 * met.sum() / max(len(runs), 1):.0f} %"
+    what = " and ".join(_said(*one) for one in tests)
+    return f"Precondition: {what}. Of {len(runs)} runs {int(met.sum())} met it ({share})."
+
+
+def _each(requires: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, Any]]:
+    return [(column, test, wanted) for column, tests in requires.items() for test, wanted in tests.items()]
+
+
+def _said(column: str, test: str, wanted: Any) -> str:
+    if test == "is":
+        return f"{column} = {' or '.join(_words(wanted))}"
+    clearly = "clearly " if isinstance(wanted, str) and test in ("below", "above") else ""
+    words = {"min": "at least", "max": "at most"}.get(test, f"{clearly}{test}")
+    return f"{column} {words} {wanted}"
+
+
+def _reached(runs: pd.DataFrame, column: str, test: str, wanted: Any) -> Flags:
+    if test == "is":
+        if column not in runs.columns:
+            raise InputError(f"there is no column {column!r}")
+        return runs[column].astype(str).isin(_words(wanted)).to_numpy()
+    bound = evaluate_expression(wanted, runs) if isinstance(wanted, str) else float(wanted)
+    return _met(test, evaluate_expression(column, runs), bound, named=isinstance(wanted, str))
 
 
 def _words(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _sentence(short: int, of: int, what: str) -> str:
-    return f"{short} of {of} runs compared miss {what}, which the claim requires of nine in ten."
 
 
 def required_columns(requires: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -47,7 +47,8 @@ class Tables:
     epoch, ``tracks`` one per run, measure and epoch at which it was taken; ``views`` holds what else the study
     asked for: ``landscapes`` (one row per pair of runs and point), ``surfaces``, ``audits``, ``histograms``.
     ``configs`` are the runs' whole configurations. Rows are in the order of the
-    study's plan, so they do not depend on the order in which workers finished.
+    study's plan, so they do not depend on the order in which workers finished. ``core_seconds`` is what training and
+    measuring took, each run's threads counted; stores of before tracks and views were timed leave these out.
     """
 
     study: Record
@@ -59,6 +60,7 @@ class Tables:
     tracks: pd.DataFrame
     views: dict[str, pd.DataFrame]
     configs: dict[str, Record]
+    core_seconds: float = 0.0
 
     def results(self) -> pd.DataFrame:
         """Return the result table: one row per run, every measure's value and standard error as columns.
@@ -79,6 +81,18 @@ class Tables:
             changes = audits.assign(named=named).pivot(index="run_id", columns="named", values="largest")
             table = table.merge(changes[list(dict.fromkeys(named))].reset_index(), on="run_id", how="left")
         return table
+
+    @property
+    def precondition(self) -> str:
+        """Say what the claims require of the runs, and how many of them met it; "" without claims."""
+        from sharpscope.analysis.claims.requirements import precondition
+
+        own = [claim.get("requires", self.study["requires"]) for claim in self.study["claims"]]
+        if not own or self.runs.empty:
+            return ""
+        return precondition(
+            self.results(), {} if not any(one != {} for one in own) else self.study["requires"]
+        )
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
@@ -125,6 +139,7 @@ def _collect(store: Store, study: Record) -> Tables:
 
     notes: dict[str, None] = {}
     environment: dict[str, dict[str, None]] = {}
+    core_seconds = 0.0
     runs: list[Record] = []
     configs: dict[str, Record] = {}
     paths = store.paths()
@@ -135,7 +150,9 @@ def _collect(store: Store, study: Record) -> Tables:
         configs[planned["id"]] = read_json(folder / "config.json")
         runs.append(_run_row(planned, configs[planned["id"]], outcome))
         notes |= dict.fromkeys([outcome["data"]["standardisation"], *outcome["data"]["notes"]])
-        for key, value in read_json(folder / "environment.json", drop="seconds").items():
+        around = read_json(folder / "environment.json")
+        core_seconds += float(around.pop("seconds", 0.0)) * int(around.get("threads", 1))
+        for key, value in around.items():
             environment.setdefault(key, {})[str(value)] = None
     measures = [
         {"measure": planned["label"], **read_json(paths[planned["id"]] / "measure.json", drop="measure")}
@@ -150,6 +167,9 @@ def _collect(store: Store, study: Record) -> Tables:
         for planned in study["tracks"]
         if planned["id"] in paths
     )
+    for planned in (*study["measures"], *study["tracks"], *study["views"]):
+        if planned["id"] in paths and (timing := paths[planned["id"]] / "timing.json").exists():
+            core_seconds += float(read_json(timing)["seconds"])
     table = _runs_table(runs, study["axes"])
     return Tables(
         study,
@@ -161,6 +181,7 @@ def _collect(store: Store, study: Record) -> Tables:
         tracks,
         read_views(store, study, table),
         configs,
+        core_seconds,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,13 @@ from sharpscope.errors import NonFiniteError
 from sharpscope.serialization import json_ready, write_whole
 from sharpscope.studies.file.schema import ObjectiveConfig
 from sharpscope.studies.tasks.run_measures import TrainedRun, take
-from sharpscope.studies.tasks.runs import build_objective, publish_run, train_here, untrained
+from sharpscope.studies.tasks.runs import (
+    build_objective,
+    publish_run,
+    train_here,
+    untrained,
+    write_json,
+)
 from sharpscope.sweep import TaskContext
 from sharpscope.training import RunConfig
 
@@ -56,6 +63,9 @@ def train_and_track(payload: Mapping[str, Any], context: TaskContext) -> None:
         rows = kept.rows(track.id, outcome.epochs)
         table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
         table.to_parquet(context.output / track.id / "track.parquet", index=False)
+        write_json(
+            context.output / track.id / "timing.json", {"seconds": sum(row["seconds"] for row in rows)}
+        )
     run_id = config.run_id()
     if run_id in context.missing:
         publish_run(config, dataset, model, outcome, execution, context, context.output / run_id)
@@ -88,15 +98,18 @@ class _Track:
         return last or epoch == 1 or epoch % self._every == 0
 
     def row(self, epoch: int) -> dict[str, Any]:
+        began = time.perf_counter()
         obj = build_objective(self._model, self._dataset, self._config.loss, self._objective)
         try:
             e = take(TrainedRun(self._config, epoch, self._dataset, obj), self._spec)
         except NonFiniteError as error:
-            return {"value": None, "converged": False, "note": str(error)}
-        return {
-            "value": e.value, "stderr": e.stderr, "error": e.error, "converged": e.converged,
-            "products": float(e.cost.get("products", 0)), "note": "",
-        }  # fmt: skip
+            taken: dict[str, Any] = {"value": None, "converged": False, "note": str(error)}
+        else:
+            taken = {
+                "value": e.value, "stderr": e.stderr, "error": e.error, "converged": e.converged,
+                "products": float(e.cost.get("products", 0)), "note": "",
+            }  # fmt: skip
+        return {**taken, "seconds": time.perf_counter() - began}
 
 
 class _Kept:
@@ -118,4 +131,4 @@ class _Kept:
     def rows(self, track: str, epochs: int) -> list[dict[str, Any]]:
         """Return a track's rows by epoch, up to the last epoch of the run."""
         found = sorted((int(epoch), row) for epoch, row in self._rows.get(track, {}).items())
-        return [{"epoch": epoch, **row} for epoch, row in found if epoch <= epochs]
+        return [{"seconds": 0.0, "epoch": epoch, **row} for epoch, row in found if epoch <= epochs]

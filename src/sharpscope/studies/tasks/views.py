@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ def make_view(payload: Mapping[str, Any], context: TaskContext) -> None:
     import torch
 
     torch.set_num_threads(context.threads)
+    began = time.perf_counter()
     configs = [RunConfig.model_validate(run) for run in payload["runs"]]
     folders = [context.needs[config.run_id()] for config in configs]
     ends = {f.name: json.loads((f / "outcome.json").read_text())["status"] for f in folders}
@@ -39,6 +41,7 @@ def make_view(payload: Mapping[str, Any], context: TaskContext) -> None:
         table, summary = make[payload["kind"]](obj, checkpoints, payload["request"], context)
     table.to_parquet(context.output / "table.parquet", index=False)
     write_json(context.output / "summary.json", json_ready(summary))
+    write_json(context.output / "timing.json", {"seconds": time.perf_counter() - began})
 
 
 def _line(

@@ -1,0 +1,105 @@
+"""The pages of results: all of them made by one program of what is landed, none contradicting another."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sharpscope.analysis.claims import Evidence, assess, read_claims
+from sharpscope.analysis.claims.conditions import holds
+from sharpscope.analysis.claims.requirements import TRAINED, missed
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+sys.path.insert(0, str(RESULTS))
+import land  # type: ignore[import-not-found]  # noqa: E402
+import pages  # type: ignore[import-not-found]  # noqa: E402
+
+LANDED = pages.every_experiment()
+WORDS = "|".join(sorted((re.escape(word) for word in (*pages.WORDS, "not run")), key=len, reverse=True))
+JUDGED = ("supported", "contradicted", "negligible", "inconclusive")
+
+
+def verdicts_of(folder: Path) -> dict[str, str]:
+    table = pd.read_csv(folder / "verdicts.csv", keep_default_na=False)
+    return dict(table[table["part_of"] == ""][["id", "verdict"]].itertuples(index=False))
+
+
+def test_every_page_is_what_land_writes() -> None:
+    assert len(LANDED) > 40
+    for path, text in land.pages().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run python docs/results/land.py"
+    written = {*land.pages(), *RESULTS.glob("adjudication/*/batch.md")}
+    assert set(RESULTS.rglob("*.md")) - written == {RESULTS / "preface.md"}
+
+
+def test_every_verdict_named_on_a_page_is_that_of_the_landed_tables() -> None:
+    """In bold on an experiment's page, in a row of a table, in a text behind a link: always the landed one."""
+    tables = {one.folder: verdicts_of(one.folder) for one in LANDED}
+    named = 0
+    for one in LANDED:
+        assert {row["id"]: row["verdict"] for row in one.verdicts} == tables[one.folder]
+        page = (one.folder / "README.md").read_text(encoding="utf-8")
+        for claim, word in re.findall(rf"^\*\*(.+?): ({WORDS})[.( ]", page, flags=re.MULTILINE):
+            assert tables[one.folder][claim] == word, one.folder
+            named += 1
+    rows = rf"^\| ([^|]+) \| .* \| ({WORDS})(?: \([^|]*\))? \| \w+ \| \[[^]]+\]\((\S+)/README.md\) \|$"
+    links = rf"\[([^]:]+): ({WORDS})\]\((\S+)/README.md\)"
+    for page in (*RESULTS.rglob("*.md"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for claim, word, link in [*re.findall(rows, text, flags=re.MULTILINE), *re.findall(links, text)]:
+            assert tables[(page.parent / link).resolve()][claim] == word, f"{page}: {claim}"
+            named += 1
+    assert named > 250
+
+
+def test_texts_written_by_hand_name_no_verdict_but_by_reference() -> None:
+    for name in ("papers.toml", "preface.md"):
+        text = re.sub(r"\{[^{}]+\}", "", (RESULTS / name).read_text(encoding="utf-8"))
+        assert not re.search(
+            r"\b[PJKHC]\d+\b[^.]{0,60}\b(supported|contradicted|negligible|inconclusive)\b", text
+        )
+    with pytest.raises(SystemExit, match="names 0 landed claims"):
+        pages.resolved("{kaur2022/K99}", LANDED, "")
+    with pytest.raises(SystemExit, match="names 2 landed claims"):
+        pages.resolved("{kaur2022/K13}", LANDED, "")
+
+
+def test_no_verdict_is_on_untrained_networks_and_each_is_what_the_landed_table_gives() -> None:
+    """Judged anew from the tables that are landed; where it needs curves or lines, the training is checked."""
+    again = 0
+    for one in LANDED:
+        landed, requires = verdicts_of(one.folder), one.said["requires"]
+        claims = read_claims(one.said["claims"])
+        planned = (one.said["looks"] or {"planned": []})["planned"]
+        judged = assess(claims, Evidence(one.runs), one.scale, requires=requires)
+        for claim, verdict in zip(claims, judged, strict=True):
+            place = f"{one.folder}: {claim.id}"
+            if "not evaluable" in {verdict.verdict, *(part.verdict for part in verdict.parts)}:
+                own = claim.requires if claim.requires is not None else requires
+                rows = one.runs[holds(one.runs, claim.where)]
+                assert landed[claim.id] not in JUDGED or not missed(rows, TRAINED if own is None else own), (
+                    place
+                )
+            elif len(planned) < 2:
+                assert verdict.verdict == landed[claim.id], place
+                again += 1
+            else:  # planned looks share their level, which changes no requirement
+                untrained = "not evaluable (untrained)"
+                assert (verdict.verdict == untrained) == (landed[claim.id] == untrained), place
+    assert again > 40
+
+
+def test_every_experiments_page_says_its_precondition_its_command_and_how_many_met_it() -> None:
+    for one in LANDED:
+        page = (one.folder / "README.md").read_text(encoding="utf-8")
+        assert re.search(r"Precondition: .*(Of \d+ runs \d+ met it|none, since)", page), one.folder
+        assert f"$ {one.said['command']} --store STORE" in page
+        assert json.loads((one.folder / "experiment.json").read_text(encoding="utf-8"))["scale"] == one.scale
+        for figure in one.said["figures"]:
+            assert all((one.folder / chart["file"]).exists() for chart in figure["charts"])
