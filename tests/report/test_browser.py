@@ -176,8 +176,6 @@ def test_a_report_with_every_kind_of_chart(visit, whole_page, width, scheme):
         tab.locator("#figures .note").text_content() == "Not drawn: the runs that it draws are not done yet."
     )
     assert tab.locator("#claim-K1 dt").all_text_contents() == [
-        "Claimed",
-        "Measured",
         "Training loss",
         "Confounds",
         "What would change it",

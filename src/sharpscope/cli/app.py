@@ -15,6 +15,7 @@ from sharpscope.cli.interpolate import interpolate
 from sharpscope.cli.league import league
 from sharpscope.cli.maintenance import gc, retry
 from sharpscope.cli.measure import measure
+from sharpscope.cli.plan import plan
 from sharpscope.cli.report import export, report
 from sharpscope.cli.run import demo, run
 from sharpscope.cli.status import status
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(demo, data, models, measures, studies, run, status, report, league, export, retry, gc),
+    *(demo, data, models, measures, studies, plan, run, status, report, league, export, retry, gc),
     *(examine, measure, audit, interpolate, surface),
 ):
     app.command()(command)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.analysis.claims.verdict import Control, Effect, Verdict
+from sharpscope.report.chart import slug
 from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number, probability
 from sharpscope.report.outcomes import pick
 
@@ -147,6 +148,7 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     return [
         {
             "id": v.id,
+            "anchor": slug(v.id),
             "statement": v.statement,
             "verdict": v.verdict,
             "caveat": v.caveat,
@@ -161,6 +163,21 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
         }
         for v in verdicts
     ]
+
+
+def verdicts_summary(verdicts: Sequence[Verdict]) -> str:
+    """Return how many claims came to which verdict, in one sentence.
+
+    >>> verdicts_summary([])
+    ''
+    """
+    counts: dict[str, int] = {}
+    for verdict in verdicts:
+        counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
+    if not counts:
+        return ""
+    said = listed([f"{n} {word}" for word, n in sorted(counts.items(), key=lambda pair: -pair[1])])
+    return f"{counted(len(verdicts), 'claim')}: {said}."
 
 
 def _sureness(verdict: Verdict) -> str:

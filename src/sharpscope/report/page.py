@@ -15,11 +15,15 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.analysis import finished, warnings
-from sharpscope.analysis.claims.verdict import Verdict
+from sharpscope.analysis.claims.verdict import (
+    Verdict,
+    false_discovery_sentence,
+    with_false_discovery,
+)
 from sharpscope.analysis.tables import UNFINISHED
 from sharpscope.report.axes import label
 from sharpscope.report.charts import MeasureInfo, StudyCharts, chart_study
-from sharpscope.report.findings import findings, verdict_rows
+from sharpscope.report.findings import findings, verdict_rows, verdicts_summary
 from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number, probability
 from sharpscope.report.outcomes import pick
 from sharpscope.report.paper_figures import PaperFigure, charts_of, draw_figures
@@ -44,6 +48,8 @@ def build_page(
     verdicts: Sequence[Verdict] = (),
     figures: Sequence[PaperFigure] = (),
     configs: Mapping[str, Mapping[str, object]] | None = None,
+    here: str = "",
+    precondition: str = "",
     resamples: int = 2000,
     seed: int = 0,
 ) -> str:
@@ -56,7 +62,9 @@ def build_page(
     ``version`` have their own places, every other entry is listed. ``measure_info``: per measure label its
     ``title``, ``symbol``, ``definition`` and ``unit``. ``notes``: caveats of the data, printed at the top.
     ``verdicts``: what the runs say of the study's claims. ``figures``: the figures in the paper's own axes.
-    ``configs``: each run's configuration by its id, to copy.
+    ``configs``: each run's configuration by its id, to copy. ``here``: what these runs do otherwise than the
+    description says; at a ``scale`` of the metadata below the paper's the two are told apart. ``precondition``: what
+    the claims require of the runs, and how many met it.
 
     The same arguments give the same bytes. Every text may hold anything at all: it is escaped. Raises
     `InputError` where a table lacks a column it needs.
@@ -79,6 +87,11 @@ def build_page(
     return environment.from_string(_package_file("template.html.j2")).render(
         title=title,
         description=description,
+        here=here,
+        smaller=metadata.get("scale") in ("smoke", "laptop"),
+        precondition=precondition,
+        summary=verdicts_summary(verdicts),
+        discoveries=false_discovery_sentence(verdicts),
         notes=list(notes),
         facts=_facts(study),
         varied=[(axis.name, ", ".join(axis.labels)) for axis in study.axes],
@@ -307,6 +320,9 @@ def build_index(title: str, studies: Sequence[Listed], version: str = "") -> str
     return environment.from_string(template).render(
         title=title,
         version=version,
+        discoveries=false_discovery_sentence(
+            with_false_discovery([verdict for _, _, _, verdicts in studies for verdict in verdicts])
+        ),
         counts=sorted(counts.items()),
         studies=[(key, name, address, verdict_rows(verdicts)) for key, name, address, verdicts in studies],
         css=safe(folder.joinpath("page.css").read_text(encoding="utf-8")),

@@ -6,8 +6,14 @@ import pytest
 from analysis.claims.grids import grid, noise
 from sharpscope.analysis.claims import Evidence, Looks, read_claims
 from sharpscope.analysis.claims.estimate import student
-from sharpscope.analysis.claims.power import Spread, chance_decided, seeds_needed, spread_of
-from sharpscope.analysis.claims.prospects import chance_from_noise, prospects, seeds_from_noise
+from sharpscope.analysis.claims.power import (
+    Spread,
+    chance_decided,
+    seeds_needed,
+    spread_from_noise,
+    spread_of,
+)
+from sharpscope.analysis.claims.prospects import prospects, prospects_from_noise
 
 RATES = [0.01, 0.03, 0.1, 0.3]
 
@@ -74,15 +80,36 @@ def test_what_earlier_runs_do_not_tell_is_noted():
     assert "no column" in prospects(claims(where={"optimizer": "sam"}), Evidence(table(0.01)), [3])["note"][0]
 
 
+def from_noise(given, seeds, noise=1.0, effect=2.0, settings=None):
+    settings = grid(1, lr=[1.0, 10.0, 100.0]) if settings is None else settings
+    return prospects_from_noise(given, settings, {"": noise}, {"": effect} if effect else {}, seeds)
+
+
 def test_from_an_assumed_noise():
-    (trend,) = claims()
-    values = [1.0, 10.0, 100.0]
-    needed = seeds_from_noise(trend, values, noise=1.0, effect=2.0)
-    assert needed is not None
-    assert chance_from_noise(trend, values, 1.0, 2.0, needed) >= 0.8
-    assert chance_from_noise(trend, values, 1.0, 2.0, needed - 1) < 0.8
-    (bound,) = read_claims(
-        [{"id": "B", "statement": "b", "kind": "bound", "low_side": "x", "high_side": "y"}]
+    needed = int(from_noise(claims(), [3])["needed"][0])
+    before, there = from_noise(claims(), [needed - 1, needed])["chance"]
+    assert before < 0.8 <= there
+    assert there == pytest.approx(chance_decided(2.0, spread_from_noise(1.0, [0.0, 1.0, 2.0]), needed))
+    bound = read_claims([{"id": "B", "statement": "b", "kind": "bound", "low_side": "x", "high_side": "y"}])
+    unknown = from_noise(bound, [5])
+    assert unknown[["chance", "needed"]].isna().all(axis=None)
+    assert "does not follow from the noise" in unknown["note"][0]
+
+
+def test_what_matters_to_a_claim_is_the_effect_that_is_looked_for_and_a_whole_needs_every_part():
+    part = {"kind": "trend", "x": "lr", "y": "test_accuracy", "direction": "rising"}
+    given = read_claims([{"id": "A", "statement": "a", "matters": 0.02, **part}])
+    assert from_noise(given, [5], 0.01, None)["chance"][0] == pytest.approx(
+        from_noise(given, [5], 0.01, 0.02)["chance"][0]
     )
-    assert np.isnan(chance_from_noise(bound, None, 1.0, 2.0, 5))
-    assert seeds_from_noise(bound, None, 1.0, 2.0) is None
+    assert "names none that matters" in from_noise(claims(), [5], 0.01, None)["note"][0]
+    wide = {**part, "matters": 0.02, "where": {"lr": {"max": 10.0}}}
+    whole = read_claims(
+        [{"id": "A", "statement": "a", "kind": "all", "claims": [{**part, "matters": 0.02}, wide]}]
+    )
+    alone = [from_noise(read_claims([{"id": "A", "statement": "a", **p}]), [5], 0.01, None) for p in (wide,)]
+    assert from_noise(whole, [5], 0.01, None)["chance"][0] == pytest.approx(alone[0]["chance"][0])
+    one_rate = grid(1, lr=[0.1])
+    assert "fewer than two values of lr" in from_noise(given, [5], settings=one_rate)["note"][0]
+    elsewhere = read_claims([{"id": "A", "statement": "a", **part, "where": {"rho": 0.1}}])
+    assert "in the grid" in from_noise(elsewhere, [5])["note"][0]

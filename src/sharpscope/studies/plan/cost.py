@@ -100,7 +100,7 @@ def cost_of(plan: JointPlan, calibration: Calibration | None = None) -> StudyCos
 
 
 def _training(config: RunConfig, timing: Calibration) -> float:
-    train, test = _samples(config.data)
+    train, test = samples_of(config.data)
     size = train if config.batch_size == "full" else int(config.batch_size)
     steps = (config.steps_per_epoch or 1) if config.batch_size == "full" else ceil(train / size)
     passes = 2 if config.optimizer.name in ("sam", "asam") else 1
@@ -111,7 +111,7 @@ def _training(config: RunConfig, timing: Calibration) -> float:
 def _measure(
     spec: Mapping[str, Any], config: RunConfig, objective: ObjectiveConfig, timing: Calibration
 ) -> float:
-    available = _samples(config.data)[0 if objective.part == "train" else 1]
+    available = samples_of(config.data)[0 if objective.part == "train" else 1]
     n = min(objective.samples or available, available)
     whole = timing.gradient(config, n)
     draws = spec.get("samples") or DRAWS
@@ -139,7 +139,7 @@ def _measure(
 def _view(
     kind: str, request: Mapping[str, Any], config: RunConfig, objective: ObjectiveConfig, timing: Calibration
 ) -> float:
-    available = _samples(config.data)[0 if objective.part == "train" else 1]
+    available = samples_of(config.data)[0 if objective.part == "train" else 1]
     loss = FORWARD * timing.gradient(config, min(objective.samples or available, available))
     if kind == "landscapes":
         return int(request["alphas"]["points"]) * 2 * loss
@@ -151,7 +151,7 @@ def _view(
     return 0.0
 
 
-def _samples(data: DataConfig) -> tuple[int, int]:
+def samples_of(data: DataConfig) -> tuple[int, int]:
     """Return the training and test samples of a configuration."""
     if data.name in _SIZES:
         train, test = _SIZES[data.name][:2]

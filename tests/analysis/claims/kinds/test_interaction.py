@@ -50,3 +50,23 @@ def test_what_determines_none_is_not_evaluable():
 def test_zero_takes_the_linear_scale():
     rows = table(0.0).replace({"lr": {0.01: 0.0}})
     assert interaction(rows).effect.unit == "per unit of lr, per tenfold batch"
+
+
+def test_a_column_of_two_texts_counts_as_nothing_and_one():
+    """C8's form: accuracy falls with the batch by .04 a decade under SGD and by .01 under SAM."""
+    rows = grid(4, batch=BATCHES, optimizer=["sgd", "sam"])
+    slope = np.where(rows["optimizer"] == "sgd", -0.04, -0.01)
+    rows["accuracy"] = 0.7 + slope * np.log10(rows["batch"]) + noise(rows, 0.001)
+    claim = {"kind": "interaction", "x": "log10(batch)", "y": "accuracy", "by": "optimizer"}
+    found = judge(rows, **claim, direction="falling")
+    assert found.verdict == "supported"
+    assert found.effect.low < -0.03 < found.effect.high
+    assert found.effect.name.endswith("with optimizer = sgd")
+    sam, sgd = found.others
+    assert (sam.value, sgd.value) == pytest.approx((-0.01, -0.04), abs=0.002)
+    assert judge(rows, **claim, direction="rising").verdict == "contradicted"
+    for texts in (["sgd"], ["sgd", "sam", "asam"]):
+        many = grid(4, batch=BATCHES, optimizer=texts).assign(accuracy=0.5)
+        refused = judge(many, **claim, direction="falling")
+        assert refused.verdict == "not evaluable"
+        assert f"there are {len(texts)}" in refused.reason
