@@ -82,6 +82,7 @@ def test_it_stops_where_all_is_decided_and_tells_of_seeds_that_were_not_planned(
     assert "looks taken at 3 seeds, left: 4, 5; every claim is decided" in out
     assert looks_of(tmp_path) == {"planned": [3, 4, 5], "taken": [3], "open": []}
     assert len(collect(store_of(tmp_path)).runs) == 6
+    foresee(cli, tmp_path)
     code, out, _ = cli(*call, "--json")
     assert json.loads(out)["looks"][0]["left"] == [4, 5]
     assert json.loads(out)["done"] == 0
@@ -95,6 +96,27 @@ def test_it_stops_where_all_is_decided_and_tells_of_seeds_that_were_not_planned(
     (verdict,) = collect(store_of(tmp_path)).verdicts
     assert "unplanned" in verdict.caveat
     assert looks_of(tmp_path)["taken"] == [3, 6]
+
+
+def foresee(cli, folder: Path) -> None:
+    """From these runs `sharpscope plan` says how likely the claim is to be decided, and what that costs."""
+    asked = ["plan", folder / "until.toml", "--store", folder / "store"]
+    code, out, err = cli(*asked, "--seeds", "5,3", "--json")
+    assert code == 0, err
+    (found,) = json.loads(out)
+    assert found["basis"] == "6 earlier runs with 3 seeds"
+    (claim,) = found["claims"]
+    assert 0.5 < claim["chance"]["3"] <= claim["chance"]["5"] <= 1
+    assert 2 <= claim["needed"] <= 5
+    assert found["runs"] == {"3": 6, "5": 10}
+    assert found["core_hours"]["5"] == pytest.approx(found["core_hours"]["3"] * 10 / 6)
+    assert found["cost_basis"] == "what the earlier runs took"
+    code, out, _ = cli(*asked, "--looks", "3,4,5")
+    assert code == 0
+    assert "3 seeds  4 seeds  5 seeds  seeds for 80 %" in out
+    (planned,) = json.loads(cli(*asked, "--looks", "3,4,5", "--json")[1])
+    assert planned["claims"][0]["chance"]["3"] <= claim["chance"]["3"]  # several looks share the level
+    assert planned["claims"][0]["needed"] >= claim["needed"]
 
 
 @pytest.mark.slow
