@@ -2,9 +2,16 @@
 
 import re
 import tomllib
+from math import sqrt
 from pathlib import Path
 
+import numpy as np
+from scipy.stats import t as student
+
+from sharpscope.analysis.caveats import UNTRAINED
 from sharpscope.analysis.claims import KINDS, read_claims
+from sharpscope.analysis.claims.confidence import Anytime
+from sharpscope.analysis.claims.power import CHANCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
 
@@ -32,3 +39,27 @@ def test_every_kind_and_key_stands_in_the_table():
         assert set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", keys)))) == (
             set(KINDS[kind].model_fields) - common
         ), kind
+
+
+def test_every_number_outside_the_benchmarks_tables_is_computed_or_a_rule():
+    """The tables are the benchmark's (tests/analysis/test_simulated_verdicts.py); here is all that stands between."""
+    text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->|```.*?```|`[^`]*`", "", PAGE, flags=re.DOTALL)
+    found = set(re.findall(r"(?<![\w.])\d+(?:[. ]\d+)*", text))
+    default = KINDS["trend"].model_fields["level"].default
+    computed = {
+        *(f"{student.ppf(0.975, freedom):.3g}" for freedom in (1, 2, np.inf)),  # Student's quantiles
+        f"{100 * 2 * sqrt(0.95 * 0.05 / 4000):.1f}",  # two standard errors of a share of 4 000
+        f"{1 / 0.05:.0f}",  # the e-value that rejects
+        f"{Anytime.__dataclass_fields__['prior'].default:.0f}",
+        f"{100 * CHANCE:.0f}",
+        f"{default:g}",
+        f"{100 * default:.0f}",
+        f"{1 - default:.2g}",
+        f"{100 * (1 - UNTRAINED):.0f}",
+        "4 000",  # tables of the full run
+        "1.1",  # matters = 0.1 as a factor
+        *("0", "1", "2", "8", "100"),  # counts in sentences: 2 × 4 = 8 degrees of freedom, 95 of 100 tables
+        *("1946", "1955", "1977", "2020"),  # years
+    }
+    assert found <= computed, found - computed
+    assert {"12.7", "4.3", "1.96", "0.7", "20", "4"} <= found
