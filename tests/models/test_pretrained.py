@@ -172,6 +172,24 @@ def test_what_is_refused_in_a_sentence(tmp_path: Path, entries: dict[str, Any], 
     assert "evil" not in sys.modules
 
 
+def test_pickled_weights_that_would_run_code_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            import os
+
+            return os.system, ("touch ran",)
+
+    monkeypatch.chdir(tmp_path)
+    name = saved(gpt2(), tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    torch.save({"transformer.wte.weight": Bomb()}, tmp_path / "m" / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        open_pretrained(name)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_kernel_that_a_file_names_is_not_fetched(tmp_path: Path) -> None:
     name = saved(gpt2(), tmp_path / "m")
     change(tmp_path / "m", _attn_implementation="someone/kernel", attn_implementation="someone/kernel")
