@@ -43,12 +43,20 @@ def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -
     ]
     x = {"field": "x", "type": "quantitative", "title": "eigenvalue λ", "scale": {"nice": False}}
     log = {"type": "log", "domainMin": floor, "nice": False}
+    top = math.ceil(math.log10(float((mean + 2 * stderr).max())))
+    powers = {"values": [10.0**k for k in range(top - 7, top + 1)], "format": "~g"}
     layers: list[Spec] = [
         {
             "mark": {"type": "area", "opacity": 0.25},
             "encoding": {
                 "x": x,
-                "y": {"field": "low", "type": "quantitative", "scale": log, "title": "density"},
+                "y": {
+                    "field": "low",
+                    "type": "quantitative",
+                    "scale": log,
+                    "title": "density",
+                    "axis": powers,
+                },
                 "y2": {"field": "high"},
             },
         },
@@ -130,7 +138,9 @@ def values_figure(rows: Sequence[tuple[str, float, float, float]], title: str) -
         for name, value, low, high in rows
     ]
     y = {"field": "name", "type": "nominal", "sort": names, "title": None, "axis": {"labelLimit": 240}}
-    x = {"type": "quantitative", "title": title, "scale": {"zero": False, "padding": 16}}
+    # a value without an interval says how large it is, so its axis begins at zero
+    exact = all(low == high for _, _, low, high in rows)
+    x = {"type": "quantitative", "title": title, "scale": {"zero": exact, "padding": 16}}
     return {
         "data": {"values": data},
         "width": 360,

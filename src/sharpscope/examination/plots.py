@@ -26,6 +26,9 @@ from sharpscope.objective import Objective
 from sharpscope.report.landscape import draw_line
 from sharpscope.report.theme import config
 
+ON_PAPER = {"background": "white", "padding": {"left": 20, "right": 12, "top": 6, "bottom": 6}}
+"""Paper for a notebook of any ground; the reader's font may be wider than the one that labels are measured in."""
+
 SCAN = 21
 """Losses that the chart of an objective evaluates."""
 
@@ -153,7 +156,7 @@ def plot(result: Any) -> Any:
 
     theme = config("light")
     del theme["legend"]["layout"]  # Vega-Lite draws by it, though its schema does not know it
-    return altair.Chart.from_dict({**specification(result), "config": theme, "background": "white"})
+    return altair.Chart.from_dict({**specification(result), "config": theme, **ON_PAPER})
 
 
 def as_html(result: Any) -> str:
@@ -167,5 +170,6 @@ def as_html(result: Any) -> str:
         spec = json.dumps(specification(result), allow_nan=False)
     except InputError:
         return line
-    drawn = vl_convert.vegalite_to_svg(spec, config={**config("light"), "background": "white"})
-    return f'{line}<div style="max-width:600px">{drawn}</div>'
+    drawn = vl_convert.vegalite_to_svg(spec, config={**config("light"), **ON_PAPER})
+    scaled = drawn.replace("<svg ", '<svg style="max-width:100%;height:auto" role="img" ', 1)
+    return f'{line}<div style="max-width:600px">{scaled}</div>'
