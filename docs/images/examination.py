@@ -18,7 +18,6 @@ from sharpscope.data import load
 from sharpscope.examination.figures import density_figure, layers_figure, surface_figure
 from sharpscope.report.theme import config
 
-
 EPOCHS = 12
 
 
