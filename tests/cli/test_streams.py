@@ -71,9 +71,8 @@ def test_a_reader_that_leaves_early_is_no_error_of_ours(folder: Path) -> None:
     assert code in (0, 1, 141)
 
 
-def test_a_terminal_without_greek_letters_gets_them_spelled(folder: Path) -> None:
-    _, greek, _ = shell("sharpscope studies patriarca2024/fig1a --no-cost; sharpscope models", folder)
-    assert not greek.isascii()
+def test_a_terminal_without_greek_letters_gets_them_spelled(cli, folder: Path) -> None:
+    assert not cli("studies", "patriarca2024/fig1a", "--no-cost")[1].isascii()
     code, out, err = shell(
         "sharpscope studies patriarca2024/fig1a --no-cost; sharpscope models", folder, **ASCII
     )
@@ -82,7 +81,7 @@ def test_a_terminal_without_greek_letters_gets_them_spelled(folder: Path) -> Non
     assert "?" not in out
     code, out, err = shell("sharpscope models --json", folder, **ASCII)
     assert (code, err) == (0, "")
-    assert json.loads(out) == json.loads(shell("sharpscope models --json", folder)[1])
+    assert json.loads(out) == json.loads(cli("models", "--json")[1])
 
 
 def test_a_narrow_terminal_shows_everything(folder: Path) -> None:
@@ -147,6 +146,16 @@ def test_a_stop_during_the_start_leaves_no_traceback(folder: Path, after: float)
     ):  # the package itself was not there yet: nothing of ours could catch it
         assert b"Traceback" not in err, err.decode()
     assert started.returncode in (0, 130, -signal.SIGINT)
+
+
+def test_a_stop_that_a_library_hands_on_as_its_own_error_is_one(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise ValueError('Error building "literal" validator:\nKeyboardInterrupt: ')
+
+    monkeypatch.setattr("sharpscope.cli.app.app", interrupted)
+    code, _, err = cli("models")
+    assert (code, err.count("\n")) == (130, 1)
+    assert "interrupted" in err
 
 
 def test_control_characters_of_stored_names_are_shown_as_escapes(cli, tmp_path: Path) -> None:

@@ -71,7 +71,10 @@ def status_of_call() -> int:
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         status = _refused(f"{where}{error.strerror or error}; check the file, its folder and the space left")
-    except KeyboardInterrupt:
+    except BaseException as error:
+        # pydantic hands on a Ctrl-C that comes while it builds a class as an error of its own
+        if not isinstance(error, KeyboardInterrupt) and "KeyboardInterrupt" not in str(error):
+            raise
         streams.say("interrupted; give the same command again", error=True)
         status = 130
     return streams.finish(status)
