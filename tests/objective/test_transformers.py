@@ -58,7 +58,7 @@ def gpt2() -> nn.Module:
     )
 
 
-def bert() -> nn.Module:
+def _bert(head: str, **more: Any) -> nn.Module:
     config = transformers.BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=4,
@@ -67,22 +67,9 @@ def bert() -> nn.Module:
         intermediate_size=6,
         max_position_embeddings=8,
         **IDS,
+        **more,
     )
-    return transformers.BertForMaskedLM(config)
-
-
-def bert_classifier() -> nn.Module:
-    config = transformers.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=4,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=6,
-        max_position_embeddings=8,
-        num_labels=3,
-        **IDS,
-    )
-    return transformers.BertForSequenceClassification(config)
+    return getattr(transformers, f"BertFor{head}")(config)
 
 
 def t5() -> nn.Module:
@@ -174,8 +161,11 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
         text,
     ),
     "Mamba": (mamba, lambda: {"input_ids": text()["input_ids"]}),
-    "BERT": (bert, labelled),
-    "BERT classifier": (bert_classifier, lambda: {**text(), "labels": torch.tensor([0, 1, 2, 1, 0])}),
+    "BERT": (lambda: _bert("MaskedLM"), labelled),
+    "BERT classifier": (
+        lambda: _bert("SequenceClassification", num_labels=3),
+        lambda: {**text(), "labels": torch.tensor([0, 1, 2, 1, 0])},
+    ),
     "T5": (t5, labelled),
     "ViT": (vit, lambda: {"pixel_values": images(), "labels": torch.tensor([0, 2, 1])}),
     "CLIP": (clip, lambda: {**text(3), "pixel_values": images()}),
@@ -291,11 +281,8 @@ def test_a_batch_without_labels_is_refused():
 def test_a_head_it_does_not_know_is_refused():
     with pytest.raises(InputError, match="without a configuration"):
         Objective.from_transformers(nn.Linear(2, 2), [{"x": torch.ones(1, 2)}])
-    config = transformers.BertConfig(
-        vocab_size=5, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=6
-    )
     with pytest.raises(InputError, match="knows the losses of"):
-        Objective.from_transformers(transformers.BertForMultipleChoice(config), [text()])
+        Objective.from_transformers(_bert("MultipleChoice"), [text()])
 
 
 @pytest.mark.parametrize("library", ["timm", "diffusers"])
