@@ -1,4 +1,4 @@
-"""What tests of several packages share: the command line, called in this process."""
+"""What tests of several packages share: the command line, called in this process, where its tasks run too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from in_process import InThisProcess
 from sharpscope.cli import main
 
 Call = Callable[..., tuple[int, str, str]]
@@ -14,7 +15,8 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process; return (exit status, stdout, stderr)."""
+    """Run the command line and its tasks in this process; return (exit status, stdout, stderr)."""
+    monkeypatch.setattr("sharpscope.sweep.LocalExecutor", InThisProcess)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sharpscope", *map(str, arguments)])

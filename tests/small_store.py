@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from in_process import run_study
 from sharpscope.sweep import Store
 
 STUDY = """name = "two"
@@ -44,7 +42,5 @@ def small_store(folder: Path) -> Store:
 def _made() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="sharpscope-small-store-"))
     (folder / "two.toml").write_text(STUDY)
-    command = [sys.executable, "-m", "sharpscope", "run", "two.toml", "--store", "store", "--no-report"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([*command, "--workers", "2"], cwd=folder, env=environment, check=True, capture_output=True)
+    run_study(folder / "two.toml", folder / "store")
     return folder

@@ -127,7 +127,7 @@ def test_it_goes_on_where_a_claim_is_open_survives_a_kill_and_keeps_to_its_budge
     store = tmp_path / "store"
     call = ["run", tmp_path / "until.toml", "--store", store, "--until", "decided"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "sharpscope", *map(str, call), "--looks", "3,4,5"]
+    command = [sys.executable, "-m", "sharpscope", *map(str, call), "--looks", "3,4,5", "--workers", "1"]
     started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(store.glob("runs/*"))) < 7:  # the second look has begun

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,21 +23,17 @@ def folder(tmp_path: Path) -> Path:
     )
 
 
-def run(folder: Path, *arguments: str) -> dict[str, object]:
-    shown = subprocess.run(
-        [sys.executable, "-m", "sharpscope", "run", *arguments, "--json"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert shown.returncode == 0, shown.stderr
-    found: dict[str, object] = json.loads(shown.stdout)
-    return found
+def test_the_example_runs_and_its_claim_has_a_verdict(
+    folder: Path, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> dict[str, object]:
+        code, out, err = cli("run", "study.toml", "--json")
+        assert code == 0, err
+        found: dict[str, object] = json.loads(out)
+        return found
 
-
-def test_the_example_runs_and_its_claim_has_a_verdict(folder: Path) -> None:
-    found = run(folder, "study.toml")
+    monkeypatch.chdir(folder)
+    found = run()
     assert (found["done"], found["failed"]) == (30, 0)
     report = folder / "results" / "spirals" / "report"
     verdicts = pd.read_csv(report / "tables" / "verdicts.csv")
@@ -59,7 +52,7 @@ def test_the_example_runs_and_its_claim_has_a_verdict(folder: Path) -> None:
     shutil.move(folder / "spirals.csv", moved / "spirals.csv")
     text = (folder / "study.toml").read_text().replace('"spirals.csv"', '"moved/spirals.csv"')
     (folder / "study.toml").write_text(text)
-    again = run(folder, "study.toml")
+    again = run()
     assert (again["done"], again["skipped"]) == (0, 30)
 
 

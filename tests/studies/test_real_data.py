@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from in_process import InThisProcess
 from sharpscope.studies import collect, load_study, make_plan, run_plan, validate_plan
 from sharpscope.sweep import Store
 
@@ -39,7 +40,7 @@ def test_one_short_run_trains_and_measures(name: str, tmp_path: Path) -> None:
     plan = make_plan(load_study(tmp_path / "s.toml"))
     validate_plan(plan)
     store = Store(tmp_path / "store")
-    assert run_plan(plan, store, workers=1).failed == 0
+    assert run_plan(plan, store, executor=InThisProcess(store.root)).failed == 0
     tables = collect(store)
     run = tables.runs.iloc[0]
     assert run["status"] == "finished"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from in_process import InThisProcess
 from sharpscope.studies import (
     collect_all,
     load_studies,
@@ -24,7 +25,7 @@ def test_two_experiments_of_different_papers_share_a_store(tmp_path, monkeypatch
     joint = make_joint_plan(studies)
     validate_plan(joint)
     store = Store(tmp_path / "store")
-    summary = run_plan(joint, store, workers=2)
+    summary = run_plan(joint, store, executor=InThisProcess(store.root))
     assert (summary.failed, summary.blocked) == (0, 0)
     tables = collect_all(store)
     assert list(tables) == ["patriarca2024-fig1b-smoke", "hammoud2023-H0-smoke"]

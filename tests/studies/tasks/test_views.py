@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from in_process import InThisProcess
 from sharpscope.studies import (
     collect_all,
     load_studies,
@@ -30,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
     joint = make_joint_plan(load_studies(folder / "mini.toml", "smoke"))
     validate_plan(joint)
     store = Store(folder / "store")
-    summary = run_plan(joint, store, workers=2)
+    summary = run_plan(joint, store, executor=InThisProcess(store.root))
     assert (summary.failed, summary.blocked) == (0, 0)
     return joint, store, collect_all(store)
 
@@ -105,7 +106,7 @@ def test_reports_and_their_index_are_the_same_bytes_from_the_store_alone(finishe
 
 def test_running_one_of_them_again_keeps_the_other_in_the_store(finished) -> None:
     joint, store, tables = finished
-    run_plan(joint.plans[1], store, workers=1)
+    run_plan(joint.plans[1], store, executor=InThisProcess(store.root))
     assert list(collect_all(store)) == list(tables)
 
 
