@@ -65,11 +65,11 @@ def everything(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[bytes
 def test_training_is_the_same_to_the_bit(norm: bool, pace: dict[str, Any], tmp_path: Path) -> None:
     plain, watched = network(norm), network(norm)
     ours, theirs = (torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9) for m in (watched, plain))
-    monitor = SharpnessMonitor(
-        Objective(watched, cross_entropy, probe()), **pace, optimizer=ours, path=tmp_path / "s.parquet"
-    )
+    path = tmp_path / "s.parquet"
+    obj = Objective(watched, cross_entropy, probe())
+    monitor = SharpnessMonitor(obj, **pace, optimizer=ours, path=path, samples=4, between=3)
     monitor.measure()
-    assert train(watched, ours, 10, monitor) == train(plain, theirs, 10)
+    assert train(watched, ours, 7, monitor) == train(plain, theirs, 7)
     assert everything(watched, ours) == everything(plain, theirs)
     assert len(monitor.rows) > 1 or "share" in pace
 

@@ -67,9 +67,9 @@ def test_a_failure_costs_a_warning_and_a_note(
     ours, theirs = (torch.optim.Adam(m.parameters(), lr=0.1) for m in (watched, plain))
     path = tmp_path / "s.parquet"
     trackers: list[Any] = {"tracker": [Raises()], "file": [Folder(path)]}.get(failure, [])
-    monitor = SharpnessMonitor(
-        Objective(watched, cross_entropy, probe()), every=2, optimizer=ours, path=path, trackers=trackers
-    )
+    obj = Objective(watched, cross_entropy, probe())
+    choices: dict[str, Any] = {"every": 2, "samples": 4, "between": 2}
+    monitor = SharpnessMonitor(obj, **choices, optimizer=ours, path=path, trackers=trackers)
     sabotage(failure, monkeypatch)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -104,7 +104,8 @@ def test_ctrl_c_keeps_the_rows_and_the_weights(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, path = network(norm=True), tmp_path / "s.parquet"
-    monitor = SharpnessMonitor(Objective(model, cross_entropy, probe()), every=1, path=path)
+    obj = Objective(model, cross_entropy, probe())
+    monitor = SharpnessMonitor(obj, every=1, samples=4, between=3, path=path)
     monitor.measure()
     monitor.after_step()
 

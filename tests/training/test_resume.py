@@ -279,7 +279,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path: Path) 
     run = config(
         optimizer={"name": "adam", "lr": 0.01, "options": {"amsgrad": True}},
         schedule={"kind": "every", "n": 5, "gamma": 0.7},
-        stop={"epochs": 40},
+        stop={"epochs": 25},
     )
     workspace, result = tmp_path / "workspace", tmp_path / "result.safetensors"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -291,7 +291,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path: Path) 
         child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        if kills < 6 or (len(set(reached)) < 4 and kills < 60):  # a busy machine takes fewer steps between
+        if kills < 4 or (len(set(reached)) < 4 and kills < 60):  # a busy machine takes fewer steps between
             time.sleep(chance.uniform(0.0, 0.1))
             child.send_signal(signal.SIGKILL)
         child.wait(timeout=120)
@@ -302,7 +302,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path: Path) 
         if saved.exists():  # and then it can be read, whatever the moment of the kill
             progress = read_metadata(saved)["progress"]
             reached.append(7 * len(progress["history"]) + progress["step"])
-    assert kills >= 6
+    assert kills >= 4
     assert os.listdir(workspace) == ["progress.safetensors"]
     assert reached == sorted(reached)
     assert len(set(reached)) >= 4  # the kills fell at different steps
