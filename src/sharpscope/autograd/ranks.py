@@ -49,21 +49,21 @@ class Ranks:
 
     def total(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by its sum over all ranks, and return it."""
-        whole = tensor.contiguous()
-        self._collect(lambda: dist.all_reduce(whole, group=self.group))
+        whole = tensor.to(self.device).contiguous()
+        self.collect(lambda: dist.all_reduce(whole, group=self.group))
         return tensor if whole is tensor else tensor.copy_(whole)
 
     def largest(self, tensor: Tensor) -> Tensor:
         """Return the entrywise maximum over all ranks."""
-        whole = tensor.contiguous().clone()
-        self._collect(lambda: dist.all_reduce(whole, dist.ReduceOp.MAX, group=self.group))
-        return whole
+        whole = tensor.to(self.device).contiguous().clone()
+        self.collect(lambda: dist.all_reduce(whole, dist.ReduceOp.MAX, group=self.group))
+        return whole.to(tensor.device)
 
     def each(self, numbers: Sequence[float]) -> list[list[float]]:
         """Return the numbers of every rank, which all give equally many."""
         mine = torch.tensor([list(numbers)], dtype=torch.float64, device=self.device)
         every = [torch.empty_like(mine) for _ in range(self.size)]
-        self._collect(lambda: dist.all_gather(every, mine, group=self.group))
+        self.collect(lambda: dist.all_gather(every, mine, group=self.group))
         found: list[list[float]] = torch.cat(every).tolist()
         return found
 
@@ -73,7 +73,7 @@ class Ranks:
         padded = rows.new_zeros((max(counts), *rows.shape[1:])).to(self.device)
         padded[: len(rows)] = rows
         every = [torch.empty_like(padded) for _ in counts]
-        self._collect(lambda: dist.all_gather(every, padded, group=self.group))
+        self.collect(lambda: dist.all_gather(every, padded, group=self.group))
         return torch.cat([part[:count] for part, count in zip(every, counts, strict=True)]).to(rows.device)
 
     def from_first(self, value: Any, present: bool) -> Any:
@@ -95,6 +95,11 @@ class Ranks:
             raise InputError(
                 f"all ranks must have the same {what}, rank {other} has not what rank 0 has; {remedy}"
             )
+
+    def digest(self, own: str) -> str:
+        """Return a digest of every rank's own digest, in hexadecimal digits."""
+        mine = torch.tensor([list(bytes.fromhex(own))], dtype=torch.uint8)
+        return hashlib.sha256(self.joined(mine).numpy().tobytes()).hexdigest()
 
     def as_one(self, function: Callable[[], T]) -> T:
         """Return ``function()``, which uses no collective; where it fails on one rank it fails on all of them."""
@@ -127,7 +132,8 @@ class Ranks:
                 f"all ranks must succeed, rank {codes.index(FAILED)} of {self.size} has failed; see its own message"
             )
 
-    def _collect(self, collective: Callable[[], object]) -> None:
+    def collect(self, collective: Callable[[], object]) -> None:
+        """Call a collective; where a rank cannot be reached, say so."""
         try:
             collective()
         except RuntimeError as error:

@@ -7,8 +7,12 @@ matrix-vector product by 1.5e-2 (seen in torch 2.13), and a basis made orthonorm
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from sharpscope.autograd.sharded_vectors import ShardedVectors
 
 _SLICE = 1 << 17
 """Entries at a time, so that their copies in float64 stay in the processor's caches."""
@@ -23,6 +27,8 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     >>> round(float(dot(long, long)) / (1 << 24), 6)
     0.01
     """
+    if isinstance(a, ShardedVectors) and isinstance(b, ShardedVectors):
+        return a.shards.ranks.total(dot(a.own, b.own))
     rows, columns = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
     sums = torch.zeros(len(rows), len(columns), dtype=torch.float64, device=a.device)
     for left, right in zip(rows.split(_SLICE, dim=1), columns.split(_SLICE, dim=1), strict=True):
@@ -48,3 +54,30 @@ def project_out(vectors: Tensor, basis: Tensor, times: int = 2) -> Tensor:
     for _ in range(times):
         vectors = vectors - dot(vectors, basis).to(vectors.dtype) @ basis
     return vectors
+
+
+def orthonormal_rows(block: Tensor) -> Tensor:
+    """Return an orthonormal basis (m, n) of what linearly independent rows (m, n) span.
+
+    >>> orthonormal_rows(torch.tensor([[3.0, 0.0, 4.0]])).abs()
+    tensor([[0.6000, 0.0000, 0.8000]])
+    """
+    if not isinstance(block, ShardedVectors):
+        basis: Tensor = torch.linalg.qr(block.T)[0].T
+        return basis.contiguous()
+    for _ in range(2):  # by Cholesky's factor of their inner products, twice for rounding's sake
+        factor = torch.linalg.cholesky(dot(block, block))
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(block)).to(factor), upper=False)
+        block = inverse.to(block.dtype) @ block
+    return block
+
+
+def drawn_like(vector: Tensor, draw: Callable[[int], Tensor]) -> Tensor:
+    """Return a random vector cut as another one is (n,), from ``draw(k)`` that gives its next k entries.
+
+    >>> drawn_like(torch.zeros(3), torch.ones)
+    tensor([1., 1., 1.])
+    """
+    if isinstance(vector, ShardedVectors):
+        return ShardedVectors(vector.shards.drawn(draw), vector.shards)
+    return draw(vector.numel())

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -98,10 +97,7 @@ def trace_by_layer(
     limits = CallLimits("trace_by_layer", obj, deadline, progress, on_interrupt, expected=probes)
     with CurvatureProducts(limits.over, memory, matrix) as product, limits.until_it_ends():
         for i in range(probes):
-            signs = torch.randint(
-                0, 2, (obj.size,), generator=generator("by layer", seed, i), dtype=torch.int8
-            )
-            z = (2 * signs - 1).to(obj.device, obj.dtype)  # (size,)
+            z = obj.layout.signs(generator("by layer", seed, i)).to(obj.device, obj.dtype)  # (size,)
             parts = obj.layout.split((z * product(z)).double())
             draws[i] = [math.fsum(float(parts[name].sum()) for name in names) for names in layers.values()]
             done += 1

@@ -211,7 +211,7 @@ class CallLimits:
                 sum(len(targets) for _, targets in batches) if evaluator.loss is not None else batches.count
                 for batches in (self._batches, evaluator.batches)
             )
-            known = self._shares[id(evaluator.batches)] = (evaluator.batches, part / whole)
+            known = self._shares[id(evaluator.batches)] = (evaluator.batches, part / max(whole, 1))
         return known[1]
 
     def _tell(self, unit: str = "") -> None:

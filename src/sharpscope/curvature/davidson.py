@@ -79,7 +79,7 @@ class SecantUpdate:
 
     def reduces_residual(self, basis: Tensor, seen: Tensor) -> bool:
         """Say whether ‖(A − B) V − E V‖ < ‖(A − B) V‖ for rows V (m, n) with images ``seen`` under A − B."""
-        return norm((seen - self(basis)).flatten()) < norm(seen.flatten())
+        return norm(seen - self(basis)) < norm(seen)
 
     @classmethod
     def observed(cls, basis: Tensor, images: Tensor, older: SecantUpdate | None, most: int) -> SecantUpdate:

@@ -115,7 +115,7 @@ def spectral_density(
             draws = generator("density", seed, i)
 
             def gaussian(draws: torch.Generator = draws) -> torch.Tensor:
-                return torch.randn(obj.size, generator=draws, dtype=torch.float64).to(obj.device, obj.dtype)
+                return obj.layout.normal(draws, torch.float64).to(obj.device, obj.dtype)
 
             values, vectors, _ = lanczos(counted, gaussian(), steps, gaussian).ritz()
             nodes[i], weights[i] = values, vectors[0] ** 2

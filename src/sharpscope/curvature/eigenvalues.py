@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -256,7 +255,7 @@ def _report(run: SearchRun, found: Found, mode: Mode, seconds: float) -> Eigenpa
 def _vectors_of(start: Tensor | Eigenpairs | None, obj: Objective) -> Tensor:
     """Return the vectors to begin from (b, size), none of them without a start."""
     if start is None:
-        return torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+        return obj.layout.zeros(0, dtype=obj.dtype, device=obj.device)
     vectors = start.vectors if isinstance(start, Eigenpairs) else start
     if vectors.numel() == 0 or vectors.shape[-1] != obj.size:
         raise InputError(

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpscope.autograd.vectors import dot, project_out
+from sharpscope.autograd.vectors import dot, orthonormal_rows, project_out
 from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.curvature.lanczos import lanczos
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
@@ -178,7 +178,7 @@ def _probe(
     rank = DEFLATE if deflate is None else deflate
     limits.expected = float(rank + (limit if samples is not None else TYPICAL))
     draws: list[float] = []
-    u = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    u = obj.layout.zeros(0, dtype=obj.dtype, device=obj.device)
     known, mean, error, widest, needed, converged = 0.0, 0.0, math.inf, 0.0, 0.0, False
     with CurvatureProducts(obj, memory, matrix) as product, limits.until_it_ends():
         u = _directions(obj, rank, deflate is not None, matrix, seed)  # (m, size)
@@ -249,7 +249,7 @@ def _mean_and_spread(draws: list[float]) -> tuple[float, float]:
 
 def _directions(obj: Objective, rank: int, asked: bool, matrix: Matrix, seed: int) -> Tensor:
     """Return orthonormal directions (m, size) of large curvature of either sign, from a subset of the data."""
-    none = torch.zeros(0, obj.size, dtype=obj.dtype, device=obj.device)
+    none = obj.layout.zeros(0, dtype=obj.dtype, device=obj.device)
     if rank == 0:
         return none
     part = draw(obj, seed_of("deflate", seed))
@@ -260,15 +260,14 @@ def _directions(obj: Objective, rank: int, asked: bool, matrix: Matrix, seed: in
     draws = generator("deflate", seed)
 
     def gaussian() -> Tensor:
-        return torch.randn(obj.size, generator=draws, dtype=torch.float64).to(obj.device, obj.dtype)
+        return obj.layout.normal(draws, torch.float64).to(obj.device, obj.dtype)
 
     with CurvatureProducts(part, matrix=matrix) as product:
         krylov = lanczos(product, gaussian(), 2 * rank + 5, gaussian)
     values, vectors, _ = krylov.ritz()
     order = np.argsort(-np.abs(values))[: min(rank, len(values))]
     chosen = torch.as_tensor(vectors[:, order].T.copy(), dtype=obj.dtype, device=obj.device)
-    directions: Tensor = torch.linalg.qr((chosen @ krylov.basis).T)[0].T
-    return directions.contiguous()
+    return orthonormal_rows(chosen @ krylov.basis)
 
 
 def _check(rtol: float, samples: int | None, max_samples: int, deflate: int | None) -> None:
@@ -283,8 +282,7 @@ def _check(rtol: float, samples: int | None, max_samples: int, deflate: int | No
 
 
 def _rademacher(obj: Objective, seed: int, index: int) -> Tensor:
-    bits = torch.randint(0, 2, (obj.size,), generator=generator("hutchinson", seed, index), dtype=torch.int8)
-    return (2 * bits - 1).to(obj.device, obj.dtype)
+    return obj.layout.signs(generator("hutchinson", seed, index)).to(obj.device, obj.dtype)
 
 
 def _protocol(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sharpscope.errors import InputError
-from sharpscope.objective.chunking import retry_with_smaller_chunks
+from sharpscope.objective.chunking import held_here, retry_with_smaller_chunks
 from sharpscope.objective.graphs import ChunkProduct
 from sharpscope.objective.objective import Objective
 
@@ -134,6 +134,8 @@ class CurvatureProducts:
                 size = int(self._bytes_per_sample * n)
                 # one more graph is alive while the next is rebuilt
                 self._keeping = self._kept_bytes + 2 * size <= self.memory
+                if (ranks := self.obj.evaluator.distribution) is not None:
+                    self._keeping = ranks.agreed(self._keeping)
                 if self._keeping:
                     self._kept.append((graph, n))
                     self._kept_bytes += size
@@ -157,7 +159,7 @@ def graph_bytes(roots: Sequence[Tensor]) -> int:
         if node in seen:
             continue
         seen.add(node)
-        for tensor in _saved(node):
+        for tensor in map(held_here, _saved(node)):
             storage = tensor.untyped_storage()
             whole[storage.data_ptr()] = storage.nbytes()
             held = parts.setdefault(storage.data_ptr(), {})

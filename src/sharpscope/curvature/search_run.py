@@ -78,7 +78,7 @@ class SearchRun:
         self.obj, self.wanted, self.seed, self.max_products = obj, wanted, seed, max_products
         self.matrix, self.limits = matrix, limits
         self.start, self.known, self._given_scores = start, known, scores
-        room, each = budget(memory, obj.device), obj.size * torch.finfo(obj.dtype).bits // 8
+        room, each = budget(memory, obj.device), obj.layout.most * torch.finfo(obj.dtype).bits // 8
         given = VECTORS if memory is None else int(VECTORS_SHARE * room)
         self.room = given // each
         needed = min(fewest(wanted.k) * each, room)
@@ -101,8 +101,7 @@ class SearchRun:
 
     def fresh(self) -> Tensor:
         """Return a random vector (n,), standard normal."""
-        draw = torch.randn(self.obj.size, generator=self.draws, dtype=torch.float64)
-        return draw.to(self.obj.device, self.obj.dtype)
+        return self.obj.layout.normal(self.draws, torch.float64).to(self.obj.device, self.obj.dtype)
 
     def products(self, obj: Objective, memory: int, share: float = 1.0) -> CurvatureProducts:
         """Return the matrix over some data as an operator, whose graphs are released when the call ends."""

@@ -220,13 +220,12 @@ def _points(
 
 def gaussian(obj: Objective, seed: int, index: int) -> Tensor:
     """Return Gaussian draw number ``index`` of a seed (size,)."""
-    g = torch.randn(obj.size, generator=generator("average_direction", seed, index))
-    return g.to(obj.device, obj.dtype)
+    return obj.layout.normal(generator("average_direction", seed, index)).to(obj.device, obj.dtype)
 
 
 def unit_direction(obj: Objective, seed: int, index: int) -> Tensor:
     """Return direction number ``index`` of a seed: a uniformly distributed unit vector (size,)."""
-    g = torch.randn(obj.size, generator=generator("average_direction", seed, index))
+    g = obj.layout.normal(generator("average_direction", seed, index))
     unit: Tensor = g / torch.linalg.vector_norm(g, dtype=torch.float64)
     return unit.to(obj.device, obj.dtype)
 

@@ -37,7 +37,8 @@ def gauss_newton_split(obj: Objective, samples: int = 16, tol: float = 1e-2, see
     with CurvatureProducts(obj, None, "ggn") as gauss_newton, CurvatureProducts(obj) as hessian:
         for index in range(samples):
             g = generator("gauss_newton_split", seed, index)
-            z = (2 * torch.randint(0, 2, (obj.size,), generator=g) - 1).to(obj.device, obj.dtype)
+            bits = obj.layout.drawn(lambda n, g=g: torch.randint(0, 2, (n,), generator=g))  # type: ignore[misc]
+            z = (2 * bits - 1).to(obj.device, obj.dtype)
             images = {"G": gauss_newton(z), "H": hessian(z)}
             images["H-G"] = images["H"] - images["G"]
             for name, image in images.items():

@@ -81,7 +81,7 @@ def _tolerated(
     def rise(sigma: float) -> Estimate:
         def points() -> Iterator[Tensor]:
             for index in range(samples // 2):
-                g = torch.randn(obj.size, generator=generator("pac_bayes", seed, index))
+                g = obj.layout.normal(generator("pac_bayes", seed, index))
                 step = sigma * scale * g.to(obj.device, obj.dtype)
                 yield centre + step
                 yield centre - step

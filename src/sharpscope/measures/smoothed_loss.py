@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from sharpscope.errors import InputError, require_positive
@@ -38,7 +37,7 @@ def noisy_losses(obj: Objective, scale: Tensor | float, samples: int, seed: int)
 
     def points() -> Iterator[Tensor]:
         for index in range(samples // 2):
-            g = torch.randn(obj.size, generator=generator("smoothed_loss", seed, index))
+            g = obj.layout.normal(generator("smoothed_loss", seed, index))
             step = scale * g.to(obj.device, obj.dtype)
             yield centre + step
             yield centre - step

@@ -6,7 +6,8 @@ and importance sampling of the data.
 """
 
 from sharpscope.objective.evaluator import Evaluator
-from sharpscope.objective.measured_function import BatchLoss, Loss
+from sharpscope.objective.measured_data import Loss
+from sharpscope.objective.measured_function import BatchLoss
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.preconditioned import preconditioned
 

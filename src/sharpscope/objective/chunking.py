@@ -43,14 +43,24 @@ def counting_held_bytes(parameters: set[int]) -> Iterator[list[int]]:
     seen: set[tuple[int, int]] = set()
 
     def pack(tensor: Tensor) -> Tensor:
-        key = (tensor.untyped_storage().data_ptr(), tensor.data_ptr())
+        own = held_here(tensor)
+        key = (own.untyped_storage().data_ptr(), own.data_ptr())
         if key[0] not in parameters and key not in seen:
             seen.add(key)
-            held.append(tensor.nbytes)
+            held.append(own.nbytes)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield held
+
+
+def held_here(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor that may be distributed."""
+    if not hasattr(tensor, "to_local"):
+        return tensor
+    with torch.no_grad():
+        own: Tensor = tensor.to_local()
+    return own
 
 
 def chunk_for(bytes_per_sample: float, device: torch.device) -> int:

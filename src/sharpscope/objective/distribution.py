@@ -7,21 +7,33 @@ are numbered one after another in the order of the ranks, as if they were one da
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpscope.autograd.ranks import Ranks, shares
+from sharpscope.autograd.shards import Piece, Shards
 from sharpscope.errors import InputError
-from sharpscope.objective.batches import update_with_tensor
+from sharpscope.objective.batches import FixedBatches, update_with_tensor
 
 if TYPE_CHECKING:
     from sharpscope.objective.measured_function import MeasuredFunction
 
 T = TypeVar("T")
 Sums = tuple[Tensor | None, tuple[float, ...]]
+
+
+class Mean(Protocol):
+    """The mean loss of a chunk as a function of the model's outputs, and how many samples it counts."""
+
+    weight: float
+    targets: Any
+
+    def __call__(self, outputs: Any) -> Tensor:
+        """Return the mean loss, a scalar."""
 
 
 class DataParallel:
@@ -31,8 +43,14 @@ class DataParallel:
     vector. Random draws come from seeds, so that they are the same on all ranks without any collective.
     """
 
-    def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
+    splits_data = True
+    """Whether each rank holds its own part of the data."""
+
+    in_step = False
+    """Whether ranks exchange parameters while they evaluate, so that all must evaluate the same at the same time."""
+
+    def __init__(self, ranks: Ranks, pieces: Mapping[str, Piece] | None = None) -> None:
+        self.ranks, self.pieces = ranks, pieces
 
     @property
     def protocol(self) -> dict[str, object]:
@@ -49,10 +67,12 @@ class DataParallel:
 
     def require_agreement(self, evaluator: MeasuredFunction) -> None:
         """Refuse ranks that hold another model than the others, or measure it otherwise."""
-        digest = hashlib.sha256(repr((evaluator.layout, evaluator.mode, str(evaluator.dtype))).encode())
-        digest.update(repr((evaluator.dropout, evaluator.dropout_seed)).encode())
+        layout = evaluator.layout
+        how = (layout.names, layout.shapes, evaluator.mode, str(evaluator.dtype))
+        digest = hashlib.sha256(repr((how, evaluator.dropout, evaluator.dropout_seed)).encode())
         for tensor in [*evaluator.model.parameters(), *evaluator.model.buffers()]:
-            update_with_tensor(digest, tensor)
+            if not hasattr(tensor, "to_local"):
+                update_with_tensor(digest, tensor)
         self.ranks.require_same(
             "model, mode and precision",
             digest.hexdigest(),
@@ -82,15 +102,43 @@ class DataParallel:
             return None
         return self.ranks.joined(torch.cat([none, *(parts or [])]))
 
+    # -- what sharded models do otherwise, see sharpscope.objective.sharded_models --------------------
+
+    def shards(self, names: Iterable[str]) -> Shards | None:
+        """Return how a flat vector of some parameters is cut; None where every rank holds all of it."""
+        return None if self.pieces is None else Shards(self.ranks, tuple(self.pieces[name] for name in names))
+
+    def agreed(self, decision: bool) -> bool:
+        """Return a decision that all ranks must take alike where they work in step."""
+        return decision
+
+    def own(self, name: str, parameter: Tensor) -> Tensor:
+        """Return what this rank holds of a parameter."""
+        return parameter.detach()
+
+    def measuring(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context for evaluating the model."""
+        return nullcontext()
+
+    def hold(self, model: nn.Module, own: Mapping[str, Tensor]) -> None:
+        """Let the model's modules see whole parameters where they hold parts."""
+
+    def shared(self, mean: Mean, idle: bool) -> Mean:
+        """Return the mean loss of a chunk from that of this rank's part of it; ``idle``: of nothing."""
+        return mean
+
+    def common_batch(self, batches: FixedBatches, rows: int) -> Any:
+        """Return a batch that all ranks hold alike, its first rows; None where none is needed."""
+        return None
+
     def digest(self, own: str) -> str:
         """Return a digest of all ranks' data from that of this rank's."""
-        mine = torch.tensor([list(bytes.fromhex(own))], dtype=torch.uint8)
-        return hashlib.sha256(self.ranks.joined(mine).numpy().tobytes()).hexdigest()
+        return self.ranks.digest(own)
 
 
 def refuse_parts(distribution: DataParallel | None, what: str) -> None:
     """Refuse to look at single samples where other ranks hold some of them."""
-    if distribution is not None:
+    if distribution is not None and distribution.splits_data:
         raise InputError(
             f"{what} needs all the data in one process, received a part of it on each of {distribution.ranks.size} "
             "ranks; measure it with an objective in one process"

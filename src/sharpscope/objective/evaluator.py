@@ -25,8 +25,10 @@ from sharpscope.objective.chunking import retry_with_smaller_chunks
 from sharpscope.objective.distribution import data_parallel
 from sharpscope.objective.graphs import ChunkProduct, GaussNewtonOfChunk, HessianOfChunk, gradients
 from sharpscope.objective.mean_loss import counts_of
-from sharpscope.objective.measured_function import BatchLoss, Loss, MeasuredFunction
+from sharpscope.objective.measured_data import Loss
+from sharpscope.objective.measured_function import BatchLoss, MeasuredFunction
 from sharpscope.objective.parameters import Selection, layout_of, select
+from sharpscope.objective.sharded_models import sharded_model
 
 Matrix = Literal["hessian", "ggn"]
 
@@ -129,16 +131,16 @@ class Evaluator(MeasuredFunction):
     @retry_with_smaller_chunks
     def value_and_gradient(self, at: Tensor | None = None) -> tuple[float, Tensor]:
         """Return L(θ) and ∇L(θ) (size,) from one forward and backward pass."""
-        leaves = self.leaves(at)
+        leaves, own = self.leaves(at), self.layout.own
         points = list(leaves.values())
 
         def of_chunk(batch: Any, weights: Tensor | None) -> tuple[float, Tensor, float]:
             value, n = self.mean_loss(batch, weights)
-            return float(value.detach()), self.layout.join(gradients(value, points)), n
+            return float(value.detach()), own.join(gradients(value, points)), n
 
         def of_own_data() -> tuple[Tensor, tuple[float, float]]:
             total = weight = 0.0
-            sums = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+            sums = torch.zeros(own.size, dtype=self.dtype, device=self.device)
             for value, part, n in self.each_own_chunk(of_chunk, leaves):
                 sums.add_(part, alpha=n)
                 total += n * value
@@ -148,7 +150,7 @@ class Evaluator(MeasuredFunction):
         sums, (total, weight) = self.added_up(of_own_data, 2)
         assert sums is not None
         self.cost.gradients += 1
-        gradient = sums / _positive(weight)
+        gradient = self.layout.vectors(sums / _positive(weight))
         if not bool(torch.isfinite(gradient).all()):
             raise NonFiniteError(not_finite("the gradient", total / weight))
         return total / weight, gradient
@@ -173,7 +175,7 @@ class Evaluator(MeasuredFunction):
 
         def of_chunk(batch: Any, weights: Tensor | None) -> tuple[HessianOfChunk, float]:
             value, n = self.mean_loss(batch, weights)
-            return HessianOfChunk.of(value, points, self.layout), n
+            return HessianOfChunk.of(value, points, self.layout.own), n
 
         return of_chunk
 
@@ -197,7 +199,7 @@ class Evaluator(MeasuredFunction):
 
         def of_chunk(batch: Any, weights: Tensor | None) -> tuple[GaussNewtonOfChunk, float]:
             outputs, loss = self.outputs_and_loss(batch, weights)
-            return GaussNewtonOfChunk.of(outputs, loss, points, self.layout), loss.weight
+            return GaussNewtonOfChunk.of(outputs, loss, points, self.layout.own), loss.weight
 
         return of_chunk
 
@@ -209,7 +211,7 @@ class Evaluator(MeasuredFunction):
                 f"received {tuple(v.shape)}; flatten with Objective.layout.join"
             )
         with torch.inference_mode(False):
-            block = v.detach().to(self.device, self.dtype).reshape(-1, self.size).clone()  # (k, size)
+            block = self.layout.own_rows(v.detach().to(self.device, self.dtype)).clone()  # (k, own size)
 
             def of_own_data() -> tuple[Tensor, tuple[float, float]]:
                 weight, loss = 0.0, torch.zeros((), device=self.device)
@@ -224,6 +226,7 @@ class Evaluator(MeasuredFunction):
         assert out is not None
         self.cost.products += len(block)
         out /= _positive(weight)
+        out = self.layout.vectors(out)
         if not bool(torch.isfinite(out).all()):
             raise NonFiniteError(not_finite("a Hessian-vector product", loss / weight))
         return out.reshape(v.shape)
@@ -308,15 +311,10 @@ def evaluator_of(
     if dtype not in (None, torch.float32, torch.float64):
         raise InputError(f"dtype must be torch.float32 or torch.float64, received {dtype}; leave it out")
     model = _without_wrappers(model)
-    if any(hasattr(p, "full_tensor") or hasattr(p, "_fsdp_flattened") for p in model.parameters()):
-        raise InputError(
-            "what is measured must have whole parameters, received a model of which each rank holds a shard; measure "
-            "a copy that is loaded from a full state dict"
-        )
     chosen = select(model, params)
     doubles = all(p.dtype == torch.float64 for p in chosen.values())
     device = next(iter(chosen.values())).device
-    distribution = data_parallel(group, device)
+    distribution = sharded_model(model, group, device) or data_parallel(group, device)
     data = FixedBatches(batches, pairs=loss is not None, may_be_empty=distribution is not None)
     evaluator = Evaluator(
         model,
@@ -330,10 +328,11 @@ def evaluator_of(
         dropout,
         dropout_seed,
     )
+    evaluator.distribution = distribution
+    evaluator.layout = evaluator.layout_of(chosen)
     if loss is not None and data.count:
         evaluator.counts = counts_of(loss, next(iter(data))[1])
     if distribution is not None:
-        evaluator.distribution = distribution
         distribution.require_agreement(evaluator)
         evaluator.count_samples()
         if not sum(evaluator.batches_per_rank):

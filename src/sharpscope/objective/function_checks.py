@@ -58,7 +58,7 @@ def check_function(evaluator: Evaluator) -> Probe:
     Raises `InputError` where the model writes to its parameters, computes in reduced precision, reads parameters past
     the module, or depends on a measured parameter that autograd does not reach. Warns of parameters without effect.
     """
-    batch = first_rows(next(iter(evaluator.batches)), SAMPLES)
+    batch = first_rows(evaluator.batch_to_check(), SAMPLES)
     try:
         probe = _probe(evaluator, batch)
     except Exception:
@@ -77,7 +77,7 @@ def check_function(evaluator: Evaluator) -> Probe:
 
 def _probe_whole(evaluator: Evaluator) -> Probe:
     """Evaluate the first batch of a batch loss; where that fails, say so if it would not in training mode."""
-    batch = next(iter(evaluator.batches))
+    batch = evaluator.batch_to_check()
     try:
         return _probe(evaluator, batch)
     except InputError:
@@ -104,7 +104,9 @@ def _probe(evaluator: Evaluator, batch: Any) -> Probe:
 
     def forward(saved: SavedState) -> Probe:
         everything = {
-            name: leaves[name].requires_grad_() if name in leaves else evaluator.cast(p.detach()).clone()
+            name: leaves[name].requires_grad_()
+            if name in leaves
+            else evaluator.cast(evaluator.own_parameter(name, p)).clone()
             for name, p in saved.parameters.items()
         }
         evaluator.substitute(saved, everything)
@@ -213,6 +215,8 @@ def _check_slope(evaluator: Evaluator, probe: Probe, *, move: bool) -> None:
     the module is seen; else everything is in float64. Two directions must agree that the gradient is wrong.
     """
     parameters = dict(evaluator.model.named_parameters())
+    if move and evaluator.layout.shards is not None:
+        return  # no rank has whole parameters to move
     if move and any(parameters[name].dtype != evaluator.dtype for name in evaluator.layout.names):
         return  # their own precision is too coarse for differences
     twin = evaluator if move else evaluator.in_precision(torch.float64)
@@ -240,11 +244,11 @@ def _slopes(
     apart.copies_batches = True
     measured = theta(evaluator)
     scale = typical(measured)
-    noise = torch.randn(2, len(measured), generator=draws, dtype=torch.float64).to(measured)  # (2, size)
+    noise = evaluator.layout.normal_rows(2, draws).to(measured.device, measured.dtype)  # (2, size)
     centre = measured + NEAR[evaluator.dtype] * scale * noise[0]
 
     def leaves_at(point: Tensor) -> dict[str, Tensor]:
-        return {name: part.detach().requires_grad_() for name, part in evaluator.layout.split(point).items()}
+        return {name: part.detach().requires_grad_() for name, part in evaluator.layout.held(point).items()}
 
     def slope_at(leaves: dict[str, Tensor]) -> Tensor:
         def of_chunk(placed: Any, weights: Tensor | None) -> Tensor:
@@ -285,16 +289,18 @@ def _value_at(evaluator: Evaluator, probe: Probe, leaves: dict[str, Tensor]) -> 
 
 def _without_padding(evaluator: Evaluator, vector: Tensor) -> Tensor:
     """Return a vector (size,) without entries for padding rows of look-up tables, which get no gradient by design."""
-    parts = evaluator.layout.split(vector.clone())
+    layout = evaluator.layout
+    parts = layout.held(vector.clone())
     for name, module in evaluator.model.named_modules():
-        padding = getattr(module, "padding_idx", None)
-        if (
-            isinstance(module, nn.Embedding | nn.EmbeddingBag)
-            and padding is not None
-            and f"{name}.weight" in parts
-        ):
-            parts[f"{name}.weight"][padding] = 0
-    return evaluator.layout.join(parts.values())
+        padding, weight = getattr(module, "padding_idx", None), f"{name}.weight"
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and padding is not None and weight in parts:
+            kept = torch.ones(dict(zip(layout.names, layout.shapes, strict=True))[weight])
+            kept[padding] = 0
+            if layout.shards is not None:
+                piece = layout.shards.pieces[layout.names.index(weight)]
+                kept = piece.taken(kept, layout.shards.ranks.rank).view(piece.own_shape)
+            parts[weight].mul_(kept.to(vector.device))
+    return layout.join(parts.values())
 
 
 def _noise(leaf: Tensor, draws: torch.Generator) -> Tensor:

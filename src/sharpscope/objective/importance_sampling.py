@@ -74,7 +74,7 @@ def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
 
     def of_chunk(batch: Any, weights: Tensor | None) -> tuple[Tensor, Tensor] | None:
         calls = watch_layers(evaluator.model, evaluator.layout.names)
-        outputs, loss = evaluator.outputs_and_loss(batch, weights)
+        outputs, loss = evaluator.own_outputs_and_loss(batch, weights)
         n = len(loss.targets)
         seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
         if not (isinstance(outputs, Tensor) and len(outputs) == n and outputs.requires_grad and seen):
@@ -83,7 +83,9 @@ def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
         layers = [z for _, z in seen]
         parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
         bound = torch.stack([size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]).sum(0)
-        return bound, (bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0)
+        bounds = bound, (bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0)
+        # weights are those of a chunk that is evaluated for nothing, in step with other ranks
+        return bounds if weights is None else (bounds[0][:0], bounds[1][:0])
 
     found = []
     for bounds in evaluator.each_own_chunk(of_chunk, evaluator.leaves(grad=False)):

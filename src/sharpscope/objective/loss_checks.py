@@ -48,7 +48,8 @@ def check_mean(evaluator: Evaluator, outputs: Any, batch: Any) -> None:
             checked_loss(loss(outputs, targets))
         if sliceable:
             check_mean_reduction(loss, outputs, targets, evaluator.counts)
-            spread = _spread_targets(evaluator.batches)
+            in_step = evaluator.distribution is not None and evaluator.distribution.in_step
+            spread = None if in_step else _spread_targets(evaluator.batches)
             placed = targets if spread is None else evaluator.placed(spread)
             for made_up in _made_up(outputs, len(targets), len(placed)):
                 try:

@@ -30,8 +30,9 @@ from sharpscope.objective.evaluator import Evaluator, evaluator_of, not_finite
 from sharpscope.objective.fingerprint import describe_callable
 from sharpscope.objective.function_checks import check_function
 from sharpscope.objective.loss_checks import check_batch_mean, check_mean
-from sharpscope.objective.measured_function import BatchLoss, Check, Cost, Loss
-from sharpscope.objective.parameters import Layout, Selection, layout_of, select
+from sharpscope.objective.measured_data import Cost, Loss
+from sharpscope.objective.measured_function import BatchLoss, Check
+from sharpscope.objective.parameters import Layout, Selection, select
 from sharpscope.objective.product_checks import check_products
 from sharpscope.objective.transformers import CHUNK_TOKENS, HeadLoss, TokenBatches, TransformersLoss, loss_for
 
@@ -317,7 +318,7 @@ class Objective(Result):
 
     def with_params(self, params: Selection = None) -> Objective:
         """Return the same objective of other parameters (``params`` as at the start) at the model's own values."""
-        other = self._with(self.evaluator.with_layout(layout_of(select(self.model, params))))
+        other = self._with(self.evaluator.with_layout(self.evaluator.layout_of(select(self.model, params))))
         if not set(other.layout.names) <= set(self.layout.names):  # else they have been checked
             other._verify(self.evaluator.check)
         return other
@@ -328,6 +329,11 @@ class Objective(Result):
         The copy has precision ``dtype``. Where this objective looks at another point than its model's own
         parameters (`at`), the copy of its own model is moved there.
         """
+        if self.layout.shards is not None:
+            raise InputError(
+                f"a copy needs whole parameters, received a model sharded over {self.layout.shards.ranks.size} "
+                "ranks; measure it in one process"
+            )
         private = private_copy(self.model if model is None else model).to(dtype)
         if model is None and self.evaluator.centre is not None:
             values = self.layout.split(self.evaluator.centre.to(dtype))
@@ -349,12 +355,13 @@ class Objective(Result):
         Two equal fingerprints mean the same measured function; it is stored beside every number.
         """
         digest = hashlib.sha256()
-        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
+        e = self.evaluator
+        parameters = [(name, e.own_parameter(name, p)) for name, p in self.model.named_parameters()]
+        for name, tensor in [*parameters, *self.model.named_buffers()]:
             digest.update(name.encode())
             update_with_tensor(digest, tensor)
-        if self.evaluator.centre is not None:
-            update_with_tensor(digest, self.evaluator.centre)
-        e = self.evaluator
+        if e.centre is not None:
+            update_with_tensor(digest, self.layout.own_rows(e.centre)[0])
         what = e.loss if e.loss is not None else e.batch_loss
         data = e.batches.digest if e.distribution is None else e.distribution.digest(e.batches.digest)
         digest.update(data.encode())
@@ -366,7 +373,9 @@ class Objective(Result):
                 (describe_callable(what), self.protocol, self.layout.names, type(self.model).__qualname__)
             ).encode()
         )
-        return digest.hexdigest()[:16]
+        shards = self.layout.shards
+        whole = digest.hexdigest() if shards is None else shards.ranks.digest(digest.hexdigest())
+        return whole[:16]
 
     @property
     def protocol(self) -> dict[str, object]:

@@ -48,16 +48,14 @@ def check_products(evaluator: Evaluator, matrix: Matrix) -> float:
             f"products need operations that can be differentiated twice, {evaluator.once_differentiable} is marked "
             "once_differentiable; write its backward in differentiable operations and drop the mark"
         )
-    batch = next(iter(evaluator.batches))
+    batch = evaluator.batch_to_check()
     whole = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
     batch = first_rows(batch, FEW if evaluator.loss is not None else max(2, min(FEW, whole // 8)))
     rows = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
     draws = generator("check", "products")
     block = torch.stack(
         [
-            torch.randn(evaluator.size, generator=draws, dtype=torch.float64).to(
-                evaluator.device, evaluator.dtype
-            )
+            evaluator.layout.normal(draws, torch.float64).to(evaluator.device, evaluator.dtype)
             for _ in range(2)
         ]
     )  # (2, size); drawn one by one, for the sake of memory
@@ -125,11 +123,12 @@ def _products(evaluator: Evaluator, batch: Any, matrix: Matrix, block: Tensor) -
     except Exception:
         if evaluator.loss is not None:
             raise
-        batch = next(iter(evaluator.batches))
+        batch = evaluator.batch_to_check()
         graph, _ = evaluator.on_chunk(of_chunk, leaves, batch, prepare=replace_convolutions)
-    images = torch.zeros_like(block)
-    evaluator.add_products(images, graph, block, 1.0)
-    return images, graph
+    own = evaluator.layout.own_rows(block)
+    images = torch.zeros_like(own)
+    evaluator.add_products(images, graph, own, 1.0)
+    return evaluator.layout.vectors(images), graph
 
 
 def _gradient_differences(evaluator: Evaluator, batch: Any, along: Tensor) -> list[Tensor]:
@@ -138,7 +137,7 @@ def _gradient_differences(evaluator: Evaluator, batch: Any, along: Tensor) -> li
     scale = typical(centre) / float(along.abs().mean())
 
     def slope(step: float) -> Tensor:
-        moved = evaluator.layout.split(centre + step * along)
+        moved = evaluator.layout.held(centre + step * along)
         leaves = {name: value.detach().requires_grad_() for name, value in moved.items()}
         points = list(leaves.values())
 

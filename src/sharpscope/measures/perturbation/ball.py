@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpscope.autograd.vectors import drawn_like
+
 Norm = Literal["linf", "l2"]
 
 
@@ -43,11 +45,11 @@ class Ball:
         Uniform in ℓ∞. In ℓ2 uniform on the sphere ‖δ ⊘ c‖ = ρ, to which almost all of a ball in high dimensions is
         close; coordinates with c = 0 are then set to 0.
         """
-        size, like = self.scale.numel(), self.scale
+        like = self.scale
         if self.norm == "linf":
-            unit = 2 * torch.rand(size, generator=generator) - 1
+            unit = 2 * drawn_like(like, lambda n: torch.rand(n, generator=generator)) - 1
         else:
-            unit = torch.randn(size, generator=generator)
+            unit = drawn_like(like, lambda n: torch.randn(n, generator=generator))
             unit = unit / torch.linalg.vector_norm(unit, dtype=torch.float64)
         return self.project(self.radius * self.scale * unit.to(like.device, like.dtype))
 
