@@ -15,7 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from objective.test_distribution import MODELS, TOLERANCE, assert_equal, measured, of_batches, part, problem
+from objective.test_distribution import (
+    MODELS,
+    TOLERANCE,
+    assert_equal,
+    end_with,
+    measured,
+    of_batches,
+    part,
+    problem,
+)
 from ranks import run
 from sharpscope import Objective, top_eigenvalues
 from sharpscope.autograd.sharded_vectors import ShardedVectors
@@ -89,14 +98,15 @@ def parallel(rank: int) -> dict[str, Any]:
     return found
 
 
-def two_fully_sharded(rank: int) -> dict[str, Any]:
+def two_fully_sharded(rank: int, folder: str) -> dict[str, Any]:
     found = sharded(rank)
     found["held"] = held()
     found["vectors"] = vectors(rank)
     found["left as found"] = left_as_found(rank)
     found["errors"] = errors(rank)
     found["whole batches"] = sharded_batches(rank)
-    return found
+    model, x, y = problem("perceptron", "float32")
+    return end_with(found, Objective(fully_sharded(copy.deepcopy(model)), F.cross_entropy, (x, y)), folder)
 
 
 def sharded_batches(rank: int) -> list[float]:
@@ -111,19 +121,12 @@ def with_statistics() -> nn.Module:
     ).double()
 
 
-def two_tensor_parallel(rank: int) -> dict[str, Any]:
+def two_tensor_parallel(rank: int, folder: str) -> dict[str, Any]:
     found = parallel(rank)
-    found["other data"] = said(
-        lambda: Objective(
-            tensor_parallel(copy.deepcopy(problem("perceptron", "float32")[0]), "perceptron"),
-            F.cross_entropy,
-            (
-                torch.randn(9, 5, generator=torch.Generator().manual_seed(rank)),
-                torch.zeros(9, dtype=torch.long),
-            ),
-        )
-    )
-    return found
+    model, x, y = problem("perceptron", "float32")
+    model = tensor_parallel(copy.deepcopy(model), "perceptron")
+    found["other data"] = said(lambda: Objective(model, F.cross_entropy, (x + rank, y)))
+    return end_with(found, Objective(model, F.cross_entropy, (x, y)), folder)
 
 
 def said(call: Callable[[], object]) -> str:
@@ -286,12 +289,14 @@ def errors(rank: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def two_sharded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return run(2, two_fully_sharded, tmp_path_factory.mktemp("fully_sharded"))
+    folder = tmp_path_factory.mktemp("fully_sharded")
+    return run(2, two_fully_sharded, folder, str(folder))
 
 
 @pytest.fixture(scope="module")
 def two_parallel(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return run(2, two_tensor_parallel, tmp_path_factory.mktemp("tensor_parallel"))
+    folder = tmp_path_factory.mktemp("tensor_parallel")
+    return run(2, two_tensor_parallel, folder, str(folder))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -358,6 +363,11 @@ def test_protocols_and_fingerprints_of_sharded_models(two_sharded, two_parallel)
 
 def test_ranks_of_a_tensor_parallel_model_must_have_the_same_data(two_parallel):
     assert all("all ranks must have the same data" in rank["other data"] for rank in two_parallel)
+
+
+def test_a_rank_that_dies_in_the_middle_ends_all_with_one_sentence(two_sharded, two_parallel):
+    for ranks in (two_sharded, two_parallel):
+        assert "all 2 ranks must stay alive while they measure together" in ranks[0]["lost"]
 
 
 @pytest.mark.slow

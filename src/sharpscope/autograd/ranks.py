@@ -150,6 +150,13 @@ class Ranks:
         )
 
 
+def is_of_collective(error: RuntimeError) -> bool:
+    """Return whether an error is of a collective that another rank has left."""
+    return isinstance(error, dist.DistError) or any(
+        word in str(error) for word in ("gloo", "NCCL", "Connection")
+    )
+
+
 def _attempt(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return function(), None

@@ -180,7 +180,7 @@ def _require_row_dimension(vectors: ShardedVectors, dim: int, func: Any) -> None
         raise _refusal(func)
 
 
-def _over(vectors: ShardedVectors, dim: Any, func: Any) -> tuple[bool, list[int]]:
+def _reduced(vectors: ShardedVectors, dim: Any, func: Any) -> tuple[bool, list[int]]:
     """Return whether a reduction is over the entries of vectors, and over which dimensions."""
     dims = (
         list(range(vectors.ndim))
@@ -199,7 +199,7 @@ def _over(vectors: ShardedVectors, dim: Any, func: Any) -> tuple[bool, list[int]
 def _sum(
     func: Any, vectors: ShardedVectors, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Any:
-    entries, dims = _over(vectors, dim, func)
+    entries, dims = _reduced(vectors, dim, func)
     found = vectors.own.sum(dims, keepdim, dtype=dtype)
     return vectors.shards.ranks.total(found) if entries else vectors.with_own(found)
 
@@ -218,7 +218,7 @@ def _norm(
     *,
     dtype: Any = None,
 ) -> Tensor:
-    entries, dims = _over(vectors, dim, func)
+    entries, dims = _reduced(vectors, dim, func)
     if order != 2 or not entries:
         raise _refusal(func)
     own = torch.linalg.vector_norm(vectors.own, 2, dims, keepdim, dtype=dtype)
@@ -227,7 +227,7 @@ def _norm(
 
 
 def _extreme(func: Any, vectors: ShardedVectors, dim: Any = None, keepdim: bool = False) -> Tensor:
-    entries, dims = _over(vectors, dim, func)
+    entries, dims = _reduced(vectors, dim, func)
     if not entries:
         raise _refusal(func)
     sign = 1 if func.overloadpacket in LARGEST else -1

@@ -22,7 +22,7 @@ from sharpscope.autograd.gathering import (
     put_together_when_read,
     without_hooks_of,
 )
-from sharpscope.autograd.ranks import Ranks
+from sharpscope.autograd.ranks import Ranks, is_of_collective
 from sharpscope.autograd.shards import Piece, even_piece, piece_of
 from sharpscope.errors import InputError
 from sharpscope.objective.batches import FixedBatches, first_rows
@@ -46,7 +46,12 @@ class _InStep(DataParallel):
 
     def add_up(self, function: Callable[[], Sums], count: int) -> tuple[Tensor | None, Sequence[float]]:  # type: ignore[override]
         """Return what ``function`` returns: every chunk's values are already those of all ranks."""
-        return function()
+        try:
+            return function()
+        except RuntimeError as error:  # of a collective in the model's own layers
+            if is_of_collective(error):
+                raise self.ranks.lost(error) from error
+            raise
 
     def check(self, function: Callable[[], T], evaluator: MeasuredFunction) -> T | None:
         """Return a check of the first samples, which are the same on all ranks."""
@@ -217,8 +222,8 @@ def _local(tensor: Any) -> Tensor:
 
 def _sharded_dim(parameter: Any) -> int | None:
     """Return the dimension along which a parameter is cut, None where every rank has all of it."""
-    placement = parameter.placements[0] if hasattr(parameter, "placements") else None
-    return placement.dim if placement is not None and placement.is_shard() else None
+    cut = parameter.placements[0] if hasattr(parameter, "placements") else None
+    return cut.dim if cut is not None and cut.is_shard() else None
 
 
 def sharded_model(model: nn.Module, group: Any, device: torch.device) -> _InStep | None:
