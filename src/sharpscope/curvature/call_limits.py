@@ -171,7 +171,7 @@ class CallLimits:
                 self._tell()
         elif self.unit == "pass":
             self.done += self.in_one * self._share(evaluator) / (of or self._chunks(evaluator))
-            self._each = self.seconds / self.done
+            self._each = self.seconds / self.done if self.done else None  # a rank may hold no data
             self._tell()
         elif own and (self._each is None or (self._guessed and not self.done)):
             self._guessed = False

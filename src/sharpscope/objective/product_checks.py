@@ -79,7 +79,7 @@ def check_products(evaluator: Evaluator, matrix: Matrix) -> float:
         )
     if bool(torch.isfinite(images).all()):
         _check_images(evaluator, batch, matrix, block, images)
-    return min(rows / max(whole, 1), 1.0) / evaluator.batches.count
+    return min(rows / max(whole, 1), 1.0) / max(evaluator.batches.count, 1)
 
 
 def _check_images(evaluator: Evaluator, batch: Any, matrix: Matrix, block: Tensor, images: Tensor) -> None:
