@@ -162,6 +162,7 @@ def test_a_language_model_with_a_text(cli: Call, folder: Path) -> None:
     assert found["loss"] == pytest.approx(obj.loss(), rel=1e-5)
     assert found["samples"] == 9 * 7 + 3
     assert shown(cli, "hf:lm", "--data", "theirs:tokens")["samples"] == 2
+    assert shown(cli, "hf:lm", "--text", "text.txt", "--mode", "train")["samples"] == 5 * 15 - 4
     page = folder / "p.html"
     without = "surface,density,worst_case,average_direction,audit,trace,frobenius_norm"
     code, out, err = cli(
@@ -212,6 +213,7 @@ def test_classifiers_with_rows_and_with_images(cli: Call, folder: Path) -> None:
         (("--data", "none.npz"), "there is no file or folder none.npz"),
         (("--data", "digit"), "did you mean digits?"),
         (("--data", "theirs:pair"), "has no 'pair'"),
+        (("--data", "theirs:loader", "--part", "test"), "has no parts"),
         (("--data", "theirs:shuffled"), "shuffle=False"),
         (("--data", "theirs:words"), "must be pairs of inputs and targets"),
         (("--data", "theirs:nothing"), "batches must be"),

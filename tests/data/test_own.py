@@ -145,6 +145,11 @@ def test_folders_of_rows_have_parts(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "saved", "train")["text"].tolist() == ["one", "two"]
     with pytest.raises(DataError, match="holds no rows of part test"):
         read_rows(tmp_path / "saved", "test")
+    (tmp_path / "saved" / "validation").mkdir()
+    (tmp_path / "saved" / "validation" / "rows.csv").write_text("text\nthree\n")
+    assert read_rows(tmp_path / "saved", "test")["text"].tolist() == ["three"]
+    with pytest.raises(InputError, match="train has no parts and is measured whole, received --part test"):
+        read_rows(saved, "test")
     with pytest.raises(DataError, match="no file or folder"):
         read_rows(tmp_path / "nowhere")
 
@@ -204,6 +209,20 @@ def test_images_in_a_folder_for_each_class(tmp_path: Path) -> None:
     assert data.train.inputs[:, 0, 0, 0].tolist() == [1.0, 0.0]
     assert data.notes == ("%s/train: 2 images." % tmp_path.name, "Classes, numbered from 0: cat, dog.")  # noqa: UP031
     assert float(own(tmp_path, part="test").train.inputs[0, 0, 0, 0]) == pytest.approx(0.2)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("bus", "train"):
+        image(tmp_path / name / "1.png")
+    assert own(tmp_path).n_outputs == 2
+    with pytest.raises(InputError, match="has no parts"):
+        own(tmp_path, part="test")
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n")
+    with pytest.raises(InputError, match=r"t\.csv has no parts"):
+        own(tmp_path / "t.csv", "y", part="test")
+    image(tmp_path / "parts" / "train" / "a" / "1.png")
+    with pytest.raises(DataError, match="has the parts train, and none for --part test"):
+        own(tmp_path / "parts", part="test")
 
 
 def test_images_with_a_table_beside_them(tmp_path: Path) -> None:

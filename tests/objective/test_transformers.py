@@ -234,6 +234,14 @@ def test_batches_count_by_their_labels_however_they_are_cut():
     torch.testing.assert_close(cut.gradient(), whole.gradient(), rtol=1e-10, atol=1e-12)
 
 
+def test_training_mode_has_a_fingerprint_that_knows_where_batches_are_cut():
+    model, batch = made("GPT-2")
+    whole = Objective.from_transformers(model, batch, chunk_tokens=None, mode="train")
+    cut = Objective.from_transformers(model, batch, chunk_tokens=TOKENS, mode="train")
+    assert whole.fingerprint != cut.fingerprint
+    assert whole.fingerprint != Objective.from_transformers(model, batch, chunk_tokens=None).fingerprint
+
+
 def test_rows_without_a_label_that_counts_are_left_out():
     model, batch = made("GPT-2")
     labels = batch["input_ids"].clone()

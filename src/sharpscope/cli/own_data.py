@@ -44,11 +44,15 @@ def own_data(chosen: TargetOptions, path: Path) -> OwnData:
 
 def call_data_factory(name: str, part: str) -> Any:
     """Return what the user's function returns, called with ``part`` if it takes that."""
+    from sharpscope.data.row_files import whole
     from sharpscope.models.own_code import call_own, current_folder_importable, find_own, takes
 
     with current_folder_importable():
         factory = find_own(name, "data", "inputs and targets")
-        return call_own(name, "data", factory, **({"part": part} if takes(factory, "part") else {}))
+        if not takes(factory, "part"):
+            whole(name, part)
+            return call_own(name, "data", factory)
+        return call_own(name, "data", factory, part=part)
 
 
 def dataset_of(found: Any, name: str) -> Dataset:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sharpscope.data.row_files import PARTS, read_rows
+from sharpscope.data.row_files import PARTS, read_rows, whole
 from sharpscope.errors import DataError, suggestion
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def read_image_folder(
     Raises DataError for a folder without images or labels, and for an image that is missing, damaged or of another
     size.
     """
-    inner = next((folder / name for name in PARTS[part] if (folder / name).is_dir()), None)
-    split = inner is not None and any((folder / n).is_dir() for names in PARTS.values() for n in names)
-    root = inner if split and inner is not None else folder
+    root = _part_of(folder, part)
     if target is None:
         classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
         paths = [f for c in classes for f in sorted(c.rglob("*")) if f.suffix.lower() in SUFFIXES]
@@ -70,6 +68,20 @@ def read_image_folder(
     where = f"{folder.name}: " if root == folder else f"{folder.name}/{root.name}: "
     found = decode([(str(path.relative_to(root)), path) for path in paths], size)
     return Images(found.pixels, labels, (f"{where}{len(paths)} images.", *found.notes))
+
+
+def _part_of(folder: Path, part: str) -> Path:
+    """Return the subfolder of a part where all subfolders are parts, else the folder itself."""
+    names = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    if not names or not names <= {name for known in PARTS.values() for name in known}:
+        whole(folder.name, part)
+        return folder
+    inner = next((name for name in PARTS[part] if name in names), None)
+    if inner is None:
+        raise DataError(
+            f"{folder.name} has the parts {', '.join(sorted(names))}, and none for --part {part}; add it"
+        )
+    return folder / inner
 
 
 def _listed(root: Path, target: str) -> tuple[list[Path], list[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sharpscope.data.dataset import Dataset, Split
 from sharpscope.data.image_folder import decode, is_image_folder, read_image_folder
-from sharpscope.data.row_files import READERS, read_rows
+from sharpscope.data.row_files import READERS, read_rows, whole
 from sharpscope.data.table import input_columns, numbers_in, standardised
 from sharpscope.errors import DataError, InputError, suggestion
 
@@ -49,6 +49,8 @@ class OwnData:
         Inputs are (rows, columns), (n, channels, height, width) or as an array has them; targets (n,) class numbers
         or (n, d) numbers. Classes that are integers keep their numbers, others are numbered in sorted order.
         """
+        if self.path.is_file():
+            whole(self.path.name, self.part)
         if self.path.suffix == ".npz" and self.path.is_file():
             inputs, targets, notes = self._arrays()
         elif is_image_folder(self.path):

@@ -42,19 +42,27 @@ def read_rows(path: Path, part: str = "train") -> pd.DataFrame:
     return table.rename(columns=str)
 
 
-def _files_of(folder: Path, part: str) -> list[Path]:
-    """Return the files of one part of a folder's rows, in the order of their names."""
+def whole(name: str, part: str) -> None:
+    """Raise InputError where a part is wanted of data that have none."""
+    if part != "train":
+        raise InputError(f"{name} has no parts and is measured whole, received --part {part}; leave it out")
+
+
+def _files_of(folder: Path, part: str, inside: bool = False) -> list[Path]:
+    """Return the files of one part of a folder's rows, in the order of their names; all if it is the part's own."""
     inner = next((folder / name for name in PARTS[part] if (folder / name).is_dir()), None)
-    if inner is not None:
-        return _files_of(inner, part)
+    if inner is not None and not inside:
+        return _files_of(inner, part, inside=True)
     for place in (folder, folder / "data"):
         files = sorted(f for f in place.glob("*") if f.suffix in READERS and f.is_file())
         files = [f for f in files if f.name not in ("dataset_info.json", "state.json", "dataset_dict.json")]
         named = [
             [f for f in files if any(f.stem.lower().startswith(n) for n in names)] for names in PARTS.values()
         ]
-        if any(named):  # files of named parts: those of the part that is wanted
+        if any(named) and not inside:  # files of named parts: those of the part that is wanted
             files = named[list(PARTS).index(part)]
+        elif files and not inside:
+            whole(place.name, part)
         kinds = {f.suffix for f in files}
         if len(kinds) > 1:
             raise DataError(

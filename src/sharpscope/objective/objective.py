@@ -24,7 +24,7 @@ from sharpscope.autograd.module_state import private_copy
 from sharpscope.autograd.ranks import note_of_world
 from sharpscope.errors import InputError, NonFiniteError, require_one_of
 from sharpscope.estimate import Result
-from sharpscope.objective.batches import update_with_tensor
+from sharpscope.objective.batches import tensors_in, update_with_tensor
 from sharpscope.objective.chunking import chunk_for
 from sharpscope.objective.evaluator import Evaluator, evaluator_of, not_finite
 from sharpscope.objective.fingerprint import describe_callable
@@ -367,7 +367,9 @@ class Objective(Result):
         digest.update(data.encode())
         if e.weights is not None:
             update_with_tensor(digest, e.weights)
-        digest.update(repr(tuple(len(b[1]) for b in e.batches) if self.mode == "train" else "").encode())
+        # batch normalisation sees a batch as given, so that where batches are cut belongs to the function
+        cuts = tuple(map(_rows, e.batches)) if self.mode == "train" else ""
+        digest.update(repr(cuts).encode())
         digest.update(
             repr(
                 (describe_callable(what), self.protocol, self.layout.names, type(self.model).__qualname__)
@@ -391,3 +393,8 @@ class Objective(Result):
                 else self.evaluator.distribution.protocol
             ),
         }
+
+
+def _rows(batch: Any) -> int:
+    """Return the number of rows of a batch's last tensor: the targets of a pair."""
+    return next((len(tensor) for tensor in reversed(tensors_in(batch)) if tensor.ndim), 0)
