@@ -28,6 +28,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "rescaling_change": {"options": {"batch_size": None, "steps": 2}},
     "batch_sharpness": {"batch_size": 3, "restarts": 3},
     "hessian_diagonal": {"samples": 8},
+    "by_layer": {"samples": 2},
     "adaptive_trace": {"samples": 4},
     "effective_dimension": {"probes": 2, "steps": 3},
     "gauss_newton_split": {"samples": 2},

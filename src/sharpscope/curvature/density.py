@@ -16,6 +16,8 @@ from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory
 from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import CostMeter, Result
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 from sharpscope.seeding import generator
 
 
@@ -73,6 +75,9 @@ def spectral_density(
     seed: int = 0,
     memory: Memory = None,
     matrix: Matrix = "hessian",
+    params: Selection = None,
+    preconditioner: torch.Tensor | None = None,
+    normalise_logits: bool = False,
     deadline: float | None = None,
     progress: Progress = None,
     on_interrupt: OnInterrupt = "raise",
@@ -83,8 +88,9 @@ def spectral_density(
     quadrature of that vector's spectral measure, whose expectation is the density (Ubaru, Chen & Saad 2017). The
     first 2 · steps − 1 moments of each measure are exact.
 
-    ``matrix="ggn"`` takes the Gauss-Newton matrix, as for `top_eigenvalues`. ``deadline``, ``progress`` and
-    ``on_interrupt`` are as there: what is returned early has fewer probes, with a warning.
+    ``matrix="ggn"`` takes the Gauss-Newton matrix, as for `top_eigenvalues`; ``params``, ``preconditioner`` and
+    ``normalise_logits`` choose what is measured, see `sharpscope.objective.views.view_of`. ``deadline``, ``progress``
+    and ``on_interrupt`` are as there: what is returned early has fewer probes, with a warning.
 
     Raises `InputError` for fewer than 2 probes or steps, or a deadline that passes before two probes are done.
 
@@ -100,6 +106,9 @@ def spectral_density(
     """
     if probes < 2 or steps < 2:
         raise InputError(f"probes and steps must be at least 2, received {probes} and {steps}; raise them")
+    obj, chosen = view_of(
+        obj, params=params, preconditioner=preconditioner, normalise_logits=normalise_logits
+    )
     cost, before = CostMeter(), obj.cost.products
     steps, done = min(steps, obj.size), 0
     nodes, weights = np.empty((probes, steps)), np.empty((probes, steps))
@@ -142,6 +151,7 @@ def spectral_density(
             "probes": done,
             "steps": steps,
             "seed": seed,
+            **chosen,
             **obj.protocol,
         },
         fingerprint=obj.fingerprint,

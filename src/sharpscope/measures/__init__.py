@@ -4,6 +4,7 @@
 # isort: off
 from sharpscope.measures.registry import REGISTRY, Measure, checked, find
 from sharpscope.measures.hessian_spectrum import lambda_max, lambda_min, spectral_norm
+from sharpscope.measures.by_layer import by_layer
 from sharpscope.measures.gradient_norm import gradient_norm
 from sharpscope.measures.gradient_curvature import batch_sharpness, critical_sharpness, directional_sharpness
 from sharpscope.measures.hessian_diagonal import HessianDiagonal, adaptive_trace, hessian_diagonal
@@ -55,6 +56,7 @@ __all__ = [
     "audit",
     "average_direction_sharpness",
     "batch_sharpness",
+    "by_layer",
     "checked",
     "critical_sharpness",
     "directional_sharpness",

@@ -15,9 +15,9 @@ from sharpscope.errors import InputError, NotConvergedWarning, require_positive
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.perturbation.batched import losses_at
 from sharpscope.measures.registry import register
-from sharpscope.measures.views import view_of
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 from sharpscope.seeding import generator
 
 FIRST_ROUND, MOST_GROWTH = 32, 4.0
@@ -79,7 +79,7 @@ def average_direction_sharpness(
         Do not divide by ‖g‖₂: every weight gets Gaussian noise of standard deviation ε c, the average-case sharpness
         of Andriushchenko et al. (2023), as in their code.
     params, normalise_logits
-        What is measured, see `sharpscope.measures.views.view_of`.
+        What is measured, see `sharpscope.objective.views.view_of`.
     deadline, progress, on_interrupt
         As for `sharpscope.top_eigenvalues`: what is returned early has the standard error of the draws so far.
     seed

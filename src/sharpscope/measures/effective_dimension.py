@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from sharpscope.curvature import spectral_density
 from sharpscope.curvature.operators import Matrix
@@ -10,6 +11,8 @@ from sharpscope.errors import require_positive
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 
 
 @register(
@@ -29,15 +32,23 @@ def effective_dimension(
     steps: int = 16,
     matrix: Matrix = "hessian",
     seed: int = 0,
+    *,
+    params: Selection = None,
+    preconditioner: Tensor | None = None,
+    normalise_logits: bool = False,
 ) -> Estimate:
     """Estimate N_eff = Σ_i λ_i / (λ_i + z) from the spectral density, z in units of loss / parameter².
 
     Each probe's Lanczos quadrature of ``steps`` steps gives size · Σ_k w_k λ_k / (λ_k + z), a negative λ_k counted as
     0; the standard error is over probes. Maddox et al. use the Hessian of the summed loss with z = 1/prior variance;
-    for the mean loss here divide their z by the number of samples. Raises `InputError` for a z that is not positive,
+    for the mean loss here divide their z by the number of samples. ``params``, ``preconditioner`` and
+    ``normalise_logits``: see `sharpscope.objective.views.view_of`. Raises `InputError` for a z that is not positive,
     or fewer than 2 probes or steps.
     """
     require_positive("z", z, "for example 1.0")
+    obj, chosen = view_of(
+        obj, params=params, preconditioner=preconditioner, normalise_logits=normalise_logits
+    )
     cost = CostMeter(obj)
     density = spectral_density(obj, probes=probes, steps=steps, matrix=matrix, seed=seed)
     nodes = np.maximum(density.nodes, 0.0)
@@ -46,6 +57,6 @@ def effective_dimension(
         "effective_dimension",
         each.tolist(),
         cost.total(),
-        {"z": z, **density.protocol},
+        {"z": z, **density.protocol, **chosen},
         obj.fingerprint,
     )

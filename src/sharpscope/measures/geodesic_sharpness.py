@@ -28,9 +28,9 @@ from sharpscope.measures.perturbation.ascent import Ascent
 from sharpscope.measures.perturbation.ball import Ball
 from sharpscope.measures.perturbation.over_batches import over_batches
 from sharpscope.measures.registry import register
-from sharpscope.measures.views import view_of
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 from sharpscope.seeding import generator
 
 RANK = 1e-7

@@ -13,6 +13,8 @@ from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.bracketing import crossing
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 from sharpscope.seeding import generator
 
 CURVATURE = "loss / parameter²"
@@ -27,11 +29,21 @@ CURVATURE = "loss / parameter²"
     unit=CURVATURE,
     cost="1 gradient, 1 product",
 )
-def directional_sharpness(obj: Objective) -> Estimate:
+def directional_sharpness(
+    obj: Objective,
+    *,
+    params: Selection = None,
+    preconditioner: Tensor | None = None,
+    normalise_logits: bool = False,
+) -> Estimate:
     """Return gᵀHg / ‖g‖², g = ∇L(θ): the curvature that a step of gradient descent meets; at most λ_max.
 
-    Raises `InputError` where the gradient vanishes.
+    ``params``, ``preconditioner`` and ``normalise_logits``: see `sharpscope.objective.views.view_of`. Raises
+    `InputError` where the gradient vanishes.
     """
+    obj, chosen = view_of(
+        obj, params=params, preconditioner=preconditioner, normalise_logits=normalise_logits
+    )
     cost = CostMeter(obj)
     curvature, square = _along_gradient(obj)
     if square == 0:
@@ -42,7 +54,7 @@ def directional_sharpness(obj: Objective) -> Estimate:
         "directional_sharpness",
         curvature / square,
         cost=cost.total(),
-        protocol=obj.protocol,
+        protocol={**chosen, **obj.protocol},
         fingerprint=obj.fingerprint,
     )
 

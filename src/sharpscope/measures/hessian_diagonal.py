@@ -15,7 +15,9 @@ from sharpscope.errors import require_at_least
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
+from sharpscope.objective.parameters import Selection
 from sharpscope.objective.preconditioned import scaled
+from sharpscope.objective.views import view_of
 from sharpscope.seeding import generator
 
 if TYPE_CHECKING:
@@ -109,12 +111,23 @@ def _signs(obj: Objective, seed: int, index: int) -> Tensor:
     cost="32 products",
 )
 def hessian_diagonal_norm(
-    obj: Objective, samples: int = 32, matrix: Matrix = "hessian", seed: int = 0
+    obj: Objective,
+    samples: int = 32,
+    matrix: Matrix = "hessian",
+    seed: int = 0,
+    *,
+    params: Selection = None,
+    preconditioner: Tensor | None = None,
+    normalise_logits: bool = False,
 ) -> Estimate:
     """Return ‖diag ∇²L‖₂ without bias: the square is the mean of products of independent groups of probes.
 
-    The standard error is a jackknife over eight groups. `hessian_diagonal` gives the entries themselves.
+    The standard error is a jackknife over eight groups. `hessian_diagonal` gives the entries themselves. ``params``,
+    ``preconditioner`` and ``normalise_logits``: see `sharpscope.objective.views.view_of`.
     """
+    obj, chosen = view_of(
+        obj, params=params, preconditioner=preconditioner, normalise_logits=normalise_logits
+    )
     found = hessian_diagonal(obj, samples, matrix=matrix, seed=seed)
     gram = found.groups.double() @ found.groups.double().T  # (groups, groups)
     whole = _pairs_mean(gram)
@@ -134,6 +147,7 @@ def hessian_diagonal_norm(
             "matrix": matrix,
             "seed": seed,
             "mean_by_layer": dict(zip(layers["parameter"], layers["mean"], strict=True)),
+            **chosen,
             **obj.protocol,
         },
         fingerprint=obj.fingerprint,
@@ -164,12 +178,16 @@ def adaptive_trace(
     deflate: int | None = None,
     matrix: Matrix = "hessian",
     seed: int = 0,
+    params: Selection = None,
+    normalise_logits: bool = False,
 ) -> Estimate:
     """Estimate Σ_i θ_i² H_ii = tr(D H D), D = diag|θ|: the trace in the metric of the adaptive ball.
 
     Twice the average rise at relative perturbations of size one, to second order. Options and stopping as for
-    `sharpscope.trace`, of which it is the value in the coordinates θ / |θ|.
+    `sharpscope.trace`, of which it is the value in the coordinates θ / |θ|; ``params`` and ``normalise_logits``: see
+    `sharpscope.objective.views.view_of`.
     """
+    obj, chosen = view_of(obj, params=params, normalise_logits=normalise_logits)
     view = scaled(obj, obj.flat().abs())
     e = curvature.trace(
         view, rtol=rtol, samples=samples, max_samples=max_samples, deflate=deflate, matrix=matrix, seed=seed
@@ -181,6 +199,6 @@ def adaptive_trace(
         samples=e.samples,
         converged=e.converged,
         cost=e.cost,
-        protocol=e.protocol,
+        protocol={**e.protocol, **chosen},
         fingerprint=obj.fingerprint,
     )

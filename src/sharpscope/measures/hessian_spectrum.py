@@ -1,7 +1,7 @@
 """Measures of the Hessian's spectrum: λ_max, λ_min, the spectral norm, the Frobenius norm and the trace.
 
 All take the same options for what is measured: ``matrix`` is ``"hessian"`` or ``"ggn"``, the generalised Gauss-Newton
-matrix; ``params``, ``preconditioner`` and ``normalise_logits`` are those of `sharpscope.measures.views.view_of`.
+matrix; ``params``, ``preconditioner`` and ``normalise_logits`` are those of `sharpscope.objective.views.view_of`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sharpscope.curvature.operators import Matrix, Memory
 from sharpscope.curvature.wanted import Which
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.measures.registry import register
-from sharpscope.measures.views import view_of
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 
 CURVATURE = "loss / parameter²"
 SEARCH = "about 3 to 20 products"

@@ -17,9 +17,9 @@ from sharpscope.measures.perturbation.ball import Ball, Norm
 from sharpscope.measures.perturbation.batched import run_ascents
 from sharpscope.measures.perturbation.over_batches import over_batches
 from sharpscope.measures.registry import register
-from sharpscope.measures.views import view_of
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
+from sharpscope.objective.views import view_of
 from sharpscope.seeding import generator
 
 
@@ -79,7 +79,7 @@ def worst_case_sharpness(
         Ascents per batch. The first starts from δ = 0, the others from random points of the ball; the highest loss
         counts.
     params, normalise_logits
-        What is measured, see `sharpscope.measures.views.view_of`.
+        What is measured, see `sharpscope.objective.views.view_of`.
     deadline, progress, on_interrupt
         As for `sharpscope.top_eigenvalues`: what is returned early is the mean over fewer batches.
 

@@ -13,7 +13,7 @@ import hashlib
 import math
 import weakref
 from copy import copy
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,13 @@ from sharpscope.objective.measured_data import Cost, Loss
 from sharpscope.objective.measured_function import BatchLoss, Check
 from sharpscope.objective.parameters import Layout, Selection, select
 from sharpscope.objective.product_checks import check_products
-from sharpscope.objective.transformers import CHUNK_TOKENS, HeadLoss, TokenBatches, TransformersLoss, loss_for
+from sharpscope.objective.transformers import (
+    HeadLoss,
+    TokenBatches,
+    TransformersLoss,
+    chunk_tokens_for,
+    loss_for,
+)
 
 
 class Objective(Result):
@@ -165,7 +171,7 @@ class Objective(Result):
         batches: Any,
         *,
         loss: HeadLoss | None = None,
-        chunk_tokens: int | None = CHUNK_TOKENS,
+        chunk_tokens: int | Literal["auto"] | None = "auto",
         **options: Any,
     ) -> Objective:
         """Build an objective of a model of Hugging Face's transformers, with the loss that its head trains with.
@@ -181,14 +187,16 @@ class Objective(Result):
             ``loss(outputs, batch) -> (mean, number of labels)`` in place of the head's own, see
             `sharpscope.objective.transformers.loss_for`. It changes nothing about which tokens count.
         chunk_tokens
-            Batches are cut by rows so that no part holds more tokens; None leaves them whole. What a Hessian product
-            holds in memory grows with it.
+            Batches are cut by rows so that no part holds more tokens; None leaves them whole. By default 2048, on a
+            CPU fewer for large models, so that a call can be interrupted. What a product holds in memory grows with
+            it.
         options
             As in `from_batch_loss`: mode, dropout, params, dtype.
 
         """
         head = loss_for(model) if loss is None else TransformersLoss(loss)
-        cut = chunk_tokens if head.cuts else None
+        tokens = chunk_tokens_for(model) if chunk_tokens == "auto" else chunk_tokens
+        cut = tokens if head.cuts else None
         return cls.from_batch_loss(model, TokenBatches(batches, cut, head.causal), head, **options)
 
     evaluator: Evaluator

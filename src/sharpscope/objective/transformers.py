@@ -23,6 +23,26 @@ IGNORED = -100
 CHUNK_TOKENS = 2048
 """Tokens evaluated at once. What attention holds for a double backward grows with tokens, not with rows."""
 
+TOKENS_TIMES_PARAMETERS = 1e10
+"""The same for large models on a CPU, in tokens times parameters: a pass over a chunk cannot be interrupted inside
+torch, and with so many the longest takes about two seconds on one core (GPT-2 of 124 million parameters, 64
+tokens)."""
+
+
+def chunk_tokens_for(model: nn.Module) -> int:
+    """Return how many tokens of a model are evaluated at once where nothing else is asked for.
+
+    >>> chunk_tokens_for(nn.Linear(1000, 1000)), chunk_tokens_for(nn.Linear(10000, 10000, device="meta"))
+    (2048, 2048)
+    """
+    parameters = list(model.parameters())
+    if any(p.device.type != "cpu" for p in parameters):
+        return CHUNK_TOKENS
+    return max(
+        min(CHUNK_TOKENS, int(TOKENS_TIMES_PARAMETERS / max(sum(p.numel() for p in parameters), 1))), 1
+    )
+
+
 HeadLoss = Callable[[Any, Mapping[str, Any]], tuple[Tensor, float]]
 """``loss(outputs, batch)`` gives the mean loss and the number of labels that the mean is over."""
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from oracles.dense import dense
 from problems import PROBLEMS
 from sharpscope import InputError, Objective
+from sharpscope.curvature import spectral_density
 from sharpscope.measures import REGISTRY, take
-from sharpscope.measures.views import view_of
+from sharpscope.objective.views import view_of
 
 MLP, TANH, TOKENS = (
     next(p for p in PROBLEMS if p.name == name) for name in ("mlp relu", "mlp tanh", "dict batches")
@@ -112,3 +113,31 @@ def test_every_measure_says_what_it_costs_and_where_it_comes_from() -> None:
         assert measure.definition.endswith(".")
         assert measure.title
         assert measure.symbol
+
+
+@pytest.mark.parametrize("name", ["effective_dimension", "hessian_diagonal", "directional_sharpness"])
+def test_other_curvature_measures_take_the_same_options(name: str) -> None:
+    obj = TANH.objective()
+    inside = [n in ("0.weight", "2.weight", "2.bias") for n in obj.layout.names]
+    p = 0.5 + torch.rand(sum(obj.layout.sizes[i] for i in range(4) if inside[i])).double()
+    options = {"params": ["0.weight", "2.*"], "preconditioner": p, "normalise_logits": True}
+    view, _ = view_of(obj, **options)
+    own = {"effective_dimension": {"probes": 3, "steps": 30}, "hessian_diagonal": {"samples": 16}}.get(
+        name, {}
+    )
+    e = take(obj, {"measure": name, **options, **own})
+    assert e.value == pytest.approx(take(view, {"measure": name, **own}).value, rel=1e-9)
+    assert {"params", "preconditioner", "normalise_logits"} <= set(e.protocol)
+    if name == "directional_sharpness":
+        hessian = torch.stack([view.hvp(row) for row in torch.eye(view.size, dtype=view.dtype)])
+        g = view.gradient()
+        assert e.value == pytest.approx(float(g @ hessian @ g / (g @ g)), rel=1e-9)
+
+
+def test_the_density_of_a_block_is_that_of_its_view() -> None:
+    obj = TANH.objective()
+    view, _ = view_of(obj, params="2.*", normalise_logits=True)
+    a = spectral_density(obj, probes=3, steps=8, params="2.*", normalise_logits=True)
+    b = spectral_density(view, probes=3, steps=8)
+    assert a.nodes.tolist() == b.nodes.tolist()
+    assert a.protocol["params"] == "2.*"
