@@ -16,6 +16,14 @@ from sharpscope.examination.examination import PARTS
 
 CHROMIUM = os.environ.get("SHARPSCOPE_CHROMIUM") or shutil.which("chromium")
 
+ON_THE_BORDER = """() => {
+  const canvas = document.getElementById("surface-3d"), view = canvas.getContext("2d");
+  const [w, h] = [canvas.width, canvas.height];
+  const sides = [[0, 0, w, 1], [0, h - 1, w, 1], [0, 0, 1, h], [w - 1, 0, 1, h]];
+  return sides.reduce((n, side) => n + view.getImageData(...side).data.filter((v) => v).length, 0);
+}"""
+"""Counts what is drawn on the border of the canvas, where a surface that is cut off leaves its marks."""
+
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")]
 
 
@@ -60,6 +68,11 @@ def test_the_surface_turns_by_mouse_and_by_keyboard(page_file: Path, width: int,
         page.wait_for_timeout(100)
         drawn.append(canvas.screenshot())
         turned.append(canvas.get_attribute("data-turn"))
+        for key in ("ArrowUp", "ArrowRight", "ArrowDown", "ArrowDown"):
+            for _ in range(5):
+                canvas.press(key)
+            page.wait_for_timeout(100)
+            assert page.evaluate(ON_THE_BORDER) == 0
         assert len(set(turned)) == 3
         assert len(set(drawn)) == 3
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -140,7 +140,8 @@ def values_figure(rows: Sequence[tuple[str, float, float, float]], title: str) -
     y = {"field": "name", "type": "nominal", "sort": names, "title": None, "axis": {"labelLimit": 240}}
     # a value without an interval says how large it is, so its axis begins at zero
     exact = all(low == high for _, _, low, high in rows)
-    x = {"type": "quantitative", "title": title, "scale": {"zero": exact, "padding": 16}}
+    scale: Spec = {"zero": True, "nice": True} if exact else {"zero": False, "padding": 16}
+    x = {"type": "quantitative", "title": title, "scale": scale}
     return {
         "data": {"values": data},
         "width": 360,
@@ -214,7 +215,7 @@ def audit_figure(audit: Audit) -> Spec:
         "type": "quantitative",
         "scale": {"type": "log", "domainMin": LEAST_CHANGE, "nice": False},
         "title": "largest relative change",
-        "axis": {"format": ".0e", "tickCount": 6},
+        "axis": {"format": ".0e", "values": [1e-16, 1e-12, 1e-8, 1e-4, 1, 1e4, 1e8, 1e12]},
     }
     return {
         "width": 320,

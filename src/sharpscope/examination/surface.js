@@ -21,13 +21,16 @@
     canvas.height = tall * scale;
     view.setTransform(scale, 0, 0, scale, 0, 0);
     view.clearRect(0, 0, wide, tall);
-    const size = Math.min(wide, tall * 1.25) * 0.42, [c, s] = [Math.cos(turn), Math.sin(turn)];
+    // A corner is √2 from the centre whatever the turn, so at this size no part leaves the canvas.
+    const [flat, steep] = [Math.cos(tilt), Math.sin(tilt)], reach = Math.SQRT2;
+    const size = 0.97 * Math.min(wide / (2 * reach), tall / (2 * reach * flat + steep));
+    const [c, s] = [Math.cos(turn), Math.sin(turn)];
     const project = (i, j) => {
       const z = data.z[j][i];
       if (z === null) return null;
       const x = (2 * i) / (data.columns - 1) - 1, y = (2 * j) / (data.rows - 1) - 1, h = (z - low) / span;
       const depth = x * s + y * c, across = x * c - y * s;
-      return { x: wide / 2 + size * across, y: tall * 0.62 + size * (depth * Math.cos(tilt) - (h - 0.3) * Math.sin(tilt)), depth, h };
+      return { x: wide / 2 + size * across, y: tall / 2 + size * (depth * flat - (h - 0.5) * steep), depth, h };
     };
     const quads = [];
     for (let j = 0; j + 1 < data.rows; j++) {
