@@ -25,7 +25,7 @@ def test_every_command_exists_and_every_study_it_names() -> None:
         _, command, *arguments = shlex.split(line)
         assert command in known
         if "--scale" in arguments:
-            assert load_studies(arguments[0], arguments[-1])
+            assert load_studies(arguments[0], arguments[arguments.index("--scale") + 1])
 
 
 def test_the_table_of_papers_is_complete() -> None:
