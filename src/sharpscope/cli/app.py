@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import Annotated
 
 import typer
@@ -20,7 +21,12 @@ from sharpscope.cli.report import export, report
 from sharpscope.cli.run import demo, run
 from sharpscope.cli.status import status
 from sharpscope.cli.surface import surface
+from sharpscope.cli.world import leave, rank
 from sharpscope.errors import SharpscopeError
+
+QUIET = 3.0
+"""Seconds that a rank other than the first keeps an error to itself: where the first one has failed too, torchrun
+ends the others in less, and the sentence is printed once."""
 
 app = typer.Typer(
     name="sharpscope",
@@ -77,9 +83,13 @@ def status_of_call() -> int:
             raise
         streams.say("interrupted; give the same command again", error=True)
         status = 130
+    leave(status)
     return streams.finish(status)
 
 
 def _refused(sentence: str) -> int:
-    streams.say(f"error: {' '.join(sentence.split())}", error=True)
+    if rank():
+        sleep(QUIET)
+    said = f"rank {rank()}: " if rank() else ""
+    streams.say(f"{said}error: {' '.join(sentence.split())}", error=True)
     return 2

@@ -10,6 +10,7 @@ import typer
 
 from sharpscope.cli.options import Json, TargetOptions, with_target
 from sharpscope.cli.streams import say
+from sharpscope.cli.world import Shard, join, rank
 
 
 @with_target()
@@ -23,6 +24,7 @@ def examine(
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Eigenvalues at each end.")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Seed of random estimates and directions.")] = 0,
+    shard: Shard = False,
     json: Json = False,
 ) -> None:
     """Examine a model: curvature, sharpness at several radii, rescalings and a surface, on one page.
@@ -47,7 +49,7 @@ def examine(
         raise InputError(
             f"--output takes a file in a folder that exists, received {str(output)!r}; name such a file"
         )
-    loaded = load_target(target, seed)
+    loaded = load_target(target, seed, join(target.device, shard))
     tell_cost(loaded.obj, skipped)
     found = examine_objective(
         loaded.obj,
@@ -60,7 +62,8 @@ def examine(
     )
     said = (*loaded.notes, f"Inputs: {loaded.standardisation}.")
     found = replace(found, notes=(*said, *found.notes))
-    found.to_html(output)
+    if rank() == 0:
+        found.to_html(output)
     table = found.to_frame()
     if json:
         print_json(

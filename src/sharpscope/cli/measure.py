@@ -8,6 +8,7 @@ import typer
 
 from sharpscope.cli.options import Json, Settings, TargetOptions, with_target
 from sharpscope.cli.streams import say
+from sharpscope.cli.world import Shard, join
 
 COSTS = ("losses", "gradients", "products")
 
@@ -20,6 +21,7 @@ def measure(
     ] = "all",
     set_: Settings = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of random estimates.")] = 0,
+    shard: Shard = False,
     json: Json = False,
 ) -> None:
     """Measure a checkpoint: every value with its error, cost, protocol and fingerprint.
@@ -29,6 +31,7 @@ def measure(
       sharpscope measure --checkpoint results/quickstart/runs/ID/checkpoint.safetensors
       sharpscope measure lenet5 --checkpoint w.safetensors --data fashion_mnist --measures lambda_max,trace
       sharpscope measure mynet:build --checkpoint w.pt --data table.parquet --target label --set trace.samples=64
+      torchrun --nproc-per-node 2 -m sharpscope measure lenet5 --checkpoint FOLDER --data fashion_mnist --shard
       sharpscope measure hf:my-bert --data reviews.csv --column text --target stars --measures lambda_max
     """
     from sharpscope.cli.printing import number, print_json, print_table
@@ -36,7 +39,7 @@ def measure(
     from sharpscope.measures import measure as take_all
 
     specs = specs_of(measures, set_ or [])
-    loaded = load_target(target, seed)
+    loaded = load_target(target, seed, join(target.device, shard))
     obj = loaded.obj
     table = take_all(obj, specs, seed=seed, strict=measures != "all", progress=show_progress)
     if json:

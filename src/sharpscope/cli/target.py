@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.cli.options import TargetOptions
 from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, dataset_of, own_data
 from sharpscope.cli.streams import visible
+from sharpscope.cli.world import rank
 
 if TYPE_CHECKING:
+    from sharpscope.cli.world import World
     from sharpscope.curvature.call_limits import CallProgress
     from sharpscope.data import Dataset
     from sharpscope.models import ModelConfig
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 PRETRAINED = "hf:"
 
 
-def load_target(chosen: TargetOptions, seed: int = 0) -> Target:
+def load_target(chosen: TargetOptions, seed: int = 0, world: World | None = None) -> Target:
     """Build what the options name; raise `InputError`, `DataError` or `CheckpointError` in one sentence."""
     from sharpscope.errors import InputError, require_one_of
 
@@ -34,26 +37,37 @@ def load_target(chosen: TargetOptions, seed: int = 0) -> Target:
     require_one_of("--mode", chosen.mode, ("eval", "train"))
     if chosen.task is not None:
         require_one_of("--task", chosen.task, ("classification", "regression"))
+    if world is not None:
+        chosen = replace(chosen, device=world.device)
     _check_gpu(chosen.device)
     name = chosen.factory or chosen.model
     if name is not None and name.startswith(PRETRAINED):
         from sharpscope.cli.pretrained import load_pretrained
 
+        if world is not None:
+            raise InputError(
+                f"torchrun measures models of inputs and targets, received {name!r}; measure it in one process, or "
+                "in Python with Objective.from_transformers(..., group=torch.distributed.group.WORLD)"
+            )
         return load_pretrained(name.removeprefix(PRETRAINED), chosen, seed)
     for flag, value in (("--text", chosen.text), ("--block", chosen.block)):
         if value is not None:
             raise InputError(
                 f"{flag} is for language models, hf:FOLDER_OR_NAME, received the model {name!r}; leave it out"
             )
-    return _load_plain(name, chosen, seed)
+    return _load_plain(name, chosen, seed, world)
 
 
-def _load_plain(name: str | None, chosen: TargetOptions, seed: int) -> Target:
+def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World | None) -> Target:
     """Build a model of sharpscope or of the user's own on inputs and targets."""
     import torch
 
     from sharpscope.errors import InputError
     from sharpscope.models import build
+    from sharpscope.models.distributed_checkpoint import (
+        is_distributed_checkpoint,
+        load_distributed_checkpoint,
+    )
     from sharpscope.models.weights import load_weights
     from sharpscope.studies.file.schema import ObjectiveConfig
     from sharpscope.studies.tasks.runs import build_objective
@@ -65,19 +79,28 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int) -> Target:
             f"{missing} is needed unless --checkpoint is one of sharpscope's own, received none; name it"
         )
     model_choice = _model_choice(name, chosen.option or [], config)
-    dataset = _dataset(chosen, config)
+
+    def read() -> Dataset:
+        return _dataset(chosen, config)
+
+    dataset = read() if world is None else world.in_turn(read)
     model = build(model_choice, dataset, seed)
     if config is not None and config.dtype == "float64":
         model = model.to(torch.float64)
     notes = dataset.notes
-    if chosen.checkpoint is not None:
+    distributed = chosen.checkpoint is not None and is_distributed_checkpoint(chosen.checkpoint)
+    if chosen.checkpoint is not None and not distributed:
         notes = (*notes, *load_weights(chosen.checkpoint, model))
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     if dtype not in (torch.float32, torch.float64):
         model, dtype = model.float(), torch.float32
+    model = model.to(chosen.device)
+    model = model if world is None else world.shard(model)
+    if chosen.checkpoint is not None and distributed:
+        load_distributed_checkpoint(chosen.checkpoint, model)
     settings = ObjectiveConfig(part=chosen.part, mode=chosen.mode, samples=chosen.samples)  # type: ignore[arg-type]
     loss = chosen.loss or (config.loss if config is not None else None)
-    obj = build_objective(model.to(chosen.device), dataset.to(chosen.device, dtype), loss, settings)
+    obj = build_objective(model, dataset.to(chosen.device, dtype), loss, settings, world)
     if chosen.params:
         obj = obj.with_params(chosen.params)
     parts = dataset.train is not dataset.test  # a file of one's own is measured whole
@@ -272,7 +295,7 @@ def tell_cost(obj: Objective, skipped: Sequence[str]) -> None:
     from sharpscope.examination import expected_seconds
 
     seconds = expected_seconds(obj, skipped)
-    if seconds > TOLD:
+    if seconds > TOLD and rank() == 0:
         with contextlib.suppress(OSError):
             print(
                 f"this will take about {duration(seconds)} at the speed of the first gradient; --samples N or "

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
     from torch.distributed import ProcessGroup
+
+T = TypeVar("T")
+
+Shard = Annotated[
+    bool,
+    typer.Option(
+        "--shard", help="Under torchrun: cut the parameters over the ranks too, not the data alone."
+    ),
+]
 
 
 def rank() -> int:
@@ -38,7 +47,7 @@ class World:
     device: str
     sharded: bool
 
-    def in_turn(self, function: Any) -> Any:
+    def in_turn(self, function: Callable[[], T]) -> T:
         """Return ``function()``, called on the first rank before the others: it may download what they then find."""
         import torch.distributed as dist
 
@@ -106,16 +115,13 @@ def join(device: str, sharded: bool) -> World | None:
     return World(world, device, sharded)
 
 
-def leave() -> None:
-    """Take leave of the other ranks at the end of a command."""
-    if size() == 1:
+def leave(status: int) -> None:
+    """Take leave of the other ranks at the end of a command, after an error without waiting for them."""
+    if size() == 1 or "torch" not in sys.modules:
         return
     import torch.distributed as dist
 
     if dist.is_initialized():
+        if status == 0:
+            dist.barrier()
         dist.destroy_process_group()
-
-
-def writes(path: Path) -> bool:
-    """Return whether this process is the one that writes a command's output."""
-    return rank() == 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sharpscope.errors import NonFiniteError
 from sharpscope.seeding import generator
@@ -18,7 +18,7 @@ from sharpscope.sweep import Interrupted, TaskContext
 from sharpscope.training import RunConfig, weight_seed
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from sharpscope.data import Dataset
     from sharpscope.objective.objective import Objective
@@ -182,10 +182,27 @@ def data_of(config: RunConfig, execution: Mapping[str, Any]) -> Dataset:
     return dataset.to(execution["device"], dtype)
 
 
+class SharedOut(Protocol):
+    """Processes that measure together, each of which takes its own part of the batches."""
+
+    @property
+    def group(self) -> Any:
+        """The process group of them all."""
+
+    def own_part(
+        self, batches: Sequence[tuple[Tensor, Tensor]], whole: bool
+    ) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return this process's part of the batches, which with ``whole`` are not cut."""
+
+
 def build_objective(
-    model: nn.Module, dataset: Dataset, loss: str | None, chosen: ObjectiveConfig
+    model: nn.Module,
+    dataset: Dataset,
+    loss: str | None,
+    chosen: ObjectiveConfig,
+    ranks: SharedOut | None = None,
 ) -> Objective:
-    """Return the objective of a model on a part of a data set."""
+    """Return the objective of a model on a part of a data set, of which each of the ranks takes its own part."""
     import torch
 
     from sharpscope.objective.objective import Objective
@@ -200,7 +217,10 @@ def build_objective(
     size = chosen.batch_size or len(inputs)
     name = loss or ("mse" if dataset.task == "regression" else "cross_entropy")
     batches = list(zip(inputs.split(size), targets.split(size), strict=True))
-    return Objective(model, loss_function(name), batches, chosen.mode)
+    if ranks is None:
+        return Objective(model, loss_function(name), batches, chosen.mode)
+    own = ranks.own_part(batches, chosen.mode == "train")
+    return Objective(model, loss_function(name), own, chosen.mode, group=ranks.group)
 
 
 def _dataset(config: RunConfig, execution: Mapping[str, Any]) -> Dataset:
