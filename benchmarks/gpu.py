@@ -57,7 +57,7 @@ class Setting:
     @property
     def repeats(self) -> int:
         """Timings that a median is taken of."""
-        return 2 if self.toy else 15
+        return 1 if self.toy else 15
 
     def wait(self) -> None:
         """Wait until the device has done what it was given."""

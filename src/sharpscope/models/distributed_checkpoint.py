@@ -70,6 +70,7 @@ def load_distributed_checkpoint(path: Path, model: nn.Module) -> None:
     must call this together where the process group is initialised. Raises `CheckpointError` for a folder that is
     incomplete, an index that names code, and names or shapes other than the model's.
     """
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
 
     stored = _index(path).state_dict_metadata
@@ -96,7 +97,7 @@ def load_distributed_checkpoint(path: Path, model: nn.Module) -> None:
         load(state, storage_reader=_reader(path), no_dist=alone)
     except CheckpointError:
         raise
-    except Exception as error:  # CheckpointException gathers what went wrong on every rank
+    except (Exception, CheckpointException) as error:  # the latter gathers what went wrong on every rank
         said = str(error).strip().splitlines()
         raise CheckpointError(
             f"the checkpoint {path} cannot be read ({said[-1] if said else type(error).__name__}); copy the whole "
