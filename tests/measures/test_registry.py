@@ -267,3 +267,34 @@ def test_unknown_measures_and_options_are_refused_before_any_work(spec: Any, sen
     assert obj.cost.losses == spent
     with pytest.raises(InputError, match=sentence):
         checked(spec)
+
+
+TABLE = {
+    *(
+        "lambda_max",
+        "by_layer",
+        "batch_sharpness",
+        "directional_sharpness",
+        "worst_case",
+        "average_direction",
+    ),
+    *("epsilon_sharpness", "relative_flatness", "pac_bayes_sigma", "pac_bayes_sigma_magnitude"),
+    *("sharpness_radius", "sharpness_radius_magnitude", "adaptive_trace", "hessian_diagonal"),
+    *("fisher_rao_norm", "fisher_trace", "gradient_covariance_trace", "gradient_disparity"),
+    *("low_pass_flatness", "local_entropy", "geodesic_sharpness", "normalised_sharpness"),
+    *("gauss_newton_split", "effective_dimension", "critical_sharpness", "geometric_complexity"),
+    *("input_jacobian", "valley_asymmetry", "weight_norm", "path_norm", "margin"),
+    *("distance_from_initialisation", "trace", "frobenius_norm"),
+}
+"""Every definition in use that the package promises to take by name."""
+
+
+def test_every_definition_in_use_is_listed_with_what_a_reader_needs() -> None:
+    assert REGISTRY.keys() >= TABLE
+    for name in TABLE:
+        found = REGISTRY[name]
+        assert all((found.title, found.symbol, found.definition, found.source, found.cost)), name
+    for name in ("lambda_max", "trace", "frobenius_norm", "effective_dimension", "hessian_diagonal"):
+        assert {"matrix", "params", "preconditioner", "normalise_logits"} <= set(REGISTRY[name].options)
+    for name in ("worst_case", "average_direction", "geodesic_sharpness", "adaptive_trace"):
+        assert {"params", "normalise_logits"} <= set(REGISTRY[name].options)
