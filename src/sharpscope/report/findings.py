@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -11,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.analysis.claims.verdict import Control, Effect, Verdict
-from sharpscope.report.chart import slug
 from sharpscope.report.numbers import coefficient, counted, interval, listed, name_of, number, probability
 from sharpscope.report.outcomes import pick
 
@@ -148,7 +148,7 @@ def verdict_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     return [
         {
             "id": v.id,
-            "anchor": slug(v.id),
+            "anchor": re.sub(r"[^\w.-]+", "-", v.id),
             "statement": v.statement,
             "verdict": v.verdict,
             "caveat": v.caveat,

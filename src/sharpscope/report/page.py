@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import pandas as pd
 from sharpscope.analysis import finished, warnings
 from sharpscope.analysis.claims.verdict import (
     Verdict,
+    Word,
     false_discovery_sentence,
     with_false_discovery,
 )
@@ -323,7 +324,7 @@ def build_index(title: str, studies: Sequence[Listed], version: str = "") -> str
         discoveries=false_discovery_sentence(
             with_false_discovery([verdict for _, _, _, verdicts in studies for verdict in verdicts])
         ),
-        counts=sorted(counts.items()),
+        counts=[(word, counts[word]) for word in get_args(Word) if word in counts],
         studies=[(key, name, address, verdict_rows(verdicts)) for key, name, address, verdicts in studies],
         css=safe(folder.joinpath("page.css").read_text(encoding="utf-8")),
     )
