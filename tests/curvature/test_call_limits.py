@@ -222,3 +222,69 @@ def test_a_fast_search_ends_inside_its_subset(monkeypatch: pytest.MonkeyPatch) -
                 ends.append(e)
                 assert abs(e.value - whole.value) <= 0.1 * whole.value
     assert "at least one product" in ends[0]
+
+
+def _gpt2() -> Objective:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=64, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=None, eos_token_id=None
+    )
+    tokens = torch.randint(0, 64, (8, 16))
+    return Objective.from_transformers(transformers.GPT2LMHeadModel(config), {"input_ids": tokens})
+
+
+def test_a_large_language_model_is_evaluated_in_parts_that_an_interrupt_falls_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As GPT-2 with 124 million parameters is, whose 8 sequences of 64 tokens make 8 parts."""
+    whole = _gpt2()
+    assert whole.evaluator.batches.count == 1
+    monkeypatch.setattr("sharpscope.objective.transformers.TOKENS_TIMES_PARAMETERS", 20.0 * whole.size)
+    obj = _gpt2()
+    assert obj.evaluator.batches.count == 8
+    assert obj.loss() == pytest.approx(whole.loss(), rel=1e-6)
+    v = torch.randn(obj.size, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(obj.hvp(v), whole.hvp(v), rtol=1e-3, atol=1e-5)
+    seen = list[CallProgress]()
+    e = top_eigenvalues(obj, memory=40 * 4 * obj.size, tol=0.1, progress=seen.append)
+    assert seen[0].done == 0
+    assert "to come" in str(seen[0])
+    watched, chunks = CallLimits.chunk, []
+
+    def interrupt(self: CallLimits, *arguments: Any) -> None:
+        watched(self, *arguments)
+        chunks.append(1)
+        if len(chunks) == 8 * 3 + 4:  # in the middle of the fourth product
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CallLimits, "chunk", interrupt)
+    with pytest.warns(NotConvergedWarning, match="interrupted"):
+        early = top_eigenvalues(obj, tol=0.1, on_interrupt="return")
+    assert len(chunks) == 28
+    assert early.products in (2, 3)
+    assert abs(early.value - e.value) <= early.error_estimates[0] + e.error_estimates[0]
+
+
+def test_a_check_that_takes_long_says_what_a_product_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharpscope.objective.evaluator.LONG_CHECK", 0.0)
+    seen = list[CallProgress]()
+    top_eigenvalues(_objective(), tol=0.1, progress=seen.append)
+    assert [state.done for state in seen[:3]] == [
+        0,
+        0,
+        1,
+    ]  # after the check, the first chunk, the first product
+
+
+def test_a_search_with_little_memory_takes_its_room_once() -> None:
+    from sharpscope.curvature.lanczos import Krylov
+
+    start = torch.randn(50, generator=torch.Generator().manual_seed(0)).double()
+    matrix = torch.diag(torch.arange(50.0).double())
+    krylov = Krylov(start, most=11)
+    room = krylov._room.data_ptr()
+    for _ in range(11):
+        krylov.extend(matrix @ krylov.following)
+    assert krylov._room.data_ptr() == room
+    assert len(krylov._room) == 11

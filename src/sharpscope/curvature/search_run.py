@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sharpscope.autograd.vectors import dot
 from sharpscope.curvature.call_limits import CallLimits
-from sharpscope.curvature.certified_search import CertifiedSearch, fewest
+from sharpscope.curvature.certified_search import CertifiedSearch
 from sharpscope.curvature.davidson import SecantUpdate, SubsetDavidson
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
 from sharpscope.curvature.wanted import Assessment, Wanted
@@ -34,6 +34,11 @@ images for VGG-11) it took 24 gradients where Lanczos took 17."""
 
 VECTORS, VECTORS_SHARE = 4 * 2**30, 0.25
 """Bytes that a search's own vectors may take, and their share of a memory budget where one is given."""
+
+ENOUGH, MOST_FOR_VECTORS = 24, 0.75
+"""Vectors that a certified search of a trained network needs for one eigenvalue (13 to 15, and its Ritz vectors), and
+the largest share of the budget that they may take from the graphs: a search that must restart with eleven vectors did
+not certify one in 200 products."""
 
 FAST = 6
 """About how many products a fast search takes for one eigenvalue: 5 to 7 on trained networks."""
@@ -80,9 +85,11 @@ class SearchRun:
         self.start, self.known, self._given_scores = start, known, scores
         room, each = budget(memory, obj.device), obj.layout.most * torch.finfo(obj.dtype).bits // 8
         given = VECTORS if memory is None else int(VECTORS_SHARE * room)
+        given = max(
+            given, min(ENOUGH * each, int(MOST_FOR_VECTORS * room))
+        )  # of large models few vectors fit
         self.room = given // each
-        needed = min(fewest(wanted.k) * each, room)
-        self.graphs = room - max(min(int(VECTORS_SHARE * room), given), needed)
+        self.graphs = max(room - max(min(int(VECTORS_SHARE * room), given), min(ENOUGH * each, given)), 0)
         self.draws = generator("eigenvalues", seed)
         self.parts: list[tuple[CurvatureProducts, float]] = []  # with their shares of the samples
         self.scores: Tensor | None = None
