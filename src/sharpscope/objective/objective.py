@@ -34,13 +34,7 @@ from sharpscope.objective.measured_data import Cost, Loss
 from sharpscope.objective.measured_function import BatchLoss, Check
 from sharpscope.objective.parameters import Layout, Selection, select
 from sharpscope.objective.product_checks import check_products
-from sharpscope.objective.transformers import (
-    HeadLoss,
-    TokenBatches,
-    TransformersLoss,
-    chunk_tokens_for,
-    loss_for,
-)
+from sharpscope.objective.transformers import HeadLoss, TransformersLoss, loss_for, token_batches
 
 
 class Objective(Result):
@@ -188,16 +182,14 @@ class Objective(Result):
             `sharpscope.objective.transformers.loss_for`. It changes nothing about which tokens count.
         chunk_tokens
             Batches are cut by rows so that no part holds more tokens; None leaves them whole. By default 2048, on a
-            CPU fewer for large models, so that a call can be interrupted. What a product holds in memory grows with
-            it.
+            CPU fewer for large models, so that a call can be interrupted. A product's memory grows with it.
         options
             As in `from_batch_loss`: mode, dropout, params, dtype.
 
         """
         head = loss_for(model) if loss is None else TransformersLoss(loss)
-        tokens = chunk_tokens_for(model) if chunk_tokens == "auto" else chunk_tokens
-        cut = tokens if head.cuts else None
-        return cls.from_batch_loss(model, TokenBatches(batches, cut, head.causal), head, **options)
+        parts = token_batches(model, batches, head, chunk_tokens)
+        return cls.from_batch_loss(model, parts, head, **options)
 
     evaluator: Evaluator
     """Evaluates chunk by chunk; for measures that need more than losses, gradients and products."""

@@ -151,6 +151,14 @@ class TokenBatches:
             }
 
 
+def token_batches(
+    model: nn.Module, batches: Any, head: TransformersLoss, chunk_tokens: int | str | None
+) -> TokenBatches:
+    """Return the batches of a model, cut as its loss allows; ``"auto"`` leaves it to `chunk_tokens_for`."""
+    tokens = chunk_tokens_for(model) if isinstance(chunk_tokens, str) else chunk_tokens
+    return TokenBatches(batches, tokens if head.cuts else None, head.causal)
+
+
 def _as_dictionary(batch: Any) -> dict[str, Any]:
     if not isinstance(batch, Mapping) and not hasattr(batch, "keys"):
         raise InputError(
