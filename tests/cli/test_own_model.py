@@ -188,6 +188,7 @@ def test_classifiers_with_rows_and_with_images(cli: Call, folder: Path) -> None:
     config = transformers.ViTConfig(image_size=4, patch_size=2, num_channels=3, num_labels=3, **small)
     transformers.ViTForImageClassification(config).save_pretrained("vit")
     found = shown(cli, "hf:vit", "--data", "images.npz")
+    assert shown(cli, "hf:vit", "--data", "images.npz", "--samples", 4)["samples"] == 4
     assert found["samples"] == 9
     assert "Grey images are given 3 equal channels." in found["notes"]
     for arguments, words in (

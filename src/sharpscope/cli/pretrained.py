@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sharpscope.models.pretrained import Pretrained
 
 IMAGES = 32
-"""Images evaluated together: what attention over their patches holds for a second derivative bounds it."""
+"""Images evaluated together at most, the least that fills the cores with a small network."""
 
 
 def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
@@ -203,10 +203,20 @@ def _images(opened: Pretrained, chosen: TargetOptions, seed: int) -> tuple[Any, 
         pixels = pixels.expand(-1, channels, -1, -1)
         notes = (*notes, f"Grey images are given {channels} equal channels.")
     if chosen.samples is not None and chosen.samples < len(pixels):
-        rows = torch.randperm(len(pixels), generator=generator("objective", 0))[: chosen.samples]
+        rows = torch.randperm(len(pixels), generator=generator("objective", seed))[: chosen.samples]
         pixels, labels = pixels[rows], labels[rows]
+    many = _images_together(opened, pixels.shape[2], pixels.shape[3])
     batches = [
-        {"pixel_values": x, "labels": y}
-        for x, y in zip(pixels.split(IMAGES), labels.split(IMAGES), strict=True)
+        {"pixel_values": x, "labels": y} for x, y in zip(pixels.split(many), labels.split(many), strict=True)
     ]
     return batches, name, how, notes
+
+
+def _images_together(opened: Pretrained, height: int, width: int) -> int:
+    """Return how many images are evaluated together: those with the tokens of a batch of text, `IMAGES` at most."""
+    from sharpscope.objective.transformers import CHUNK_TOKENS
+
+    patch = getattr(opened.config, "patch_size", None)
+    if not isinstance(patch, int) or patch < 1:
+        return IMAGES
+    return max(1, min(IMAGES, CHUNK_TOKENS // ((height // patch) * (width // patch) + 1)))

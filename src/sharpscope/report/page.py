@@ -253,11 +253,15 @@ def _indented(text: str) -> str:
 def symbols(text: object) -> Any:
     """Return a text escaped, with what follows an underscore set as a subscript: λ_max, τ_b, ‖H‖_F.
 
-    Only after a symbol (one letter, a Greek letter or a norm's bar), so that names like ``batch_size`` stay.
+    Only after a symbol (one letter, a Greek letter or a norm's bar), so that names like ``batch_size`` and those of
+    layers (``h.0.attn.c_proj``) stay.
+
+    >>> str(symbols("λ_max in h.0.c_proj")), str(symbols("q_proj.weight"))
+    ('λ<sub>max</sub> in h.0.c_proj', 'q_proj.weight')
     """
     from markupsafe import escape
 
-    return _markup(re.sub(r"(?<![\w])(\w|‖H‖)_(\w+)", r"\1<sub>\2</sub>", str(escape(text))))
+    return _markup(re.sub(r"(?<![\w.])(\w|‖H‖)_(\w++)(?!\.\w)", r"\1<sub>\2</sub>", str(escape(text))))
 
 
 def _json(value: Any) -> Any:
