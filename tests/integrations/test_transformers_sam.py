@@ -47,7 +47,13 @@ def in_half_precision(accelerator: Any) -> None:
 
 
 def fit(
-    folder: Path, kind: Any = SAM, trainer: Any = None, callbacks: Any = (), steps: int = 1, **options: Any
+    folder: Path,
+    kind: Any = SAM,
+    trainer: Any = None,
+    callbacks: Any = (),
+    steps: int = 1,
+    resume: Path | None = None,
+    **options: Any,
 ) -> Model:
     args = transformers.TrainingArguments(
         output_dir=str(folder),
@@ -55,10 +61,9 @@ def fit(
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
-        save_strategy="no",
         lr_scheduler_type="constant",
         remove_unused_columns=False,
-        **{"per_device_train_batch_size": 12, "max_grad_norm": 100.0, **options},
+        **{"save_strategy": "no", "per_device_train_batch_size": 12, "max_grad_norm": 100.0, **options},
     )
     model = Model()
     optimizer = kind(model.parameters(), lr=LR, rho=RHO)
@@ -67,7 +72,7 @@ def fit(
     )
     if args.fp16:
         in_half_precision(made.accelerator)
-    made.train()
+    made.train(resume_from_checkpoint=None if resume is None else str(resume))
     return model
 
 
@@ -117,6 +122,18 @@ def test_accumulation_does_not_change_the_steps(tmp_path: Path) -> None:
         parts = fit(tmp_path, kind, steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=3)
         for p, q in zip(whole.parameters(), parts.parameters(), strict=True):
             torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("kind", [SAM, GSAM, LookSAM])
+def test_resumed_from_a_checkpoint_it_ends_with_the_same_bits(
+    kind: Any, accumulation: int, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": accumulation}
+    whole = fit(tmp_path, kind, steps=4, save_strategy="steps", save_steps=1, **options)
+    resumed = fit(tmp_path, kind, steps=4, resume=tmp_path / "checkpoint-2", **options)
+    for p, q in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
 
 
 def test_other_trainers_and_optimizers_are_refused(tmp_path: Path) -> None:
