@@ -1,12 +1,12 @@
 """What a SAM step costs: against SGD's, pytorch_optimizer's SAM and the usual two-step implementation.
 
-    OMP_NUM_THREADS=1 python benchmarks/sam.py [resnet18] [mlp] [--rounds N]
+    OMP_NUM_THREADS=1 python benchmarks/sam.py [resnet18] [mlp] [--rounds N] [--batch N] [--own]
 
-ResNet-18 (11 173 962 parameters) and the Fashion-MNIST MLP (567 434), batch 128, on random inputs: the values do not
-change the cost. All contestants take their steps in turn, in an order drawn anew in every round, and the medians
-over the rounds are compared, so that a busy machine slows all alike; processor time besides, which leaves out what
-other processes took, and of it what is not spent in gradients: the optimizer's own work. Each contestant has its own
-copy of the model.
+ResNet-18 (11 173 962 parameters) and the Fashion-MNIST MLP (567 434), batch 128 unless told otherwise, on random
+inputs: the values do not change the cost. All contestants take their steps in turn, in an order drawn anew in every
+round, and the medians over the rounds are compared, so that a busy machine slows all alike; processor time besides,
+which leaves out what other processes took, and of it what is not spent in gradients: the optimizer's own work. Each
+contestant has its own copy of the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sharpscope import SAM
 from sharpscope.data import Dataset, Split
 from sharpscope.models import build
 
-BATCH, RHO = 128, 0.05
+RHO = 0.05
 OPTIONS: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 LIMITS = {"resnet18": 2.05, "mlp": 2.05}
 
@@ -60,10 +60,10 @@ class UsualSAM(torch.optim.Optimizer):
             self.zero_grad()
 
 
-def problem(name: str) -> tuple[Callable[[], nn.Module], Tensor, Tensor]:
+def problem(name: str, batch: int) -> tuple[Callable[[], nn.Module], Tensor, Tensor]:
     shape = (3, 32, 32) if name == "resnet18" else (1, 28, 28)
     draws = torch.Generator().manual_seed(0)
-    x, y = torch.randn(BATCH, *shape, generator=draws), torch.randint(0, 10, (BATCH,), generator=draws)
+    x, y = torch.randn(batch, *shape, generator=draws), torch.randint(0, 10, (batch,), generator=draws)
     data = Dataset("cifar10", "classification", 10, shape, Split(x, y), None, Split(x, y), "none")
     options = {} if name == "resnet18" else {"hidden": [512, 256, 128]}
     return lambda: build(name, data, 0, **options), x, y
@@ -72,8 +72,10 @@ def problem(name: str) -> tuple[Callable[[], nn.Module], Tensor, Tensor]:
 IN_GRADIENTS = [0.0]  # processor seconds of the current step
 
 
-def contestants(make: Callable[[], nn.Module], x: Tensor, y: Tensor) -> dict[str, Callable[[], None]]:
-    """A function for each that takes one step."""
+def contestants(
+    make: Callable[[], nn.Module], x: Tensor, y: Tensor, own: bool
+) -> dict[str, Callable[[], None]]:
+    """A function for each that takes one step; with ``own`` SGD and sharpscope alone."""
 
     def backward(model: nn.Module) -> None:
         began = time.process_time()
@@ -106,15 +108,17 @@ def contestants(make: Callable[[], nn.Module], x: Tensor, y: Tensor) -> dict[str
         return lambda: optimizer.step(evaluate)
 
     sgd = torch.optim.SGD
-    models = [make() for _ in range(5)]
+    models = [make() for _ in range(3 if own else 5)]
     found = {
         "SGD": plain(models[0], sgd(models[0].parameters(), **OPTIONS)),
         "sharpscope SAM, closure": closure(
             models[1], SAM(models[1].parameters(), sgd, rho=RHO, model=models[1], **OPTIONS)
         ),
         "sharpscope SAM, two steps": in_two(models[2], SAM(models[2].parameters(), sgd, rho=RHO, **OPTIONS)),
-        "usual two-step SAM": in_two(models[3], UsualSAM(models[3].parameters(), sgd, RHO, **OPTIONS)),
     }
+    if own:
+        return found
+    found["usual two-step SAM"] = in_two(models[3], UsualSAM(models[3].parameters(), sgd, RHO, **OPTIONS))
     try:
         import pytorch_optimizer
     except ImportError:
@@ -125,8 +129,8 @@ def contestants(make: Callable[[], nn.Module], x: Tensor, y: Tensor) -> dict[str
     return found
 
 
-def compare(name: str, rounds: int) -> None:
-    steps = contestants(*problem(name))
+def compare(name: str, rounds: int, batch: int, only_own: bool) -> None:
+    steps = contestants(*problem(name, batch), only_own)
     seconds: dict[str, list[float]] = {label: [] for label in steps}
     processor: dict[str, list[float]] = {label: [] for label in steps}
     own: dict[str, list[float]] = {label: [] for label in steps}
@@ -140,7 +144,7 @@ def compare(name: str, rounds: int) -> None:
                 processor[label].append(time.process_time() - used)
                 own[label].append(processor[label][-1] - IN_GRADIENTS[0])
     print(
-        f"\n{name}, batch {BATCH}, {torch.get_num_threads()} thread(s), medians of {rounds} interleaved rounds"
+        f"\n{name}, batch {batch}, {torch.get_num_threads()} thread(s), medians of {rounds} interleaved rounds"
     )
     print(f"{'':<28}{'ms':>10}{'× SGD':>9}{'processor ms':>15}{'× SGD':>9}{'less gradients':>17}")
     for label in steps:
@@ -159,6 +163,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rounds", type=int, default=0, help="rounds (default: 12 for resnet18, 300 for mlp)"
     )
+    parser.add_argument("--batch", type=int, default=128, help="samples in a step")
+    parser.add_argument("--own", action="store_true", help="leave other implementations out")
     chosen = parser.parse_args()
     for problem_name in chosen.problems:
-        compare(problem_name, chosen.rounds or {"resnet18": 12, "mlp": 300}[problem_name])
+        rounds = chosen.rounds or {"resnet18": 12, "mlp": 300}[problem_name]
+        compare(problem_name, rounds, chosen.batch, chosen.own)
