@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,9 @@ altair.renderers.enable("svg")
 warnings.filterwarnings("ignore", "IProgress not found")
 """
 """Runs first in every kernel: charts as SVG, since the page must need no network; no word on missing widgets."""
+
+WORKER = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
+"""What the theme fetches so that its search works on pages that are opened from the disk."""
 
 _shown: dict[str, list[str]] = {}
 _notebooks: dict[str, str] = {}
@@ -76,6 +80,16 @@ def on_page_content(content: str, page: Any, config: Any, files: Any) -> str:
     return content
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Take the worker of the search from our own file, and refuse a page that would fetch anything."""
+    depth = page.file.url.count("/")
+    output = output.replace(WORKER, f'<script src="{"../" * depth}site/worker.js"></script>')
+    fetched = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["']?https?:[^>]*>""", output)
+    if fetched:
+        raise PluginError(f"{page.file.src_uri} would fetch {fetched[0]}; the pages must need no network")
+    return output
+
+
 def on_post_build(config: Any) -> None:
     """Write the executed notebooks beside their pages."""
     for uri, text in _notebooks.items():
@@ -110,6 +124,9 @@ def _executed(markdown: str, uri: str) -> str:
         client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
         client.execute(env=environment)
     del notebook.cells[0]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs, folder)
     _notebooks[uri] = nbformat.writes(notebook)
     shown: list[str] = []
     parts: list[str] = []
@@ -125,6 +142,19 @@ def _executed(markdown: str, uri: str) -> str:
             shown.append(f'<div class="output">{"".join(map(_html, cell.outputs))}</div>')
     _shown[uri] = shown
     return "\n\n".join(parts)
+
+
+def _joined(outputs: list[Any], folder: str) -> list[Any]:
+    """Return a cell's outputs with neighbouring pieces of one stream as one, and paths as seen from its folder."""
+    joined: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            output.text = output.text.replace(f"{folder}/", "")
+            if joined and joined[-1].output_type == "stream" and joined[-1].name == output.name:
+                joined[-1].text += output.text
+                continue
+        joined.append(output)
+    return joined
 
 
 def _html(output: Any) -> str:
