@@ -9,7 +9,7 @@ import pytest
 
 from sharpscope.analysis.claims.power import chance_decided, spread_from_noise
 from sharpscope.studies import load_study
-from sharpscope.studies.outlook import outlook
+from sharpscope.studies.forecast import forecast
 from studies.test_looks import STUDY
 
 
@@ -21,7 +21,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_from_an_assumed_noise_each_part_of_the_grid_counts(study: Path) -> None:
-    found = outlook(load_study(study), [2, 6], noise={"train_loss": 0.3}, effects={"clear": 0.5})
+    found = forecast(load_study(study), [2, 6], noise={"train_loss": 0.3}, effects={"clear": 0.5})
     spread = spread_from_noise(0.3, [-3.0, -0.523])  # two rates: their distance cancels
     assert found.table["chance"].tolist() == pytest.approx([chance_decided(0.5, spread, k) for k in (2, 6)])
     assert found.runs == {2: 4, 6: 12}

@@ -13,7 +13,7 @@ from sharpscope.cli.streams import say
 from sharpscope.errors import InputError
 
 if TYPE_CHECKING:
-    from sharpscope.studies.outlook import Outlook
+    from sharpscope.studies.forecast import Forecast
 
 
 def plan(
@@ -68,7 +68,7 @@ def plan(
     """
     from sharpscope.cli.printing import print_json
     from sharpscope.studies import load_studies
-    from sharpscope.studies.outlook import outlook
+    from sharpscope.studies.forecast import forecast
     from sharpscope.studies.plan.cost import Calibration
     from sharpscope.sweep import Store
 
@@ -87,7 +87,7 @@ def plan(
         there = place is not None and (store is not None or (place / "study.json").exists())
         earlier = Store(place, create=False) if there and place is not None else None
         found.append(
-            outlook(
+            forecast(
                 one,
                 asked,
                 store=earlier,
@@ -136,7 +136,7 @@ def _by_name(given: list[str] | None, option: str) -> dict[str, float]:
     return found
 
 
-def _print(one: Outlook) -> None:
+def _print(one: Forecast) -> None:
     from sharpscope.cli.printing import print_table
 
     title = one.key if one.scale == "own" else f"{one.key} ({one.scale})"
@@ -161,7 +161,7 @@ def _print(one: Outlook) -> None:
     say()
 
 
-def _document(one: Outlook) -> dict[str, Any]:
+def _document(one: Forecast) -> dict[str, Any]:
     claims = [
         {
             "id": claim,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Forecast:
     """What is expected of one study.
 
     ``table`` has a row per claim and number of seeds, as `sharpscope.analysis.claims.prospects.prospects` makes it.
@@ -42,7 +42,7 @@ class Outlook:
     cost_basis: str
 
 
-def outlook(
+def forecast(
     study: Study,
     seeds: Sequence[int] = (),
     *,
@@ -51,7 +51,7 @@ def outlook(
     effects: Mapping[str, float] | None = None,
     looks: Looks | None = None,
     calibration: Calibration | None = None,
-) -> Outlook:
+) -> Forecast:
     """Return how likely each claim is to be decided with so many seeds, the study's own number by default.
 
     From the runs of a ``store``, at the study's scale or else at the largest that is there, or, without one, from an
@@ -93,14 +93,14 @@ def outlook(
     ):
         each = earlier.core_seconds / len(earlier.runs) / 3600
         hours: dict[int, float | None] = {k: each * count for k, count in runs.items()}
-        return Outlook(study.key, study.scale, table, runs, hours, basis, "what the earlier runs took")
+        return Forecast(study.key, study.scale, table, runs, hours, basis, "what the earlier runs took")
     if any(":" in run.config.model.name for run in own.runs):
-        return Outlook(study.key, study.scale, table, runs, dict.fromkeys(asked), basis, "")
+        return Forecast(study.key, study.scale, table, runs, dict.fromkeys(asked), basis, "")
     (fewest, *_) = sorted(plans.items())
     seconds = cost_of(JointPlan((fewest[1],)), calibration or Calibration()).seconds
     hours = {k: seconds / runs[fewest[0]] * count / 3600 for k, count in runs.items()}
     said = "one step of each network timed, for runs of full length; most stop sooner"
-    return Outlook(study.key, study.scale, table, runs, hours, basis, said)
+    return Forecast(study.key, study.scale, table, runs, hours, basis, said)
 
 
 def _earlier(store: Store, study: Study) -> Tables | None:
