@@ -25,6 +25,7 @@ COMMANDS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "measure": [("measure", *NETWORK, "--measures", "lambda_max,average_direction,gradient_norm")],
     "audit": [("audit", *NETWORK, "--measures", "gradient_norm,path_norm", "--repetitions", 1)],
+    "plan": [("plan", "kaur2022/fig1", "--scale", "smoke", "--noise", "0.01", "--seeds", "3,5,8")],
     "status": [("status", "store")],
     "league": [("league", "store")],
 }
