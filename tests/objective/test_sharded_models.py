@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from objective.test_distribution import (
     MODELS,
@@ -23,6 +24,7 @@ from objective.test_distribution import (
     measured,
     of_batches,
     part,
+    perceptron,
     problem,
 )
 from ranks import run
@@ -102,6 +104,8 @@ def two_fully_sharded(rank: int, folder: str) -> dict[str, Any]:
     found = sharded(rank)
     found["held"] = held()
     found["vectors"] = vectors(rank)
+    found["architectures"] = [apart(build, fully_sharded) for build in (Checkpointed, Recurrent, Attention)]
+    found["architectures"] += [apart(perceptron, fully_sharded, params="2.*")]
     found["left as found"] = left_as_found(rank)
     found["errors"] = errors(rank)
     found["whole batches"] = sharded_batches(rank)
@@ -125,8 +129,87 @@ def two_tensor_parallel(rank: int, folder: str) -> dict[str, Any]:
     found = parallel(rank)
     model, x, y = problem("perceptron", "float32")
     model = tensor_parallel(copy.deepcopy(model), "perceptron")
+    found["architectures"] = tensor_parallel_architectures()
     found["other data"] = said(lambda: Objective(model, F.cross_entropy, (x + rank, y)))
     return end_with(found, Objective(model, F.cross_entropy, (x, y)), folder)
+
+
+def tensor_parallel_architectures() -> list[float]:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        SequenceParallel,
+        parallelize_module,
+    )
+
+    def cut(**plan: Any) -> Callable[[nn.Module], nn.Module]:
+        named = {name.replace("_", "."): style for name, style in plan.items()}
+        return lambda model: parallelize_module(model, init_device_mesh("cpu", (2,)), named)
+
+    def normalised() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 3))
+
+    rows = ColwiseParallel(input_layouts=Shard(0), output_layouts=Replicate())
+    sequence = {
+        "0": ColwiseParallel(),
+        "2": RowwiseParallel(output_layouts=Shard(0)),
+        "3": SequenceParallel(sequence_dim=0),
+        "4": rows,
+    }
+    return [
+        apart(Checkpointed, cut(first_0=ColwiseParallel(), first_2=RowwiseParallel())),
+        apart(normalised, cut(**sequence)),
+        apart(normalised, cut(**{"0": ColwiseParallel(), "2": RowwiseParallel()}), params=["2.*", "3.*"]),
+    ]
+
+
+class Checkpointed(nn.Module):
+    """Its first part is evaluated anew in every backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6)), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(checkpoint(self.first, x, use_reentrant=False)))
+
+
+class Recurrent(nn.Module):
+    """A layer that keeps a second list of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x[:, None])[0][:, -1])
+
+
+class Attention(nn.Module):
+    """A layer of torch that reads a parameter of a submodule without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.MultiheadAttention(5, 1, batch_first=True)
+        self.norm = nn.utils.parametrizations.weight_norm(nn.Linear(5, 6))
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x[:, None] * torch.arange(1.0, 4.0, dtype=x.dtype)[:, None]
+        return self.last(torch.tanh(self.norm(self.first(tokens, tokens, tokens)[0].sum(1))))
+
+
+def apart(build: Callable[[], nn.Module], cut: Callable[[nn.Module], nn.Module], **options: Any) -> float:
+    """Return how far a product, a gradient and a loss of a sharded model are from those of one process."""
+    torch.manual_seed(2)
+    model, (_, x, y) = build().double(), problem("perceptron", "float64")
+    whole = Objective(model, F.cross_entropy, (x, y), **options)
+    obj = Objective(cut(copy.deepcopy(model)), F.cross_entropy, (x, y), **options)
+    v = whole.layout.normal(torch.Generator().manual_seed(1)).double()
+    pairs = [(whole.hvp(v), gathered(obj.hvp(v))), (whole.gradient(), gathered(obj.gradient()))]
+    return max([abs(whole.loss() - obj.loss()), *(float((a - b).norm() / a.norm()) for a, b in pairs)])
 
 
 def said(call: Callable[[], object]) -> str:
@@ -333,6 +416,11 @@ def test_whole_batches_of_a_sharded_model(two_sharded):
     assert two_sharded[0]["whole batches"] == pytest.approx(
         of_batches(with_statistics(), None, [0, 1, 2]), rel=1e-12
     )
+
+
+def test_products_are_exact_whatever_a_model_does_with_its_parameters(two_sharded, two_parallel):
+    for ranks in (two_sharded, two_parallel):
+        assert max(ranks[0]["architectures"]) < 1e-12
 
 
 def test_a_sharded_model_is_left_as_it_was_found(two_sharded):

@@ -6,7 +6,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,11 +56,13 @@ def counting_held_bytes(parameters: set[int]) -> Iterator[list[int]]:
 
 def held_here(tensor: Tensor) -> Tensor:
     """Return what this process holds of a tensor that may be distributed."""
-    if not hasattr(tensor, "to_local"):
-        return tensor
+    own: Any = tensor
     with torch.no_grad():
-        own: Tensor = tensor.to_local()
-    return own
+        if hasattr(own, "to_local"):
+            own = own.to_local()
+        if hasattr(own, "wait"):  # the result of a collective that may not have ended
+            own = own.wait()
+    return own  # type: ignore[no-any-return]
 
 
 def chunk_for(bytes_per_sample: float, device: torch.device) -> int:

@@ -171,10 +171,15 @@ def _check_graph(evaluator: Evaluator, probe: Probe) -> None:
 
 def _check_reached(evaluator: Evaluator, probe: Probe) -> None:
     """Refuse parameters that matter although autograd does not reach them; warn of those that do not matter."""
-    try:
-        slopes = torch.autograd.grad(
+
+    def slopes_of(saved: SavedState) -> tuple[Tensor | None, ...]:
+        evaluator.substitute(saved, probe.leaves)  # a checkpointed part is evaluated anew
+        return torch.autograd.grad(
             probe.value, list(probe.leaves.values()), retain_graph=True, allow_unused=True
         )
+
+    try:
+        slopes = evaluator.measuring(slopes_of, grad=True)
     except RuntimeError as error:
         if out_of_memory(error):
             raise

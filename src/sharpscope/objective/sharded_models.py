@@ -72,7 +72,7 @@ class _InStep(DataParallel):
         piece = self._pieces[name]
         if local.shape == piece.own_shape and _sharded_dim(parameter) is not None:
             return local
-        return piece.taken(local, self.ranks.rank)
+        return piece.taken(local, self.ranks.rank).view(piece.own_shape)  # also where torch holds it gathered
 
 
 class FullySharded(_InStep):
