@@ -45,6 +45,7 @@ def torchrun(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[
     return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_of_the_page_gives_what_one_process_does(
     weights: Path, cli: Call, monkeypatch: pytest.MonkeyPatch
 ):

@@ -94,6 +94,7 @@ def sharded(rank: int, whole: str, parts: str) -> bool:
     return same(again, model()) and all(p.to_local().numel() < p.numel() for p in cut.parameters())
 
 
+@pytest.mark.slow
 def test_ranks_read_their_own_parts(folder: Path, tmp_path: Path):
     world = tmp_path / "world"
     world.mkdir()

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from objective.test_distribution import (
-    MODELS,
-    TOLERANCE,
+    CASES,
+    FOUR,
     assert_equal,
     end_with,
     measured,
@@ -35,6 +35,8 @@ from sharpscope.curvature.by_layer import shares_by_layer, trace_by_layer
 from sharpscope.errors import InputError
 from sharpscope.measures.weight_kurtosis import weight_kurtosis
 from sharpscope.objective.importance_sampling import importance_scores
+
+pytestmark = pytest.mark.slow
 
 PARTS = {
     2: {"perceptron": [0.7, 0.3], "convolutional": [1.0, 0.0], "transformer": [0.25, 0.75]},
@@ -73,35 +75,34 @@ def tensor_parallel(model: nn.Module, name: str) -> nn.Module:
     return parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), plans[name])
 
 
-def sharded(rank: int) -> dict[str, Any]:
-    """Measure every problem fully sharded."""
+def sharded(rank: int, cases: list[list[str]]) -> dict[str, Any]:
+    """Measure problems fully sharded."""
     found: dict[str, Any] = {"fingerprints": []}
-    for dtype in TOLERANCE:
-        for name, parts in PARTS[dist.get_world_size()].items():
-            model, x, y = problem(name, dtype)
-            x, y = part(x, parts, rank), part(y, parts, rank)
-            obj = Objective(fully_sharded(copy.deepcopy(model)), F.cross_entropy, [(x, y)] if len(x) else [])
-            found[f"{name} {dtype}"] = measured(obj)
-            found["fingerprints"].append(obj.fingerprint)
+    for name, dtype in cases:
+        model, x, y = problem(name, dtype)
+        parts = PARTS[dist.get_world_size()][name]
+        x, y = part(x, parts, rank), part(y, parts, rank)
+        obj = Objective(fully_sharded(copy.deepcopy(model)), F.cross_entropy, [(x, y)] if len(x) else [])
+        found[f"{name} {dtype}"] = measured(obj)
+        found["fingerprints"].append(obj.fingerprint)
     found["protocol"] = obj.protocol["ranks"]
     return found
 
 
-def parallel(rank: int) -> dict[str, Any]:
-    """Measure every problem tensor-parallel."""
+def parallel(rank: int, cases: list[list[str]]) -> dict[str, Any]:
+    """Measure problems tensor-parallel."""
     found: dict[str, Any] = {"fingerprints": []}
-    for dtype in TOLERANCE:
-        for name in MODELS:
-            model, x, y = problem(name, dtype)
-            obj = Objective(tensor_parallel(copy.deepcopy(model), name), F.cross_entropy, (x, y))
-            found[f"{name} {dtype}"] = measured(obj)
-            found["fingerprints"].append(obj.fingerprint)
+    for name, dtype in cases:
+        model, x, y = problem(name, dtype)
+        obj = Objective(tensor_parallel(copy.deepcopy(model), name), F.cross_entropy, (x, y))
+        found[f"{name} {dtype}"] = measured(obj)
+        found["fingerprints"].append(obj.fingerprint)
     found["protocol"] = obj.protocol["ranks"]
     return found
 
 
 def two_fully_sharded(rank: int, folder: str) -> dict[str, Any]:
-    found = sharded(rank)
+    found = sharded(rank, CASES)
     found["held"] = held()
     found["vectors"] = vectors(rank)
     found["architectures"] = [apart(build, fully_sharded) for build in (Checkpointed, Recurrent, Attention)]
@@ -126,7 +127,7 @@ def with_statistics() -> nn.Module:
 
 
 def two_tensor_parallel(rank: int, folder: str) -> dict[str, Any]:
-    found = parallel(rank)
+    found = parallel(rank, CASES)
     model, x, y = problem("perceptron", "float32")
     model = tensor_parallel(copy.deepcopy(model), "perceptron")
     found["architectures"] = tensor_parallel_architectures()
@@ -382,15 +383,13 @@ def two_parallel(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any
     return run(2, two_tensor_parallel, folder, str(folder))
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_fully_sharded_models_measure_what_one_process_does(two_sharded, name: str, dtype: str):
     assert_equal(two_sharded[0][f"{name} {dtype}"], name, dtype)
     assert two_sharded[0][f"{name} {dtype}"] == two_sharded[1][f"{name} {dtype}"]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_tensor_parallel_models_measure_what_one_process_does(two_parallel, name: str, dtype: str):
     assert_equal(two_parallel[0][f"{name} {dtype}"], name, dtype)
     assert two_parallel[0][f"{name} {dtype}"] == two_parallel[1][f"{name} {dtype}"]
@@ -458,11 +457,9 @@ def test_a_rank_that_dies_in_the_middle_ends_all_with_one_sentence(two_sharded, 
         assert "all 2 ranks must stay alive while they measure together" in ranks[0]["lost"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("job", [sharded, parallel])
-def test_four_ranks_measure_what_one_process_does(tmp_path: Path, job: Callable[[int], Any]):
-    ranks = run(4, job, tmp_path)
-    for name in MODELS:
-        for dtype in TOLERANCE:
-            assert_equal(ranks[3][f"{name} {dtype}"], name, dtype)
+def test_four_ranks_measure_what_one_process_does(tmp_path: Path, job: Callable[..., Any]):
+    ranks = run(4, job, tmp_path, FOUR)
+    for name, dtype in FOUR:
+        assert_equal(ranks[3][f"{name} {dtype}"], name, dtype)
     assert all(rank == ranks[0] for rank in ranks)
