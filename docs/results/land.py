@@ -87,9 +87,11 @@ def write_experiment(
     core_seconds: float | None,
 ) -> None:
     """Write ``experiment.json``: all that the experiment's page says but for what is in the tables."""
+    planned = (record.get("looks") or {"planned": []})["planned"]
+    sequence = f" --until decided --looks {','.join(map(str, planned))}" if len(planned) > 1 else ""
     kept = ("key", "scale", "title", "description", "note", "requires", "claims", "looks", "version")
     content = {name: record.get(name) for name in kept} | {
-        "command": command_of(record),
+        "command": command_of(record) + sequence,
         "notes": list(notes),
         "precondition": precondition,
         "core_seconds": None if core_seconds is None else round(core_seconds),

@@ -112,7 +112,8 @@ class Experiment:
         lost = int((runs["status"] == "diverged").sum())
         losses = f"{number(float(runs['train_loss'].min()))} to {number(float(runs['train_loss'].max()))}"
         cost = "" if self.hours == "–" else f"; {self.hours} core-hours"
-        return f"{counted(len(runs), 'run')}, {lost} of them diverged; training losses {losses}{cost}."
+        seeds = counted(int(runs["seed"].nunique()), "seed")
+        return f"{counted(len(runs), 'run')} with {seeds}, {lost} of them diverged; training losses {losses}{cost}."
 
 
 def claim_lines(row: Row) -> list[str]:
