@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -43,7 +45,8 @@ def test_values_are_those_of_the_blocks(obj: Objective, blocks: dict, of: str, o
     e = by_layer(obj, of, options)
     values = {layer: float(exact(block)) for layer, block in blocks.items()}
     assert e.protocol["values"] == pytest.approx(values, rel=1e-4)
-    assert e.value == max(e.protocol["values"].values())
+    found: Any = e.protocol["values"]
+    assert e.value == max(found.values())
     assert e.protocol["layer"] == max(values, key=lambda layer: values[layer])
 
 
@@ -54,8 +57,10 @@ def test_traces_of_all_layers_come_from_the_same_products(obj: Objective, blocks
     low, high = e.interval(0.999)
     exact = {layer: float(block.trace()) for layer, block in blocks.items()}
     assert low <= exact[str(e.protocol["layer"])] <= high
+    found: Any = e.protocol["values"]
+    errors: Any = e.protocol["errors"]
     for layer, value in exact.items():
-        assert abs(e.protocol["values"][layer] - value) < 4 * e.protocol["errors"][layer]
+        assert abs(found[layer] - value) < 4 * errors[layer]
     assert e.cost["products"] == 400
 
 
