@@ -42,7 +42,7 @@ def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -
         if y > floor
     ]
     x = {"field": "x", "type": "quantitative", "title": "eigenvalue λ", "scale": {"nice": False}}
-    log = {"type": "log", "domainMin": floor, "nice": False}
+    y = {"type": "quantitative", "scale": {"type": "log", "domainMin": floor, "nice": False}}
     top = math.ceil(math.log10(float((mean + 2 * stderr).max())))
     powers = {"values": [10.0**k for k in range(top - 7, top + 1)], "format": "~g"}
     layers: list[Spec] = [
@@ -50,19 +50,13 @@ def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -
             "mark": {"type": "area", "opacity": 0.25},
             "encoding": {
                 "x": x,
-                "y": {
-                    "field": "low",
-                    "type": "quantitative",
-                    "scale": log,
-                    "title": "density",
-                    "axis": powers,
-                },
+                "y": {**y, "field": "low", "title": "density", "axis": powers},
                 "y2": {"field": "high"},
             },
         },
         {
             "mark": {"type": "line", "strokeWidth": 1.8},
-            "encoding": {"x": x, "y": {"field": "y", "type": "quantitative", "scale": log}},
+            "encoding": {"x": x, "y": {**y, "field": "y"}},
         },
     ]
     if ends is not None:
@@ -217,6 +211,7 @@ def audit_figure(audit: Audit) -> Spec:
         "title": "largest relative change",
         "axis": {"format": ".0e", "values": [1e-16, 1e-12, 1e-8, 1e-4, 1, 1e4, 1e8, 1e12]},
     }
+    comparable: Spec = {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]}
     return {
         "width": 320,
         "height": {"step": 22},
@@ -227,13 +222,8 @@ def audit_figure(audit: Audit) -> Spec:
                 "encoding": {
                     "y": y,
                     "x": x,
-                    "color": {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]},
-                    "shape": {
-                        "field": "comparable",
-                        "type": "nominal",
-                        "sort": ["yes", "no"],
-                        "legend": None,
-                    },
+                    "color": comparable,
+                    "shape": {**comparable, "legend": None},
                 },
             },
             {
