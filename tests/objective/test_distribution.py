@@ -157,6 +157,10 @@ def two_ranks(rank: int, folder: str) -> dict[str, Any]:
     found["errors"] = errors(rank, model, x, y)
     found["fast"] = fast(rank)
     found["whole batches"] = whole_batches(dist.group.WORLD, [0, 1] if rank == 0 else [2])
+    trained = Objective(
+        model, F.cross_entropy, (x[: 9 + rank], y[: 9 + rank]), "train", group=dist.group.WORLD
+    )
+    found["fingerprint in train mode"] = trained.fingerprint
     found["memory"] = memory_runs_out(rank, model, x, y)
     return end_with(found, obj, folder)
 

@@ -363,13 +363,15 @@ class Objective(Result):
         if e.centre is not None:
             update_with_tensor(digest, self.layout.own_rows(e.centre)[0])
         what = e.loss if e.loss is not None else e.batch_loss
-        data = e.batches.digest if e.distribution is None else e.distribution.digest(e.batches.digest)
-        digest.update(data.encode())
+        data = digest if e.distribution is None else hashlib.sha256()  # of this rank's part
+        data.update(e.batches.digest.encode())
         if e.weights is not None:
-            update_with_tensor(digest, e.weights)
+            update_with_tensor(data, e.weights)
         # batch normalisation sees a batch as given, so that where batches are cut belongs to the function
         cuts = tuple(map(_rows, e.batches)) if self.mode == "train" else ""
-        digest.update(repr(cuts).encode())
+        data.update(repr(cuts).encode())
+        if e.distribution is not None:
+            digest.update(e.distribution.digest(data.hexdigest()).encode())
         digest.update(
             repr(
                 (describe_callable(what), self.protocol, self.layout.names, type(self.model).__qualname__)
@@ -382,16 +384,13 @@ class Objective(Result):
     @property
     def protocol(self) -> dict[str, object]:
         """How the function is evaluated: mode, dropout and precision, as stored beside every number."""
+        shared = self.evaluator.distribution
         return {
             "mode": self.mode,
             "dropout": self.evaluator.dropout,
             **({"dropout_seed": self.evaluator.dropout_seed} if self.evaluator.dropout else {}),
             "dtype": str(self.dtype).removeprefix("torch."),
-            **(
-                note_of_world()
-                if self.evaluator.distribution is None
-                else self.evaluator.distribution.protocol
-            ),
+            **(note_of_world() if shared is None else shared.protocol),
         }
 
 
