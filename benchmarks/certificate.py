@@ -41,8 +41,12 @@ Array = NDArray[np.float64]
 SPECTRA = (
     *("pair, gap 0.2 %", "pair, gap 0.5 %", "pair, gap 1 %", "pair, gap 3 %", "triple", "eight within 1 %"),
     *("uniform", "indefinite", "three at -1000", "geometric", "semicircle", "network-like"),
+    *("pair, gap 1e-6 to 1e-2", "sixfold", "dense edge", "negative, nine decades", "0.001 beside -100"),
 )
-DATA = ("uneven lengths", "heavy tails", "one outlier", "two outliers", "three outliers")
+DATA = (
+    *("uneven lengths", "heavy tails", "one outlier", "two outliers", "three outliers"),
+    *("pairs in samples", "sixfold in samples"),
+)
 ENDS = ("largest", "smallest", "magnitude", "both")
 MOST_PRODUCTS = 1000
 EIGSH_ENDS = {"largest": ("LA",), "smallest": ("SA",), "magnitude": ("LM",), "both": ("LA", "SA")}
@@ -76,6 +80,16 @@ def problems(rounds: int) -> Iterator[Problem]:
 def spectrum(family: str, d: int, rng: np.random.Generator) -> Array:
     """Return the eigenvalues (d,) of a family."""
     bulk = rng.uniform(0, 0.9, d)
+    if family == "pair, gap 1e-6 to 1e-2":
+        return np.concatenate([[1.0, 1.0 - 10 ** rng.uniform(-6, -2)], bulk[2:]])
+    if family == "sixfold":
+        return np.concatenate([np.ones(6), bulk[6:]])
+    if family == "dense edge":
+        return 1 - (np.arange(d) / d) ** 2
+    if family == "negative, nine decades":
+        return -np.geomspace(1e-9, 1.0, d)
+    if family == "0.001 beside -100":
+        return np.concatenate([[1e-3, -100.0], rng.uniform(-1, 0, d - 2)])
     if family.startswith("pair"):
         gap = float(family.split()[-2]) / 100
         return np.concatenate([[1.0, 1.0 - gap], bulk[2:]])
@@ -108,6 +122,11 @@ def samples(problem: Problem) -> tuple[Array, Array]:
     q, _ = np.linalg.qr(rng.normal(size=(d, d)))
     scales = np.sqrt(rng.gamma(0.5, 1.0, d) + 1e-3)
     signs = rng.choice([-0.3, 1.0, 1.0], size=(n, 1))
+    if problem.family in ("pairs in samples", "sixfold in samples"):
+        top = np.array([1.0, 1 - 10 ** rng.uniform(-5, -2)] if "pairs" in problem.family else [1.0] * 6)
+        scales = np.sqrt(np.concatenate([top, rng.uniform(0, 0.8, d - len(top))]))
+        white = np.linalg.qr(rng.normal(size=(n, d)))[0] * math.sqrt(n)  # whose Hessian is exactly diagonal
+        return (white * scales) @ q.T, np.ones((n, 1))
     if problem.family == "uneven lengths":
         a = rng.normal(size=(n, d)) * scales * rng.uniform(0.7, 1.3, size=(n, 1))
     elif problem.family == "heavy tails":
@@ -188,6 +207,7 @@ def outcome(problem: Problem, peer: bool = True, **options: object) -> dict[str,
         "all_off": int((error > found.error_estimates).sum()),
         "unflagged": int(not good.all() and not warned),
         "products": found.products,
+        "confidence": found.confidence,
         "eigsh": eigsh_products(problem) if peer else None,
         "seconds": time.perf_counter() - began,
     }
@@ -230,13 +250,15 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="FILE", help="append outcomes there, go on from what it holds"
     )
+    parser.add_argument("--mode", choices=("certified", "fast"), default="certified")
+    parser.add_argument("--every", type=int, default=1, help="take every so many problems only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = []
     if options.keep and options.keep.exists():
         rows = [json.loads(line) for line in options.keep.read_text().splitlines()]
-    for problem in itertools.islice(problems(options.rounds), len(rows), None):
-        rows.append(outcome(problem))
+    for problem in itertools.islice(problems(options.rounds), len(rows) * options.every, None, options.every):
+        rows.append(outcome(problem, peer=options.mode == "certified", mode=options.mode))
         if options.keep:
             with options.keep.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")

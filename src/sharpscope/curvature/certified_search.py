@@ -23,6 +23,7 @@ from torch import Tensor
 from sharpscope.autograd.vectors import dot, norm
 from sharpscope.curvature.certificate import coupled_bounds, missed_probability, upper_limit
 from sharpscope.curvature.lanczos import Krylov, like
+from sharpscope.curvature.spectral_model import SpectralModel
 from sharpscope.curvature.wanted import Array, Assessment, Operator, Outcome, Wanted
 
 ROUNDING, ROUNDING_OF_SMALL = 10, 64
@@ -375,6 +376,16 @@ class CertifiedSearch:
     def known(self) -> bool:
         """Whether anything has been multiplied."""
         return bool(self._krylov.steps or len(self._values))
+
+    def found_models(self, count: int) -> dict[float, SpectralModel]:
+        """Return for every end the outermost Ritz pairs, for a search that follows."""
+        ritz, turn = np.linalg.eigh(self._projected())
+        models = {}
+        for end in self.wanted.ends:
+            order = np.argsort(-end * ritz, kind="stable")[:count]
+            rows = self._combined(turn[:, order], ritz[order])[0]
+            models[end] = SpectralModel(rows.bfloat16(), ritz[order])
+        return models
 
     def vectors(self, found: Assessment) -> Tensor:
         """Return the wanted Ritz vectors (w, n)."""

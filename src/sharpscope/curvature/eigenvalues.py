@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
-from sharpscope.curvature.davidson import SecantUpdate
 from sharpscope.curvature.operators import Matrix, Memory
-from sharpscope.curvature.search_run import DAVIDSON, Found, SearchRun
+from sharpscope.curvature.search_run import SUBSET, Found, SearchRun
+from sharpscope.curvature.spectral_model import SpectralModel
 from sharpscope.curvature.wanted import Wanted, Which
 from sharpscope.errors import InputError, NotConvergedWarning, require_at_least, require_one_of
 from sharpscope.estimate import Result, with_error
@@ -64,8 +64,7 @@ class Eigenpairs(Result):
     fingerprint: str = ""
     confidence: float = float("nan")
     cost: float = float("nan")
-    importance_scores: Tensor | None = field(default=None, repr=False, compare=False)
-    secant_updates: Mapping[float, SecantUpdate] = field(default_factory=dict, repr=False, compare=False)
+    models: Mapping[float, SpectralModel] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """Return one line: the outermost eigenvalue with its error, how many there are, and the products."""
@@ -132,8 +131,8 @@ def top_eigenvalues(
         where the loss is convex in f.
     mode
         ``"certified"``: the errors hold with probability ``confidence``. ``"fast"``: two to three times faster on
-        more than a few thousand samples, by a subset of the data; errors are estimates, and an eigenvalue that the
-        subset does not show can be missed.
+        more than a few thousand samples; errors are estimates from a part of the data, and an eigenvalue that the
+        part does not show can be missed.
     confidence
         The probability, over the start vectors, with which no wanted eigenvalue may be further out than is said.
     deadline, on_interrupt
@@ -157,9 +156,11 @@ def top_eigenvalues(
     -----
     Certified mode is Lanczos with full reorthogonalisation from a random vector, stopped by what the run itself says
     about eigenvalues that it has not seen (`sharpscope.curvature.certificate`); for k > 1 a deflated probe from a
-    fresh random vector follows (`sharpscope.curvature.certified_search`). Fast mode is block Davidson on a subset
-    drawn by importance (`sharpscope.curvature.davidson`), or Lanczos stopped by its residuals where the data is too
-    small for one; where the subset turns out to be unlike the data, the search is the certified one.
+    fresh random vector follows (`sharpscope.curvature.certified_search`). For the largest eigenvalues, on more than a
+    few thousand samples or from an earlier result, it is Davidson's method with a model of the Hessian, from a part
+    of the data drawn by importance or from that result, and a deflated probe of all the data
+    (`sharpscope.curvature.davidson`). Fast mode leaves the probe out, and where there is no model it is Lanczos
+    stopped by its residuals. Where the model turns out to be unlike the data, the search goes on without one.
 
     Examples
     --------
@@ -185,10 +186,9 @@ def top_eigenvalues(
         memory,
         matrix,
         limits,
-        earlier.secant_updates if earlier else {},
-        earlier.importance_scores if earlier else None,
+        _models_of(earlier, obj) if earlier else {},
     ) as run:
-        found = run.fast() if mode == "fast" else run.certified()
+        found = run.run(certify=mode == "certified")
     return _report(run, found, mode, limits.seconds)
 
 
@@ -223,7 +223,7 @@ def _report(run: SearchRun, found: Found, mode: Mode, seconds: float) -> Eigenpa
             NotConvergedWarning,
             stacklevel=3,
         )
-    subset = found.algorithm == DAVIDSON
+    subset = SUBSET in found.algorithm
     return Eigenpairs(
         values=found.values,
         vectors=found.vectors,
@@ -247,8 +247,7 @@ def _report(run: SearchRun, found: Found, mode: Mode, seconds: float) -> Eigenpa
         fingerprint=run.obj.fingerprint,
         confidence=found.confidence,
         cost=run.cost,
-        importance_scores=run.scores if subset else None,
-        secant_updates=found.update,
+        models=found.models,
     )
 
 
@@ -263,6 +262,11 @@ def _vectors_of(start: Tensor | Eigenpairs | None, obj: Objective) -> Tensor:
             f"{tuple(vectors.shape)}; give an earlier result of this model"
         )
     return vectors.to(obj.device, obj.dtype).reshape(-1, obj.size)
+
+
+def _models_of(earlier: Eigenpairs, obj: Objective) -> dict[float, SpectralModel]:
+    """Return what an earlier result knows of each end."""
+    return {end: model.restored(obj.dtype, obj.device) for end, model in earlier.models.items()}
 
 
 def _remedy(why: str) -> str:

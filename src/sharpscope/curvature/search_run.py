@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,35 @@ from torch import Tensor
 from sharpscope.autograd.vectors import dot
 from sharpscope.curvature.call_limits import CallLimits
 from sharpscope.curvature.certified_search import CertifiedSearch
-from sharpscope.curvature.davidson import SecantUpdate, SubsetDavidson
+from sharpscope.curvature.davidson import ModelSearch
+from sharpscope.curvature.lanczos import Krylov, lanczos, like
 from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, budget
-from sharpscope.curvature.wanted import Assessment, Wanted
+from sharpscope.curvature.spectral_model import KEPT, SpectralModel
+from sharpscope.curvature.wanted import Array, Assessment, Wanted
 from sharpscope.errors import InputError
 from sharpscope.objective.importance_sampling import draw, importance_scores, part_size
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
 
-SOLVE, BEGIN = 0.1, 0.25
-"""Share of the data that the fast search solves its corrections on, and the share of that on which it begins. A
-prototype took a twentieth (two or three products of all the data for the MLP of benchmarks/problems.py); a tenth
-leaves room for data of a few thousand samples."""
+SOLVE = 0.05
+"""Share of the data that the model is made of, at least 500 samples where that is not over a quarter. With a tenth
+the MLP and LeNet-5 of benchmarks/problems.py take as many products of all the data."""
+
+STEPS, FEW = 22, 6
+"""Products with the part, and two for each eigenvalue: so many before a probe, and at least so many in fast mode,
+until the leading vectors are accurate. A probe of the MLP took seven steps with nine vectors, four with 25. With 10,
+16 and 22 the searches of `sharpscope.curvature.davidson` took 11.3, 10.1 and 10.5 products, a sixteenth of the data
+being the part; with 2, 6 and 12 those in fast mode 3.6, 3.6 and 3.7."""
+
+RESIDUAL = 0.01
+"""Residual, relative to the largest value, at which a part's Ritz vectors are good enough to start from: with 0.1
+the fast searches took 4.7 products, with 0.01 3.6, with 0.003 3.7."""
+
+ROOM = 3
+"""Vectors that must have room for each step on the part: basis, model, and what is left of it off a basis."""
 
 PAYS = 0.15
-"""Largest share of the data that the subset may be for the fast search to use one: with a quarter (500 of 2 000
+"""Largest share of the data that the subset may be for one to be used: with a quarter (500 of 2 000
 images for VGG-11) it took 24 gradients where Lanczos took 17."""
 
 VECTORS, VECTORS_SHARE = 4 * 2**30, 0.25
@@ -44,10 +58,10 @@ FAST = 6
 """About how many products a fast search takes for one eigenvalue: 5 to 7 on trained networks."""
 
 SUBSETS_SHARE = 0.5
-"""Share of the budget for graphs that the fast search's subsets may take: they are multiplied ten times for every
-product of all the data, which gets the rest."""
+"""Share of the budget for graphs that the part's may take before they are released."""
 
-LANCZOS, DAVIDSON = "lanczos", "block davidson, subset-preconditioned"
+LANCZOS, DAVIDSON = "lanczos", "davidson"
+SUBSET, FOLLOWED = "with a model from a part of the data", "with the model of an earlier search"
 
 
 @dataclass
@@ -61,7 +75,7 @@ class Found:
     confidence: float
     algorithm: str
     why: str = ""
-    update: Mapping[float, SecantUpdate] = field(default_factory=dict)
+    models: Mapping[float, SpectralModel] = field(default_factory=dict)
 
 
 class SearchRun:
@@ -77,12 +91,11 @@ class SearchRun:
         memory: Memory,
         matrix: Matrix,
         limits: CallLimits,
-        known: Mapping[float, SecantUpdate],
-        scores: Tensor | None,
+        earlier: Mapping[float, SpectralModel],
     ) -> None:
         self.obj, self.wanted, self.seed, self.max_products = obj, wanted, seed, max_products
         self.matrix, self.limits = matrix, limits
-        self.start, self.known, self._given_scores = start, known, scores
+        self.start, self.earlier = start, earlier
         room, each = budget(memory, obj.device), obj.layout.most * torch.finfo(obj.dtype).bits // 8
         given = VECTORS if memory is None else int(VECTORS_SHARE * room)
         given = max(
@@ -93,6 +106,7 @@ class SearchRun:
         self.draws = generator("eigenvalues", seed)
         self.parts: list[tuple[CurvatureProducts, float]] = []  # with their shares of the samples
         self.scores: Tensor | None = None
+        self._full: CurvatureProducts | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> SearchRun:
@@ -116,123 +130,169 @@ class SearchRun:
         self.parts.append((operator, share))
         return self._stack.enter_context(operator)
 
+    def full(self) -> CurvatureProducts:
+        """Return the matrix over all the data, made once."""
+        if self._full is None:
+            self._full = self.products(self.obj, self.graphs)
+        return self._full
+
     @property
     def products_so_far(self) -> float:
         """Products so far, in full-data equivalents."""
         return sum(share * operator.vectors for operator, share in self.parts)
 
-    # -- certified --------------------------------------------------------------------------------
+    # -- without a model --------------------------------------------------------------------------
 
-    def certified(self, start: Tensor | None = None, certify: bool = True) -> Found:
+    def lanczos(self, certify: bool, confidence: float | None = None) -> Found:
         """Run the certified search, or with ``certify=False`` the same search stopped by its residuals."""
-        full = self.parts[0][0] if self.parts else self.products(self.obj, self.graphs)
-        start = self.start if start is None else start
-        self.limits.expected = _expected(self.wanted, len(start), certify)
+        full = self.full()
+        start, wanted = self.start, self.wanted
+        if confidence is not None:
+            wanted, start = replace(wanted, confidence=confidence), start[:0]
+        self.limits.expected = _expected(wanted, len(start), certify)
         search: CertifiedSearch | None = None
         with self.limits.until_it_ends():
-            search = CertifiedSearch(full, self.wanted, self.fresh, start, self.room, certify)
+            search = CertifiedSearch(full, wanted, self.fresh, start, self.room, certify)
             self.limits.count(search.products)
             while search.outcome == "running" and self.products_so_far < self.max_products:
                 self.limits.check()
                 search.step()
                 self.limits.count(1, _note(search.assessment))
-        running = search is not None and search.outcome == "running"
-        why = self.limits.ended or ("max_products was reached" if running else "")
+        why = self._why_ended(search)
         found = search.assess() if search is not None and search.known else None
         if search is None or found is None or len(found.values) == 0:
             raise self._too_early()
         if search.outcome == "limited by precision":
-            precision = str(self.obj.dtype).removeprefix("torch.")
-            why = f"{precision} resolves eigenvalues of this matrix to {search.rounding:.1e}"
-            if zeros := int((np.abs(found.values) <= found.errors).sum()):
-                why += f", by which {zeros} cannot be told from zero"
+            why = self._resolved(search.rounding, found.values, found.errors)
         return Found(
             found.values,
             search.vectors(found),
             found.residuals,
             found.errors,
-            found.confidence,
+            min(found.confidence, self.wanted.confidence) if confidence is not None else found.confidence,
             LANCZOS if certify else f"{LANCZOS}, stopped by residuals",
             why,
+            search.found_models(KEPT),
         )
 
-    # -- fast -------------------------------------------------------------------------------------
-
-    def fast(self) -> Found:
-        """Run the subset-preconditioned search where a subset pays, elsewhere Lanczos stopped by its residuals."""
-        count = part_size(self.obj, SOLVE)
-        if count is None or count > PAYS * self.obj.n_samples:
-            return self.certified(certify=False)
-        self.limits.expected = FAST * self.wanted.k * len(self.wanted.ends)
-        with self.limits.until_it_ends():
-            self.scores = self._importance()
-        if self.limits.ended:
-            raise self._too_early()
-        some = draw(self.obj, seed_of("part", self.seed, 0), SOLVE, scores=self.scores)
-        few = draw(self.obj, seed_of("part", self.seed, 0), BEGIN * SOLVE, scores=self.scores)
-        assert some is not None
-        share = some.evaluator.evaluated / self.obj.evaluator.evaluated
-        room = int(SUBSETS_SHARE * self.graphs)
-        full = self.products(self.obj, self.graphs - room)
-        subset = self.products(some, int(0.8 * room), share)
-        begin = subset
-        if few is not None and 2 * few.evaluator.evaluated <= some.evaluator.evaluated:
-            begin = self.products(
-                few, int(0.2 * room), few.evaluator.evaluated / self.obj.evaluator.evaluated
-            )
-        found = []
-        for end in self.wanted.ends:
-            one = self._davidson(end, full, subset, begin)
-            if one is None:
-                return self.certified(self.start)
-            found.append(one)
-        return self._joined(found)
-
-    def _importance(self) -> Tensor | None:
-        """Return the scores that an earlier result was drawn by, so that the same samples are drawn, or new ones."""
-        given = self._given_scores
-        if given is not None and len(given) == self.obj.n_samples:
-            return given
-        return importance_scores(self.obj)
-
-    def _davidson(
-        self, end: float, full: CurvatureProducts, subset: CurvatureProducts, begin: CurvatureProducts
-    ) -> Found | None:
-        """Search one end with a subset; None where it is no likeness of the data."""
-        of_full, of_subset, of_begin = (_times(end, operator) for operator in (full, subset, begin))
-        search: SubsetDavidson | None = None
-        with self.limits.until_it_ends():
-            search = SubsetDavidson(
-                of_full, of_subset, of_begin, self.wanted.k, self.wanted.tol, self.fresh, self.start,
-                self.known.get(end),
-            )  # fmt: skip
-            if not search.alike:
-                return None
-            while search.outcome == "running" and self.products_so_far < self.max_products:
-                before = self.products_so_far
-                search.step()
-                self.limits.count(self.products_so_far - before)
-                self.limits.check()
-        if search is None or not search.rounds:
-            raise self._too_early()
-        why = self.limits.ended or ("max_products was reached" if search.outcome == "running" else "")
-        whole = self.start.numel() and not self.limits.ended
-        updates = {end: search.observed()} if whole else {}
-        return Found(
-            end * search.values,
-            search.vectors,
-            search.residuals,
-            search.errors,
-            float("nan"),
-            DAVIDSON,
-            why,
-            updates,
-        )
+    def _why_ended(self, search: CertifiedSearch | ModelSearch | None) -> str:
+        running = search is not None and search.outcome == "running"
+        return self.limits.ended or ("max_products was reached" if running else "")
 
     def _too_early(self) -> InputError:
         return InputError(
             f"a search must be given time for at least one product, here {self.limits.ended}; "
             "raise the deadline, or measure fewer samples with lambda_max_from_sample"
+        )
+
+    def _resolved(self, rounding: float, values: Array, errors: Array) -> str:
+        """Say what the precision resolves."""
+        precision = str(self.obj.dtype).removeprefix("torch.")
+        why = f"{precision} resolves eigenvalues of this matrix to {rounding:.1e}"
+        if zeros := int((np.abs(values) <= errors).sum()):
+            why += f", by which {zeros} cannot be told from zero"
+        return why
+
+    # -- with a model -----------------------------------------------------------------------------
+
+    def run(self, certify: bool) -> Found:
+        """Search with a model of the matrix where there is one, else by Lanczos."""
+        if certify and self.wanted.which != "largest":
+            return self.lanczos(certify)  # other ends are dense in networks: 38 products, with a model 52
+        found = self._modelled(self.earlier, FOLLOWED, certify) if self.earlier else None
+        tried = self.parts != []
+        if found is None and (model := self._subset_model(certify)) is not None:
+            tried = True
+            found = self._modelled(dict.fromkeys(self.wanted.ends, model), SUBSET, certify)
+        if found is not None:
+            return found
+        # a search that did not end spent half of the probability of being wrong
+        return self.lanczos(certify, 1 - (1 - self.wanted.confidence) / 2 if tried else None)
+
+    def _subset_model(self, certify: bool) -> SpectralModel | None:
+        """Return the Ritz pairs of the Hessian over a part of the data, None where that does not pay."""
+        count = part_size(self.obj, SOLVE)
+        if count is None or count > PAYS * self.obj.n_samples or self.room < ROOM * STEPS:
+            return None
+        self.limits.expected = (FAST + 6 * certify) * self.wanted.k * len(self.wanted.ends)
+        with self.limits.until_it_ends():
+            self.scores = importance_scores(self.obj)
+            return self._ritz_model_of_part(certify)
+        raise self._too_early()
+
+    def _ritz_model_of_part(self, certify: bool) -> SpectralModel:
+        """Draw a part of the data and return the Ritz pairs of its Hessian."""
+        some = draw(self.obj, seed_of("part", self.seed, 0), SOLVE, scores=self.scores)
+        assert some is not None
+        share = some.evaluator.evaluated / self.obj.evaluator.evaluated
+        part = self.products(some, int(SUBSETS_SHARE * self.graphs), share)
+        k = self.wanted.k
+
+        def accurate(krylov: Krylov) -> bool:
+            values, _, residuals = krylov.ritz()
+            if len(values) < (STEPS if certify else FEW) + 2 * k:
+                return False
+            good = residuals <= RESIDUAL * np.abs(values).max()
+            return all(
+                bool(good[-k - 1 :].all() if end > 0 else good[: k + 1].all()) for end in self.wanted.ends
+            )
+
+        krylov = lanczos(part, self.fresh(), STEPS + 4 * k, self.fresh, accurate)
+        part.release()
+        values, turn, _ = krylov.ritz()
+        return SpectralModel(like(krylov.basis, turn.T) @ krylov.basis, values)
+
+    def _modelled(self, models: Mapping[float, SpectralModel], source: str, certify: bool) -> Found | None:
+        """Search every end with its model; None where one is unlike the data or too many products are spent."""
+        if not set(self.wanted.ends) <= set(models):
+            return None
+        full = self.full()
+        level = (1 - self.wanted.confidence) / 2 / len(self.wanted.ends) if certify else None
+        found = []
+        for end in self.wanted.ends:
+            one = self._one_end(end, full, models[end], level, source)
+            if one is None:
+                return None
+            found.append(one)
+        return self._joined(found)
+
+    def _one_end(
+        self, end: float, full: CurvatureProducts, model: SpectralModel, level: float | None, source: str
+    ) -> Found | None:
+        """Search one end with a model; None where it is unlike the data or too many products are spent."""
+        search: ModelSearch | None = None
+        with self.limits.until_it_ends():
+            search = ModelSearch(
+                _times(end, full),
+                model if end > 0 else model.reversed(),
+                self.wanted.k,
+                self.wanted.tol,
+                self.fresh,
+                level,
+            )
+            self.limits.count(search.products)
+            while search.outcome == "running" and self.products_so_far < self.max_products:
+                self.limits.check()
+                before = search.products
+                search.step()
+                self.limits.count(search.products - before, f"{end * search.values[0]:.6g}")
+        why = self._why_ended(search)
+        if search is None:
+            raise self._too_early()
+        if search.outcome == "gave up":
+            return None
+        if search.outcome == "limited by precision":
+            why = self._resolved(search.rounding, search.values, search.errors)
+        kept = search.found_model(KEPT)
+        return Found(
+            end * search.values,
+            search.vectors,
+            search.residuals,
+            search.errors,
+            search.confidence if level is None else min(search.confidence, self.wanted.confidence),
+            f"{DAVIDSON}, {source}",
+            why,
+            {end: kept if end > 0 else kept.reversed()},
         )
 
     def _joined(self, found: list[Found]) -> Found:
@@ -248,16 +308,16 @@ class SearchRun:
             twice = dot(vectors[k:], vectors[:k]).square().sum(1).cpu().numpy() > 0.5
             sizes = np.where(np.concatenate([np.zeros(k, dtype=bool), twice]), -1.0, np.abs(values))
             order = np.argsort(-sizes, kind="stable")[:k]
-        updates = {end: update for one in found for end, update in one.update.items()}
+        models = {end: model for one in found for end, model in one.models.items()}
         return Found(
             values[order],
             vectors[torch.as_tensor(order)],
             residuals[order],
             errors[order],
-            float("nan"),
-            DAVIDSON,
+            min(one.confidence for one in found),
+            found[0].algorithm,
             next((one.why for one in found if one.why), ""),
-            updates,
+            models,
         )
 
 
