@@ -281,7 +281,6 @@ def fast(rank: int) -> list[Any]:
     first, end = (0, 1500) if rank == 0 else (1500, 4000)
     obj = Objective(model, F.cross_entropy, (x[first:end], y[first:end]), group=dist.group.WORLD)
     found = top_eigenvalues(obj, mode="fast")
-    assert scores is not None
     short = top_eigenvalues(obj, tol=1e-6, deadline=0.5 if rank else 1e9, progress=False)
     return [found.value, found.protocol["algorithm"], found.products, short.products]
 
