@@ -36,6 +36,10 @@ class NonFiniteError(SharpscopeError, ArithmeticError):
     """A loss, gradient or product is NaN or infinite where a finite value is needed."""
 
 
+class PartOfDataError(InputError):
+    """Something needs all the data in one process and has a part of it."""
+
+
 class RanksError(SharpscopeError):
     """Several processes measure together, and one of them has failed or died."""
 

@@ -133,6 +133,7 @@ def test_no_arguments_end_in_a_traceback(
     name: str, made: Path, cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sharpscope.studies.run_plan", lambda *a, **k: Summary(0, 0, 0, 0, False, 0.0))
+    monkeypatch.setattr("sharpscope.cli.detach.detach", lambda *a: (1, Path("log")))
     monkeypatch.setenv("SHARPSCOPE_CACHE", str(tmp_path / "cache"))
     # what every call would work out anew, which takes longer than all the rest of it
     monkeypatch.setattr("sharpscope.cli.app.app", PARSER)

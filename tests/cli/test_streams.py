@@ -11,11 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import typer.main
 
+from sharpscope.cli.app import app
 from sharpscope.cli.streams import visible
 from small_store import STUDY, small_store
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 LOST = """[[claims]]
 id = "C"
@@ -106,6 +110,9 @@ def test_json_is_valid_where_runs_diverged_and_warnings_were_given(cli, tmp_path
         "retry": [tmp_path / "store", "--failed"],
         "gc": [tmp_path / "store"],
         "studies": [study, "--no-cost"],
+        "data": [],
+        "models": [],
+        "measures": [],
     }
     for command, arguments in calls.items():
         code, out, err = cli(command, *arguments, "--json")
@@ -114,11 +121,23 @@ def test_json_is_valid_where_runs_diverged_and_warnings_were_given(cli, tmp_path
     lost = next(
         path for path in (tmp_path / "store").glob("runs/*/outcome.json") if "diverged" in path.read_text()
     )
-    common = ["--checkpoint", lost.parent / "checkpoint.safetensors", "--samples", 4, "--json"]
-    for command in ("measure", "audit"):
-        code, out, err = cli(command, *common, "--measures", "gradient_norm,lambda_max")
+    checkpoint = lost.parent / "checkpoint.safetensors"
+    few = ["--samples", 4, "--output", tmp_path / "of_the_lost"]
+    of_a_checkpoint: dict[str, list[object]] = {
+        "measure": ["--checkpoint", checkpoint, *few[:2], "--measures", "gradient_norm,lambda_max"],
+        "audit": ["--checkpoint", checkpoint, *few[:2], "--measures", "gradient_norm,lambda_max"],
+        "examine": [checkpoint, *few[:2]],
+        "interpolate": [checkpoint, checkpoint, *few],
+        "surface": ["--checkpoint", checkpoint, *few],
+    }
+    for command, arguments in of_a_checkpoint.items():
+        code, out, err = cli(command, *arguments, "--json")
         assert code in (0, 2), (command, err)
         assert code == 2 or json.loads(out, parse_constant=pytest.fail)
+        assert code == 0 or err.count("error: ") == 1, (command, err)
+    speak = {name for name, one in COMMANDS.items() if any(option.name == "json" for option in one.params)}
+    own = {"demo": "run of another study", "plan": "no store, see its tests"}
+    assert speak - {*calls, *of_a_checkpoint, *own} == set(), "a command with --json that no test asks for it"
 
 
 @pytest.mark.parametrize("after", [0.02, 0.1, 0.3, 0.6, 1.0, 1.5])

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from sharpscope.errors import InputError
 from sharpscope.sweep import Interrupted
@@ -53,6 +54,32 @@ def stubborn(payload, context):
     """Never look at whether to stop."""
     (context.output / "half.txt").write_text("half")
     time.sleep(payload["seconds"])
+
+
+def joined(payload, context):
+    """Let the other ranks join, and wait at the meeting place for the files that they leave there."""
+    with context.join(f"sweep.fake_tasks:{payload['join']}", payload) as address:
+        place = Path(address.removeprefix("file://"))
+        while not all(place.with_suffix(f".{rank}").exists() for rank in range(1, context.ranks)):
+            if payload.get("raises") or place.with_suffix(".left").exists():
+                raise RuntimeError("connection closed by peer")
+            time.sleep(0.01)
+    said = [place.with_suffix(f".{rank}").read_text() for rank in range(1, context.ranks)]
+    (context.output / "value.txt").write_text(" ".join(said))
+
+
+def other_rank(payload, rank):
+    """Leave a file at the meeting place."""
+    place = Path(rank.address.removeprefix("file://"))
+    place.with_suffix(f".{rank.rank}").write_text(f"{rank.rank} of {rank.ranks} for {payload['value']}")
+
+
+def other_rank_fails(payload, rank):
+    """Leave where the others are, or die there."""
+    Path(rank.address.removeprefix("file://")).with_suffix(".left").touch()
+    if payload.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise InputError("lr is -1 and must be positive; choose another")
 
 
 def wrong(payload, context):

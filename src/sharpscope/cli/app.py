@@ -11,6 +11,7 @@ from sharpscope import __version__
 from sharpscope.cli import streams
 from sharpscope.cli.audit import audit
 from sharpscope.cli.catalogue import data, measures, models, studies
+from sharpscope.cli.detach import attach
 from sharpscope.cli.examine import examine
 from sharpscope.cli.interpolate import interpolate
 from sharpscope.cli.league import league
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(demo, data, models, measures, studies, plan, run, status, report, league, export, retry, gc),
+    *(demo, data, models, measures, studies, plan, run, status, attach, report, league, export, retry, gc),
     *(examine, measure, audit, interpolate, surface),
 ):
     app.command()(command)

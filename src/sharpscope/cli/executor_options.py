@@ -32,6 +32,7 @@ class ExecutorOptions:
     time: str | None = None
     partition: str | None = None
     slurm: tuple[str, ...] = ()
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -81,14 +82,14 @@ class ExecutorOptions:
         from sharpscope.sweep.executors.interface import Resources
 
         gpus = 1.0 if self.gpus is None and self.device == "cuda" else self.gpus
-        return Resources(self.threads, gpus or 0.0, self.memory)
+        return Resources(self.threads, gpus or 0.0, self.memory, self.ranks)
 
     def _local(self, store: Path) -> Executor:
         from sharpscope.sweep import LocalExecutor, usable_cores
         from sharpscope.sweep.executors.worker_environment import visible_devices
 
         if self.device == "cpu":
-            return LocalExecutor(store, self.workers, self.threads)
+            return LocalExecutor(store, self.workers, self.threads, ranks=self.ranks)
         import torch
 
         if not torch.cuda.is_available():
@@ -96,11 +97,16 @@ class ExecutorOptions:
                 f"--device {self.device} needs a CUDA device and this machine has none; use --device cpu"
             )
         devices = visible_devices(torch.cuda.device_count()) if self.device == "cuda" else ()
+        if self.device == "cuda" and len(devices) < self.ranks:
+            raise InputError(
+                f"--ranks {self.ranks} needs a GPU for each rank and this machine has {len(devices)}; lower it"
+            )
         workers = self.workers
         if workers is None and self.gpus:
             on_gpus = self._resources().on_gpus(max(1, len(devices)))
-            workers = max(1, min(on_gpus, usable_cores() // self.threads))
-        return LocalExecutor(store, workers, self.threads, devices=devices if len(devices) > 1 else ())
+            workers = max(1, min(on_gpus, usable_cores() // (self.threads * self.ranks)))
+        dealt = devices if len(devices) > 1 else ()
+        return LocalExecutor(store, workers, self.threads, devices=dealt, ranks=self.ranks)
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:

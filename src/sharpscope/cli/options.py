@@ -74,6 +74,14 @@ Threads = Annotated[
         help="Threads of each run. Results can depend on it in their last bits, never on --workers.",
     ),
 ]
+Ranks = Annotated[
+    int,
+    typer.Option(
+        "--ranks",
+        min=1,
+        help="Processes that compute each run and measure together, each with --threads, or a GPU of its own.",
+    ),
+]
 Executor = Annotated[
     str,
     typer.Option("--executor", metavar="local|ray|slurm", help="Where to run; results do not depend on it."),

@@ -20,6 +20,7 @@ from sharpscope.cli.options import (
     Json,
     Memory,
     Partition,
+    Ranks,
     RayAddress,
     Scale,
     Slurm,
@@ -46,6 +47,7 @@ def run(
     data_dir: DataDir = None,
     workers: Workers = None,
     threads: Threads = 1,
+    ranks: Ranks = 1,
     device: Device = "cpu",
     executor: Executor = "local",
     gpus: Gpus = None,
@@ -72,6 +74,9 @@ def run(
         ),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write the report when done.")] = True,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Go on without this terminal; see 'sharpscope attach'.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a study: train its grid, take its measures, write its report.
@@ -98,11 +103,48 @@ def run(
         time,
         partition,
         tuple(slurm or ()),
+        ranks,
     )
     if until is None and (looks or budget):
         raise InputError("--looks and --budget belong to --until decided, received without it; add it")
     sequence = None if until is None else (looks, budget)
-    _run_and_print(study, store, data_dir, options, report, json, scale, sequence)
+    if detach:
+        _detach(study, store, data_dir, options, json, scale)
+    else:
+        _run_and_print(study, store, data_dir, options, report, json, scale, sequence)
+
+
+def _detach(
+    name: str,
+    store: Path | None,
+    data_dir: str | None,
+    options: ExecutorOptions,
+    json: bool,
+    scale: str | None,
+) -> None:
+    """Check a study here, start the same command in a session of its own, and say how to follow and stop it."""
+    import shlex
+    import socket
+    import sys
+
+    from sharpscope.cli.detach import detach
+    from sharpscope.cli.printing import print_json
+    from sharpscope.studies import load_studies, make_joint_plan, validate_plan
+    from sharpscope.sweep import Store
+
+    plan = make_joint_plan(load_studies(name, scale), _show_planning)
+    target = Store(store or Path("results") / plan.folder)
+    validate_plan(plan, data_dir, ranks=options.ranks)
+    process, log = detach(target.root, [word for word in sys.argv[1:] if word != "--detach"])
+    if json:
+        print_json(
+            {"store": str(target.root), "process": process, "host": socket.gethostname(), "log": str(log)}
+        )
+        return
+    say(f"detached as process {process} of {socket.gethostname()}")
+    say(f"how far it is:  sharpscope status {shlex.quote(str(target.root))}")
+    say(f"follow it:      sharpscope attach {shlex.quote(str(target.root))}")
+    say(f"save and stop:  kill {process}")
 
 
 def demo(store: Store = None, workers: Workers = None, json: Json = False) -> None:
@@ -147,7 +189,7 @@ def _run_and_print(
         planned = None if sequence[0] is None else Looks.read(sequence[0])
         budget = None if sequence[1] is None else read_budget(sequence[1])
     target = Store(store or Path("results") / plan.folder)
-    validate_plan(plan, data_dir)
+    validate_plan(plan, data_dir, ranks=options.ranks)
     standing: Sequence[Standing] = ()
     why = ""
     with Live() as live:

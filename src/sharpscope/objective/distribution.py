@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sharpscope.autograd.ranks import Ranks, shares
 from sharpscope.autograd.shards import Piece, Shards
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, PartOfDataError
 from sharpscope.objective.batches import FixedBatches, update_with_tensor
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class DataParallel:
 def refuse_parts(distribution: DataParallel | None, what: str) -> None:
     """Refuse to look at single samples where other ranks hold some of them."""
     if distribution is not None and distribution.splits_data:
-        raise InputError(
+        raise PartOfDataError(
             f"{what} needs all the data in one process, received a part of it on each of {distribution.ranks.size} "
             "ranks; measure it with an objective in one process"
         )

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
-def validate_plan(plan: Plan | JointPlan, data_dir: str | None = None, progress: Any = None) -> None:
+def validate_plan(
+    plan: Plan | JointPlan, data_dir: str | None = None, progress: Any = None, *, ranks: int = 1
+) -> None:
     """Load every data set and build every model once, so that a plan that cannot work is refused before it runs.
 
-    Downloads what is missing. Raises `DataError` or `InputError`.
+    ``ranks`` is the number of processes that will train each model together. Downloads what is missing. Raises
+    `DataError` or `InputError`.
     """
     for one in _joint(plan).plans:
-        _validate(one, data_dir, progress)
+        _validate(one, data_dir, progress, ranks)
 
 
-def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
+def _validate(plan: Plan, data_dir: str | None, progress: Any, ranks: int) -> None:
     from sharpscope.data import load
     from sharpscope.models import build
+    from sharpscope.training.data_parallel import refuse_unlike_alone
     from sharpscope.training.validation import validate
 
     study = plan.study
@@ -51,6 +55,8 @@ def _validate(plan: Plan, data_dir: str | None, progress: Any) -> None:
         if model not in models:
             with _with_place(study, ("run", "model")):
                 models = {model: build(run.config.model, datasets[data], weight_seed(run.config))}
+                if ranks > 1:
+                    refuse_unlike_alone(models[model])
         with _with_place(study, ("run",)):
             validate(run.config, datasets[data], models[model])
 

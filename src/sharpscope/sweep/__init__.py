@@ -7,6 +7,7 @@ package knows tasks, hashes and folders, and nothing of what the tasks compute.
 """
 
 from sharpscope.sweep.executors import Executor, LocalExecutor
+from sharpscope.sweep.executors.local.peers import Rank
 from sharpscope.sweep.executors.worker_environment import usable_cores
 from sharpscope.sweep.scheduling.coordinator import Summary
 from sharpscope.sweep.scheduling.grid import GridBlock, expand
@@ -24,6 +25,7 @@ __all__ = [
     "GridBlock",
     "Interrupted",
     "LocalExecutor",
+    "Rank",
     "RunningTask",
     "Snapshot",
     "Store",

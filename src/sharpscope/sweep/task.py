@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ def _nothing(event: Mapping[str, Any]) -> None:
     """Report to nobody."""
 
 
+def _alone(entry: str, payload: Mapping[str, Any]) -> AbstractContextManager[str]:
+    """Refuse to ask for other ranks, of which there are none."""
+    raise InputError(f"there is one rank, so that no other can call {entry}; do it alone")
+
+
 def _never() -> bool:
     """Never ask to stop."""
     return False
@@ -110,6 +116,9 @@ class TaskContext:
         threads: how many threads a computation may use; the environment already says so.
         report: tells the coordinator of progress; any JSON table. The key ``fraction``, in [0, 1], is the share
             of the whole task that is done, and feeds the time left. Reports less than 50 ms apart are dropped.
+        ranks: how many processes compute the task together, of which this is rank 0.
+        join: called in a ``with`` block as ``join("package.module:function", payload)``, lets the other ranks call
+            that function with (payload, `Rank`); gives the address where ranks meet, for ``torch.distributed``.
         should_stop: whether the task was asked to stop: then save into the workspace and raise `Interrupted`.
 
     The defaults make a context to call a task's function by hand, as in a test.
@@ -122,3 +131,5 @@ class TaskContext:
     report: Callable[[Mapping[str, Any]], None] = _nothing
     should_stop: Callable[[], bool] = _never
     missing: tuple[str, ...] = ()
+    ranks: int = 1
+    join: Callable[[str, Mapping[str, Any]], AbstractContextManager[str]] = _alone

@@ -12,6 +12,7 @@ from sharpscope.autograd.allocator import freed_memory_kept
 from sharpscope.errors import InputError
 from sharpscope.training.augmentation import Augmentation
 from sharpscope.training.computation import convolutions_in_channels_last, forward_of
+from sharpscope.training.data_parallel import SharedSteps
 from sharpscope.training.history import Progress, Row, TrainingOutcome
 from sharpscope.training.losses import smoothed_cross_entropy
 from sharpscope.training.reproducible import reproducible, seed_step
@@ -19,6 +20,7 @@ from sharpscope.training.run_state import RunState
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
 
     from sharpscope.data import Dataset
     from sharpscope.training.config import RunConfig
@@ -37,6 +39,7 @@ def train(
     on_epoch: Callable[[Row], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint_every_s: float = 5.0,
+    group: ProcessGroup | None = None,
 ) -> TrainingOutcome:
     """Train a model, in place, until a stopping rule holds, it diverges, or it is asked to stop.
 
@@ -50,6 +53,11 @@ def train(
     an epoch as well, to the same bits as if it had never stopped. `on_epoch` receives each new row of the
     history.
 
+    With a `group` of ``torch.distributed`` its ranks train together: every rank makes this call with the same
+    arguments and takes its part of every batch; all end with the same bits, which differ from those of one process in
+    the rounding of sums alone. Rank 0 saves, and its `should_stop` counts. Batch normalisation and dropout are
+    refused.
+
     A loss or weight that becomes NaN or infinite ends the run as ``diverged``: an outcome, not an exception.
     Raises `InputError` where configuration, data and model do not fit, `CheckpointError` for a workspace that
     holds another run or cannot be read.
@@ -60,8 +68,11 @@ def train(
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
     model.to(device=device, dtype=dtype)
     with reproducible(device), freed_memory_kept(), convolutions_in_channels_last(config, model, device):
-        run = RunState(config, dataset.to(device, dtype), model, device, workspace, checkpoint_every_s)
-        step = Step(run)
+        saves = group is None or torch.distributed.get_rank(group) == 0
+        run = RunState(
+            config, dataset.to(device, dtype), model, device, workspace, checkpoint_every_s, saves=saves
+        )
+        step = Step(run, group)
         while run.outcome is None:
             if not _train_epoch(run, step, should_stop):
                 run.interrupt()
@@ -98,7 +109,7 @@ def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | No
     """Take the remaining steps of the epoch, fewer once the loss is not finite; return False when asked to stop."""
     begin, steps = run.begin_epoch(), len(run.batches)
     for step in range(begin, steps):
-        asked = should_stop is not None and should_stop()
+        asked = take.agreed(should_stop is not None and should_stop())
         if asked or run.save_is_due():
             run.note(step)
             run.save()
@@ -116,7 +127,7 @@ def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | No
 class Step:
     """One training step of a run: the optimizer receives a closure; loss and hits join the epoch's sums."""
 
-    def __init__(self, run: RunState) -> None:
+    def __init__(self, run: RunState, group: ProcessGroup | None = None) -> None:
         self._run = run
         config = run.config
         self._forward = forward_of(config, run.model, run.device)
@@ -129,6 +140,11 @@ class Step:
             else None
         )
         self._labelled = run.dataset.task == "classification"
+        self._together = None if group is None else SharedSteps(group, run.model, self._clipped, run.device)
+
+    def agreed(self, asked: bool) -> bool:
+        """Return whether all ranks are to stop before the next step."""
+        return asked if self._together is None else self._together.agreed(asked)
 
     def __call__(self, step: int) -> None:
         """Take a step of the epoch; loss and hits are those of the weights it starts from.
@@ -143,13 +159,19 @@ class Step:
 
         def closure() -> Tensor:
             run.optimizer.zero_grad()
-            outputs = self._forward(inputs)
-            loss = self._loss(outputs, targets)
-            loss.backward()
+            if self._together is None:
+                outputs = self._forward(inputs)
+                loss = self._loss(outputs, targets)
+                loss.backward()
+                hits = (outputs.detach().argmax(1) == targets).sum() if self._labelled and not start else loss
+            else:
+                loss, hits = self._together.gradients(
+                    self._forward, self._loss, inputs, targets, self._labelled
+                )
             if run.config.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self._clipped, run.config.clip_norm)
             if not start:
-                start.extend((loss.detach(), outputs.detach()))
+                start.extend((loss.detach(), hits))
             return loss
 
         optimizer_step: Any = run.optimizer.step  # torch types a closure as returning a float
@@ -164,7 +186,7 @@ class Step:
             ) from error
         if run.average is not None:
             run.average.update()
-        loss, outputs = start
+        loss, hits = start
         run.loss_sum.add_(loss, alpha=len(targets))
         if self._labelled:
-            run.correct += (outputs.argmax(1) == targets).sum()
+            run.correct += hits

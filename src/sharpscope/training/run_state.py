@@ -62,9 +62,11 @@ class RunState:
 
     ``loss_sum`` (float64) and ``correct`` (int64) are scalars on the device. They hold the sums over the current
     epoch's samples, and every step adds to them. ``outcome`` is None until the run ends.
+    Where another process saves the same run, ``saves`` is false: the folder is then read once.
     """
 
     batches: Minibatches
+    _workspace: Workspace | None
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class RunState:
         device: torch.device,
         folder: Path | None,
         checkpoint_every_s: float,
+        saves: bool = True,
     ) -> None:
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
         self.run_id = config.run_id()
@@ -89,8 +92,9 @@ class RunState:
         self.outcome: TrainingOutcome | None = None
         self.progress, self._workspace = Progress(), None
         if folder is not None:
-            self._workspace = Workspace(folder, self.run_id, checkpoint_every_s)
-            self.progress = self._workspace.resume(model, self.optimizer, self.average)
+            workspace = Workspace(folder, self.run_id, checkpoint_every_s, saves=saves)
+            self.progress = workspace.resume(model, self.optimizer, self.average)
+            self._workspace = workspace if saves else None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self._end_where_a_rule_holds()

@@ -27,13 +27,16 @@ class Workspace:
     A save takes place at most every `every_s` seconds, and at most a twentieth of the time is spent on saving.
     """
 
-    def __init__(self, folder: Path | str, run_id: str, every_s: float) -> None:
+    def __init__(self, folder: Path | str, run_id: str, every_s: float, *, saves: bool = True) -> None:
         self._folder, self._run_id, self._every_s = Path(folder), run_id, every_s
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"the workspace {folder} cannot be made: {error}.") from error
-        for partial in self._partial_files():  # of a save that was killed; a workspace has one run at a time
+        # those of another process, which may be saving, are left alone by one that only reads
+        for partial in (
+            self._partial_files() if saves else ()
+        ):  # of a save that was killed; a workspace has one run at a time
             partial.unlink(missing_ok=True)
         self._due = time.monotonic() + every_s
 

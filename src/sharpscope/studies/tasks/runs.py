@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sharpscope.errors import NonFiniteError
+from sharpscope.errors import NonFiniteError, PartOfDataError
 from sharpscope.seeding import generator
 from sharpscope.serialization import json_ready, readable_json
 from sharpscope.studies.file.schema import ObjectiveConfig
@@ -19,9 +22,11 @@ from sharpscope.training import RunConfig, weight_seed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.distributed import ProcessGroup
 
     from sharpscope.data import Dataset
     from sharpscope.objective.objective import Objective
+    from sharpscope.sweep import Rank
     from sharpscope.training import TrainingOutcome
     from sharpscope.training.history import Row
 
@@ -33,13 +38,74 @@ ENDED = {"diverged": "diverged", "stopped": "was stopped early by rule"}
 def train_run(payload: Mapping[str, Any], context: TaskContext) -> None:
     """Train a run; publish its configuration, outcome, history and final checkpoint."""
     config = RunConfig.model_validate(payload["run"])
-    dataset, model = untrained(config, payload["execution"], context)
-    outcome = train_here(config, dataset, model, payload["execution"], context)
-    publish_run(config, dataset, model, outcome, payload["execution"], context, context.output)
+    execution = payload["execution"]
+    dataset, model = untrained(config, execution, context)
+    with all_ranks(context, "sharpscope.studies.tasks.runs:train_rank", payload) as group:
+        outcome = train_here(config, dataset, model, execution, context, group=group)
+    publish_run(config, dataset, model, outcome, execution, context, context.output)
+
+
+def train_rank(payload: Mapping[str, Any], rank: Rank) -> None:
+    """Train a run as one of its other ranks, which publish nothing."""
+    from sharpscope.training import train
+
+    config, execution = RunConfig.model_validate(payload["run"]), payload["execution"]
+    dataset, model = untrained(config, execution, rank)
+    with meeting(rank.address, rank.rank, rank.ranks, execution) as group:
+        train(
+            config,
+            dataset,
+            model,
+            workspace=rank.workspace,
+            device=_device(execution, rank.rank),
+            group=group,
+        )
+
+
+@contextmanager
+def all_ranks(context: TaskContext, entry: str, payload: Mapping[str, Any]) -> Iterator[ProcessGroup | None]:
+    """Let a task's other ranks call a function with this payload; give the group of all ranks, None where alone."""
+    if context.ranks == 1:
+        yield None
+        return
+    with (
+        context.join(entry, payload) as address,
+        meeting(address, 0, context.ranks, payload["execution"]) as group,
+    ):
+        yield group
+
+
+@contextmanager
+def meeting(address: str, rank: int, ranks: int, execution: Mapping[str, Any]) -> Iterator[ProcessGroup]:
+    """Give the group of the ranks that meet at an address; a rank that dies ends it for all of them."""
+    import torch
+
+    cuda = str(execution["device"]).startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(_device(execution, rank))
+    torch.distributed.init_process_group(
+        "nccl" if cuda else "gloo",
+        init_method=address,
+        rank=rank,
+        world_size=ranks,
+        # one rank measures on the way, or loads data, while the others wait
+        timeout=timedelta(days=1),
+    )
+    try:
+        group = torch.distributed.group.WORLD
+        assert group is not None
+        yield group
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _device(execution: Mapping[str, Any], rank: int) -> str:
+    """Return the device of a rank: each has one of the GPUs that its worker sees."""
+    return f"cuda:{rank}" if rank and execution["device"] == "cuda" else str(execution["device"])
 
 
 def untrained(
-    config: RunConfig, execution: Mapping[str, Any], context: TaskContext
+    config: RunConfig, execution: Mapping[str, Any], context: TaskContext | Rank
 ) -> tuple[Dataset, nn.Module]:
     """Return a run's data and its model as training begins."""
     import torch
@@ -58,6 +124,7 @@ def train_here(
     execution: Mapping[str, Any],
     context: TaskContext,
     on_epoch: Callable[[Row], None] | None = None,
+    group: ProcessGroup | None = None,
 ) -> TrainingOutcome:
     """Train a model in this task's workspace, telling of every epoch; raise `Interrupted` where asked to stop."""
     from sharpscope.training import train
@@ -77,6 +144,7 @@ def train_here(
         device=execution["device"],
         on_epoch=tell,
         should_stop=context.should_stop,
+        group=group,
     )
     if outcome.status == "interrupted":
         raise Interrupted
@@ -113,6 +181,7 @@ def publish_run(
     environment = {
         "torch": torch.__version__,
         "threads": context.threads,
+        **({"ranks": context.ranks} if context.ranks > 1 else {}),
         "device": execution["device"],
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -129,26 +198,55 @@ def take_measure(payload: Mapping[str, Any], context: TaskContext) -> None:
     """Take one measure of a published run; one that did not finish yields a row without a value."""
     import torch
 
-    from sharpscope.measures import row
-    from sharpscope.studies.tasks.run_measures import take
-
     torch.set_num_threads(context.threads)
-    spec = dict(payload["spec"])
     (run_folder,) = context.needs.values()
     outcome = json.loads((run_folder / "outcome.json").read_text())
     if outcome["status"] != "finished":
         found = _without_value(f"not taken: the run {ENDED[outcome['status']]}")
     else:
-        config = RunConfig.model_validate(payload["run"])
-        obj = objective_of(config, run_folder / CHECKPOINT, payload["objective"], payload["execution"])
-        dataset = data_of(config, payload["execution"])
-        try:
-            found = row("", take(TrainedRun(config, outcome["epochs"], dataset, obj), spec))
-        except NonFiniteError as error:
-            found = _without_value(str(error))
+        found = _take_with_all_ranks(payload, run_folder, outcome["epochs"], context)
     seconds = found.pop("seconds", 0.0)
     write_json(context.output / "measure.json", {**json_ready(found), "run_id": run_folder.name})
     write_json(context.output / "timing.json", {"seconds": seconds})
+
+
+def _take_with_all_ranks(
+    payload: Mapping[str, Any], run_folder: Path, epochs: int, context: TaskContext
+) -> dict[str, Any]:
+    """Return a measure's row, taken by all ranks, or here alone where it needs all the data in one process."""
+    asked = {**payload, "checkpoint": str(run_folder / CHECKPOINT), "epochs": epochs}
+    if context.ranks > 1:
+        with all_ranks(context, "sharpscope.studies.tasks.runs:measure_rank", asked) as group:
+            found = _row(asked, group)
+        if found is not None:
+            return found
+    return _row(asked, None) or {}
+
+
+def measure_rank(payload: Mapping[str, Any], rank: Rank) -> None:
+    """Take a measure as one of its other ranks, which publish nothing."""
+    import torch
+
+    torch.set_num_threads(rank.threads)
+    execution = {**payload["execution"], "device": _device(payload["execution"], rank.rank)}
+    with meeting(rank.address, rank.rank, rank.ranks, execution) as group:
+        _row({**payload, "execution": execution}, group)
+
+
+def _row(payload: Mapping[str, Any], group: ProcessGroup | None) -> dict[str, Any] | None:
+    """Return a measure's row, None where ranks are refused because each has a part of the data only."""
+    from sharpscope.measures import row
+    from sharpscope.studies.tasks.run_measures import take
+
+    config, execution = RunConfig.model_validate(payload["run"]), payload["execution"]
+    dataset = data_of(config, execution)
+    try:
+        obj = objective_of(config, Path(payload["checkpoint"]), payload["objective"], execution, group)
+        return row("", take(TrainedRun(config, payload["epochs"], dataset, obj), dict(payload["spec"])))
+    except NonFiniteError as error:
+        return _without_value(str(error))
+    except PartOfDataError:
+        return None
 
 
 def _without_value(reason: str) -> dict[str, Any]:
@@ -156,7 +254,11 @@ def _without_value(reason: str) -> dict[str, Any]:
 
 
 def objective_of(
-    config: RunConfig, checkpoint: Path, objective: Mapping[str, Any], execution: Mapping[str, Any]
+    config: RunConfig,
+    checkpoint: Path,
+    objective: Mapping[str, Any],
+    execution: Mapping[str, Any],
+    group: ProcessGroup | None = None,
 ) -> Objective:
     """Return the objective that a study measures of a run: its trained model on the declared data."""
     import torch
@@ -168,8 +270,9 @@ def objective_of(
     dataset = data_of(config, execution)
     model = build(config.model, dataset, weight_seed(config)).to(dtype)
     load_checkpoint(checkpoint, model)
+    ranks = None if group is None else _TaskRanks(group)
     return build_objective(
-        model.to(execution["device"]), dataset, config.loss, ObjectiveConfig.model_validate(objective)
+        model.to(execution["device"]), dataset, config.loss, ObjectiveConfig.model_validate(objective), ranks
     )
 
 
@@ -193,6 +296,23 @@ class SharedOut(Protocol):
         self, batches: Sequence[tuple[Tensor, Tensor]], whole: bool
     ) -> Sequence[tuple[Tensor, Tensor]]:
         """Return this process's part of the batches, which with ``whole`` are not cut."""
+
+
+@dataclass(frozen=True)
+class _TaskRanks:
+    """The ranks of a task, each of which takes a part of every batch, or some of the batches."""
+
+    group: ProcessGroup
+
+    def own_part(self, batches: Sequence[tuple[Tensor, Tensor]], whole: bool) -> list[tuple[Tensor, Tensor]]:
+        import torch
+
+        rank = torch.distributed.get_rank(self.group)
+        ranks = torch.distributed.get_world_size(self.group)
+        if whole:  # samples of a batch interact
+            return list(batches[rank::ranks])
+        parts = [(x.tensor_split(ranks)[rank], y.tensor_split(ranks)[rank]) for x, y in batches]
+        return [(x, y) for x, y in parts if len(x)]
 
 
 def build_objective(

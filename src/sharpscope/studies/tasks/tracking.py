@@ -13,6 +13,7 @@ from sharpscope.serialization import json_ready, write_whole
 from sharpscope.studies.file.schema import ObjectiveConfig
 from sharpscope.studies.tasks.run_measures import TrainedRun, take
 from sharpscope.studies.tasks.runs import (
+    all_ranks,
     build_objective,
     publish_run,
     train_here,
@@ -56,7 +57,9 @@ def train_and_track(payload: Mapping[str, Any], context: TaskContext) -> None:
             if track.due(epoch, last) and not kept.has(track.id, epoch):
                 kept.add(track.id, epoch, track.row(epoch))
 
-    outcome = train_here(config, dataset, model, execution, context, lambda row: measure(int(row["epoch"])))
+    with all_ranks(context, "sharpscope.studies.tasks.runs:train_rank", payload) as group:
+        on_epoch = lambda row: measure(int(row["epoch"]))  # noqa: E731
+        outcome = train_here(config, dataset, model, execution, context, on_epoch, group)
     if outcome.status == "finished":
         measure(outcome.epochs, last=True)
     for track in tracks:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sharpscope.errors import InputError, SharpscopeError, StoreError
+from sharpscope.errors import InputError, RanksError, SharpscopeError, StoreError
 from sharpscope.sweep.executors.interface import Message
 from sharpscope.sweep.store import manifest
 from sharpscope.sweep.store.disk_errors import disk_failure, disk_sentence
 from sharpscope.sweep.store.owner import own_tag
 from sharpscope.sweep.store.store import Store
 from sharpscope.sweep.task import Interrupted, Task, TaskContext
+
+if TYPE_CHECKING:
+    from sharpscope.sweep.executors.local.peers import OtherRanks
 
 _REPORT_EVERY = 0.05  # seconds
 
@@ -28,6 +32,7 @@ def attempt(
     threads: int,
     send: Callable[[Message], None],
     should_stop: Callable[[], bool],
+    peers: OtherRanks | None = None,
 ) -> None:
     """Make one attempt at a task and publish what it produces.
 
@@ -59,6 +64,8 @@ def attempt(
                     report=_reporter(tell),
                     should_stop=should_stop,
                     missing=missing,
+                    ranks=1 if peers is None else peers.ranks,
+                    join=_joiner(peers, workspace, threads),
                 )
                 _load(task.entry)(dict(task.payload), context)
                 folders = _results(task, missing, output)
@@ -123,6 +130,32 @@ def _reporter(tell: Callable[..., None]) -> Callable[[Mapping[str, Any]], None]:
             tell("progress", **fields)
 
     return report
+
+
+def _joiner(
+    peers: OtherRanks | None, workspace: Path, threads: int
+) -> Callable[[str, Mapping[str, Any]], contextlib.AbstractContextManager[str]]:
+    """Return what a task calls to have the other ranks join it; see `TaskContext`."""
+
+    @contextlib.contextmanager
+    def join(entry: str, payload: Mapping[str, Any]) -> Iterator[str]:
+        if peers is None:
+            raise InputError("this worker has one rank, so that no other can join it; start it with more")
+        address = peers.call(entry, payload, workspace, threads)
+        try:
+            yield address
+        except Interrupted:
+            peers.settle(failed=False)
+            raise
+        except Exception as error:
+            trouble = peers.settle(failed=True)
+            if trouble is not None and not isinstance(error, SharpscopeError):
+                raise RanksError(f"{trouble}; the other ranks had to stop") from error
+            raise
+        if (trouble := peers.settle(failed=False)) is not None:
+            raise RanksError(f"{trouble}; run it again")
+
+    return join
 
 
 def _load(entry: str) -> Callable[[dict[str, Any], TaskContext], None]:

@@ -53,21 +53,29 @@ class Resources:
     """What is set aside for each worker, which runs one task at a time.
 
     Fields:
-        threads: threads of its computations, and processor cores.
-        gpus: share of a GPU, from 0 to 1: at ``0.25`` four workers share one.
+        threads: threads of each rank's computations, and processor cores.
+        gpus: share of a GPU for each rank, from 0 to 1: at ``0.25`` four workers share one.
         memory: main memory in GB (10⁹ bytes); None leaves it to the engine's default.
+        ranks: processes that compute a task together, on one node.
 
-    Raises `InputError` for fewer than one thread, a share outside [0, 1] and memory that is not positive.
+    Raises `InputError` for fewer than one thread or rank, a share outside [0, 1], a share of a GPU for several ranks
+    and memory that is not positive.
     """
 
     threads: int = 1
     gpus: float = 0.0
     memory: float | None = None
+    ranks: int = 1
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
+        for name in ("threads", "ranks"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)} and a worker needs at least 1; give a positive number"
+                )
+        if self.ranks > 1 and self.gpus not in (0.0, 1.0):
             raise InputError(
-                f"threads is {self.threads} and a worker needs at least 1; give a positive number"
+                f"gpus is {self.gpus:g} and each of {self.ranks} ranks needs a GPU of its own; give 1 or leave it out"
             )
         if not 0.0 <= self.gpus <= 1.0:
             raise InputError(
@@ -75,6 +83,11 @@ class Resources:
             )
         if self.memory is not None and not self.memory > 0.0:
             raise InputError(f"memory is {self.memory:g} GB and must be positive; give a number of GB")
+
+    @property
+    def cores(self) -> int:
+        """Processor cores of a worker, its ranks together."""
+        return self.threads * self.ranks
 
     def on_gpus(self, gpus: float) -> int:
         """Return how many workers so many GPUs hold: none is spread over two of them.
@@ -84,5 +97,7 @@ class Resources:
         >>> Resources(gpus=1).on_gpus(0.5)
         0
         """
+        if self.ranks > 1:
+            return int(gpus) // self.ranks
         whole = int(gpus)
         return whole * int(1.0 / self.gpus + 1e-9) + int((gpus - whole) / self.gpus + 1e-9)

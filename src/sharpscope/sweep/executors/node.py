@@ -24,9 +24,14 @@ from sharpscope.sweep.executors.worker_environment import WorkerEnvironment
 from sharpscope.sweep.store.store import Store
 
 
-def node_setup(store: Path, threads: int) -> dict[str, Any]:
+def node_setup(store: Path, threads: int, ranks: int = 1) -> dict[str, Any]:
     """Return the setup that `open_node` needs, as JSON can hold it."""
-    return {"store": str(store), "threads": threads, **dataclasses.asdict(WorkerEnvironment.here())}
+    return {
+        "store": str(store),
+        "threads": threads,
+        "ranks": ranks,
+        **dataclasses.asdict(WorkerEnvironment.here()),
+    }
 
 
 def open_node(setup: Mapping[str, Any]) -> LocalExecutor:
@@ -41,7 +46,9 @@ def open_node(setup: Mapping[str, Any]) -> LocalExecutor:
     # A node that lacks the folder may still do: only modules and data found by relative paths need it.
     folder = setup["folder"] if os.path.isdir(setup["folder"]) else os.getcwd()
     around = WorkerEnvironment(tuple(setup["path"]), folder)
-    return LocalExecutor(Path(setup["store"]), 1, setup["threads"], environment=around)
+    return LocalExecutor(
+        Path(setup["store"]), 1, setup["threads"], environment=around, ranks=setup.get("ranks", 1)
+    )
 
 
 def append(path: Path, message: dict[str, Any]) -> None:

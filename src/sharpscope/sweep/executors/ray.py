@@ -113,7 +113,7 @@ class RayExecutor(SlotExecutor[_RaySlot]):
         address: str | None = None,
     ) -> None:
         self._resources = resources or Resources()
-        self._setup = json.dumps(node_setup(store, self._resources.threads))
+        self._setup = json.dumps(node_setup(store, self._resources.threads, self._resources.ranks))
         self._ray, self._connected = _connect(address)
         try:
             super().__init__(workers if workers is not None else self._fitting())
@@ -121,8 +121,8 @@ class RayExecutor(SlotExecutor[_RaySlot]):
             self._disconnect()
             raise
         self._actor = self._ray.remote(
-            num_cpus=self._resources.threads,
-            num_gpus=self._resources.gpus,
+            num_cpus=self._resources.cores,
+            num_gpus=self._resources.gpus * self._resources.ranks,
             memory=None if self._resources.memory is None else int(self._resources.memory * 1e9),
             max_restarts=0,
             max_task_retries=0,
@@ -134,7 +134,7 @@ class RayExecutor(SlotExecutor[_RaySlot]):
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         total = 0
         for node in nodes:
-            fits = [int(node.get("CPU", 0) // self._resources.threads)]
+            fits = [int(node.get("CPU", 0) // self._resources.cores)]
             if self._resources.gpus:
                 fits.append(self._resources.on_gpus(node.get("GPU", 0)))
             if self._resources.memory is not None:
@@ -259,8 +259,12 @@ def _check_port(address: str | None) -> None:
 
 
 def _wish(resources: Resources) -> str:
-    words = [f"{resources.threads} CPU{'s' if resources.threads > 1 else ''}"]
-    words += [f"{resources.gpus:g} GPU"] if resources.gpus else []
+    words = [f"{resources.cores} CPU{'s' if resources.cores > 1 else ''}"]
+    words += (
+        [f"{resources.gpus * resources.ranks:g} GPU{'s' if resources.ranks > 1 else ''}"]
+        if resources.gpus
+        else []
+    )
     words += [f"{resources.memory:g} GB of memory"] if resources.memory is not None else []
     return " and ".join(words)
 

@@ -39,13 +39,14 @@ class LocalExecutor:
     Args:
         store: the folder of the store the results go to.
         workers: how many processes; by default the usable cores divided by `threads`.
-        threads: threads for each task's computations. Sums come out differently in their last bits when they are
+        threads: threads for each rank's computations. Sums come out differently in their last bits when they are
             split among another number of threads, so it is 1 however few the workers are, unless told otherwise.
         devices: names of CUDA devices. Each worker sees one of them alone, and they are dealt out evenly; none means
             that every worker sees what this process sees.
         environment: import path and working directory of workers; by default those of this process.
+        ranks: processes that compute each task together. A worker sees as many devices.
 
-    Raises `InputError` for fewer than one worker or thread.
+    Raises `InputError` for fewer than one worker, thread or rank.
 
     """
 
@@ -57,15 +58,18 @@ class LocalExecutor:
         *,
         devices: Sequence[str] = (),
         environment: WorkerEnvironment | None = None,
+        ranks: int = 1,
     ) -> None:
-        if threads < 1:
-            raise InputError(f"threads is {threads} and a worker needs at least 1; give a positive number")
+        for name, count in (("threads", threads), ("ranks", ranks)):
+            if count < 1:
+                raise InputError(f"{name} is {count} and a worker needs at least 1; give a positive number")
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers} and a sweep needs at least 1; give a positive number")
-        self.workers = workers if workers is not None else max(1, usable_cores() // threads)
+        self.workers = workers if workers is not None else max(1, usable_cores() // (threads * ranks))
         self._store = store
         self.threads = threads
-        self._devices = devices
+        self._ranks = ranks
+        self._devices = [",".join(devices[i : i + ranks]) for i in range(0, len(devices) - ranks + 1, ranks)]
         self._environment = environment
         # Not a SimpleQueue: a signal late in its timed wait can make CPython 3.11 wait for ever, deaf to Ctrl-C.
         self._heard: queue.Queue[tuple[_Process, Message | None]] = queue.Queue()
@@ -84,7 +88,9 @@ class LocalExecutor:
             self._started += 1
             around = self._environment or WorkerEnvironment.here()
             device = self._spare_device()
-            process = _Process(self._started, self._store, self.threads, around, device, self._heard)
+            process = _Process(
+                self._started, self._store, self.threads, self._ranks, around, device, self._heard
+            )
             self._processes.append(process)
         process.task = task.id
         process.order(do="run", task=dataclasses.asdict(task))
@@ -174,6 +180,7 @@ class _Process:
         number: int,
         store: Path,
         threads: int,
+        ranks: int,
         environment: WorkerEnvironment,
         device: str | None,
         heard: queue.Queue[tuple[_Process, Message | None]],
@@ -185,6 +192,7 @@ class _Process:
         self._printed: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
         self._died: float | None = None
         setup = {"path": environment.path, "parent": os.getpid(), "store": str(store), "threads": threads}
+        setup |= {"ranks": ranks}
         alone = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         with interrupts_held_back():
             self._process = subprocess.Popen(

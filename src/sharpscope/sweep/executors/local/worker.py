@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import importlib
 import json
 import os
 import queue
@@ -17,10 +18,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from sharpscope.errors import SharpscopeError
 from sharpscope.sweep.executors.attempt import attempt
+from sharpscope.sweep.executors.local.peers import OtherRanks, Rank
 from sharpscope.sweep.store.store import Store
 from sharpscope.sweep.task import Task
 
@@ -33,15 +37,44 @@ def main(setup: Mapping[str, Any]) -> None:
 
     `setup` holds the coordinator's process number (``parent``), the folder of the ``store`` and the ``threads``.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):  # the coordinator started it with Ctrl-C blocked
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _ignore_interrupts()
     _die_with(setup["parent"])
     faulthandler.enable()  # so that a crash in native code leaves a traceback in the log
     orders, channel = _take_over_streams()
-    worker = _Worker(channel, Store(setup["store"], create=False), setup["threads"])
+    peers = OtherRanks(setup["ranks"]) if setup.get("ranks", 1) > 1 else None
+    worker = _Worker(channel, Store(setup["store"], create=False), setup["threads"], peers)
     threading.Thread(target=worker.listen, args=(orders,), daemon=True).start()
     worker.serve()
+
+
+def serve_as_rank(setup: Mapping[str, Any]) -> None:
+    """Serve the worker that is rank 0 until it ends; see `sharpscope.sweep.executors.local.peers`."""
+    _ignore_interrupts()
+    _die_with(setup["parent"])
+    orders, channel = _take_over_streams()
+    with open(orders, encoding="utf-8") as lines:
+        for line in lines:
+            order = json.loads(line)
+            module, _, name = order["entry"].partition(":")
+            trouble = None
+            try:
+                function = getattr(importlib.import_module(module), name)
+                function(order["payload"], Rank(setup["rank"], setup["ranks"], order))
+            except BaseException as error:  # whatever it is, rank 0 must hear of it
+                traceback.print_exc()
+                first = next((words for words in str(error).splitlines() if words.strip()), "")
+                named = first if isinstance(error, SharpscopeError) else f"{type(error).__name__}: {first}"
+                trouble = f"on rank {setup['rank']}, {named}"
+            os.write(channel, json.dumps({"trouble": trouble}).encode() + b"\n")
+            if trouble is not None:
+                os._exit(1)  # closes the connections at which other ranks may wait
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the coordinator, which starts its workers with it blocked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _die_with(parent: int) -> None:
@@ -78,13 +111,13 @@ def _take_over_streams() -> tuple[int, int]:
 
 
 class _Worker:
-    """The state of a worker: its channel, its store and whether it was asked to stop."""
+    """The state of a worker: its channel, its store, its peers and whether it was asked to stop."""
 
-    def __init__(self, channel: int, store: Store, threads: int) -> None:
+    def __init__(self, channel: int, store: Store, threads: int, peers: OtherRanks | None) -> None:
         self._channel = channel
         self._sending = threading.Lock()
         self._store = store
-        self._threads = threads
+        self._threads, self._peers = threads, peers
         self._stop = threading.Event()
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
 
@@ -120,4 +153,7 @@ class _Worker:
                 threads=self._threads,
                 send=lambda message: self.send(**message),
                 should_stop=self._stop.is_set,
+                peers=self._peers,
             )
+        if self._peers is not None:
+            self._peers.end()

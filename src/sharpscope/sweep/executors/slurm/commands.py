@@ -117,16 +117,16 @@ class SlurmCommands:
         optional = {
             "time": options.time,
             "partition": options.partition,
-            "gpus_per_node": 1 if mine.gpus else None,
+            "gpus_per_node": mine.ranks if mine.gpus else None,
             "mem": None if mine.memory is None else f"{int(mine.memory * 1e9 / 2**20)}M",
         }
         return {
             "job_name": "sharpscope",
-            "cpus_per_task": mine.threads,
+            "cpus_per_task": mine.cores,
             "signal_delay_s": options.warning(),
             "array_parallelism": count,
             # Since 22.05 a step does not take over how many cores its job has.
-            "srun_args": [f"--cpus-per-task={mine.threads}"],
+            "srun_args": [f"--cpus-per-task={mine.cores}"],
             "wckey": None,  # submitit's own is unknown to clusters that keep such keys
             "additional_parameters": extra,
             "time": None,  # the partition's, not submitit's five minutes

@@ -104,7 +104,7 @@ class SlurmExecutor(SlotExecutor[_SlurmSlot]):
         mine = resources or Resources()
         self._cluster = cluster or SlurmCommands(mine, options or SlurmOptions())
         clear_dead_sessions(store)
-        self._session = Session.begin(store, node_setup(store, mine.threads))
+        self._session = Session.begin(store, node_setup(store, mine.threads, mine.ranks))
         self._heartbeat = Heartbeat(self._session.folder, self._session.coordinator)
         self._heartbeat.__enter__()
         self._leaving: list[_SlurmSlot] = []
