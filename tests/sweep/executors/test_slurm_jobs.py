@@ -235,7 +235,7 @@ def test_jobs_that_cannot_start_are_reported_with_what_they_printed(store, clust
 
 def test_a_node_that_does_not_see_the_store_is_named(store, cluster, monkeypatch):
     setup = {**slurm.node_setup(store.root, 1), "store": str(store.root / "elsewhere")}
-    monkeypatch.setattr(slurm, "node_setup", lambda folder, threads: setup)
+    monkeypatch.setattr(slurm, "node_setup", lambda *given: setup)
     with pytest.raises(SharpscopeError, match=r"cannot start \(on node .* there is no store at .*elsewhere"):
         go(store, cluster, [task("a", "write", value=1)])
 
