@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from sharpscope.data import DataConfig
 from sharpscope.studies.file.schema import ObjectiveConfig
 from sharpscope.studies.plan.joint import JointPlan
 from sharpscope.training import RunConfig, weight_seed
 
 if TYPE_CHECKING:
-    from sharpscope.data import DataConfig, Dataset
+    from sharpscope.data import Dataset
 
 FORWARD = 1 / 3
 """Share of a gradient's time that a loss takes."""
@@ -156,10 +158,16 @@ def samples_of(data: DataConfig) -> tuple[int, int]:
     if data.name in _SIZES:
         train, test = _SIZES[data.name][:2]
     else:
-        found = _stand_in(data)
-        train, test = len(found.train), len(found.test)
+        train, test = _read_sizes(data.model_dump_json())
     train = data.train_samples or train - (data.validation_samples or 0)
     return train, data.test_samples or test
+
+
+@lru_cache(maxsize=64)
+def _read_sizes(data: str) -> tuple[int, int]:
+    """Return the training and test samples of data that have to be read for it: once for all runs of a study."""
+    found = _stand_in(DataConfig.model_validate_json(data))
+    return len(found.train), len(found.test)
 
 
 def _timed(config: RunConfig) -> tuple[float, float]:
