@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -186,3 +187,15 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
     assert process.returncode == 2
     assert errors.startswith("error: cannot reach a Ray cluster at '127.0.0.1:1'")
     assert errors.count("\n") == 1
+
+
+def test_two_ranks_share_a_ray_worker(tmp_path, monkeypatch):
+    write_study(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = ["run", "rates.toml", "--executor", "ray", "--ranks", "2", "--workers", "1", "--no-report"]
+    output, _ = finish(sharpscope(*words, "--store", "store", cwd=tmp_path))
+    assert output.startswith("4 runs, 4 measures: 8 done")
+    found = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("runs/*/environment.json")]
+    assert [one["ranks"] for one in found] == [2] * 4
+    measured = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("measures/*/measure.json")]
+    assert all("the data of all 2 ranks" in one["protocol"] for one in measured)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
@@ -118,6 +120,11 @@ def test_ctrl_c_saves_and_leaves_no_job(store):
     summary, events = go(store, counting(4), once(lambda event: os.kill(os.getpid(), signal.SIGINT)))
     assert summary.interrupted
     assert sum(event["event"] == "interrupted" for event in events) == 2
+    patience = (
+        time.monotonic() + 60
+    )  # a job has said goodbye, and Slurm learns a moment later that it has ended
+    while ask("squeue", "--noheader", "--states=PENDING,RUNNING") and time.monotonic() < patience:
+        time.sleep(0.2)
     assert ask("squeue", "--noheader", "--states=PENDING,RUNNING") == ""
     summary, events = go(store, counting(4))
     assert (summary.done, summary.interrupted) == (4, False)
@@ -155,3 +162,14 @@ def test_the_page_s_commands_run(slurm, tmp_path):
     (words,) = [words for words in of_ours("Slurm") if "cuda" not in words]
     output, _ = finish(sharpscope(*words, cwd=tmp_path))
     assert output.startswith("4 runs, 4 measures: 8 done")
+
+
+def test_two_ranks_share_a_job(slurm, tmp_path):
+    write_study(tmp_path)
+    words = ["run", "rates.toml", "--executor", "slurm", "--ranks", "2", "--workers", "1", "--no-report"]
+    output, _ = finish(sharpscope(*words, "--store", "store", cwd=tmp_path))
+    assert output.startswith("4 runs, 4 measures: 8 done")
+    found = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("runs/*/environment.json")]
+    assert [one["ranks"] for one in found] == [2] * 4
+    measured = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("measures/*/measure.json")]
+    assert all("the data of all 2 ranks" in one["protocol"] for one in measured)
