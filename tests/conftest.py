@@ -17,6 +17,7 @@ Call = Callable[..., tuple[int, str, str]]
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Run the command line and its tasks in this process; return (exit status, stdout, stderr)."""
     monkeypatch.setattr("sharpscope.sweep.LocalExecutor", InThisProcess)
+    monkeypatch.delenv("COLUMNS", raising=False)  # tables are as wide as they are, wherever the tests run
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sharpscope", *map(str, arguments)])

@@ -98,7 +98,7 @@ LONG: dict[str, Callable[..., Any]] = {
     ),
     "average_direction": lambda obj, **limits: ss.average_direction_sharpness(obj, samples=40, **limits),
     "average_direction to a width": lambda obj, **limits: ss.average_direction_sharpness(
-        obj, 0.1, relative_width=0.05, **limits
+        obj, 0.1, relative_width=0.2, **limits
     ),
     "worst_case": lambda obj, **limits: ss.worst_case_sharpness(obj, restarts=6, steps=2, **limits),
     "interpolate": lambda obj, **limits: ss.interpolate(obj.model, obj.model, obj, [0.2, 0.4, 0.6], **limits),

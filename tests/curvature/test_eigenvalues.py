@@ -130,3 +130,18 @@ def test_a_space_nearly_filled_by_the_search_is_looked_through_to_its_end() -> N
         )
         truth = float(torch.linalg.eigvalsh(x.double().T @ x.double() / 4000)[-1])
         assert top_eigenvalues(obj, seed=seed).value == pytest.approx(truth, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 13, 30])
+def test_a_search_follows_on_an_earlier_one_in_spaces_that_its_model_nearly_spans(size: int) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(size, 1, bias=False).double()
+    x = torch.randn(2 * size, size, dtype=torch.float64)
+    exact = torch.linalg.eigvalsh(x.T @ x / len(x))[-1].item()
+    half_square = lambda outputs, targets: (outputs - targets).square().mean() / 2  # noqa: E731
+    obj = Objective(model, half_square, (x, torch.zeros(len(x), 1, dtype=torch.float64)))
+    first = top_eigenvalues(obj)
+    for mode in ("certified", "fast"):
+        found = top_eigenvalues(obj, start=first, mode=mode)
+        assert found.converged.all()
+        assert found.values[0] == pytest.approx(exact, rel=1e-3)

@@ -138,7 +138,9 @@ def test_naming_code_of_ones_own_imports_nothing() -> None:
 
 def test_an_unknown_optimizer_is_refused_with_the_list_of_what_exists() -> None:
     sentence = refusal(optimizer={"name": "sdg", "lr": 0.1})
-    assert sentence.startswith("optimizer.name: there is no such optimizer, choose one of adadelta, ")
+    assert sentence.startswith(
+        "optimizer.name: there is no such optimizer, did you mean sgd? choose one of adadelta, "
+    )
     assert " sgd, or package.module:factory; received 'sdg'." in sentence
 
 

@@ -82,6 +82,7 @@ def trace_by_layer(
     --------
     A layer that is quadratic with a diagonal Hessian has no error:
 
+    >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False)).double()
     >>> x = torch.tensor([[2.0**0.5, 0.0], [0.0, 6.0**0.5]], dtype=torch.float64)
     >>> half_square = lambda outputs, targets: 0.5 * (outputs - targets).square().mean()

@@ -266,7 +266,9 @@ def _vectors_of(start: Tensor | Eigenpairs | None, obj: Objective) -> Tensor:
 
 def _models_of(earlier: Eigenpairs, obj: Objective) -> dict[float, SpectralModel]:
     """Return what an earlier result knows of each end."""
-    return {end: model.restored(obj.dtype, obj.device) for end, model in earlier.models.items()}
+    found = {end: model.restored(obj.dtype, obj.device) for end, model in earlier.models.items()}
+    # a model that nearly spans the space leaves no random vector to probe, and so small a search needs none
+    return {end: model for end, model in found.items() if 2 * len(model.values) < obj.size}
 
 
 def _remedy(why: str) -> str:

@@ -205,6 +205,11 @@ def _check(
             f"a monitor measures an Objective, received {type(objective).__name__}; make one of the model, the loss "
             "and a probe set"
         )
+    if objective.layout.shards is not None or objective.evaluator.distribution is not None:
+        raise InputError(
+            "a monitor measures in the first process alone, received an objective of several processes; give it one "
+            "of a whole model, such as a copy that is loaded from a full state dict, or call ss.measure on all ranks"
+        )
     if optimizer is not None and not hasattr(unwrapped(optimizer), "param_groups"):
         raise InputError(f"optimizer must be a torch optimizer, received {type(optimizer).__name__}")
     for name, value, least in (
