@@ -36,7 +36,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def test_its_commands_run(cli: Callable[..., tuple[int, str, str]], folder: Path) -> None:
+def test_its_commands_run(
+    cli: Callable[..., tuple[int, str, str]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "mynet", raising=False)  # another test's module of that name
     makefile = (ROOT / "Makefile").read_text()
     pages = []
     for program, *arguments in COMMANDS:
