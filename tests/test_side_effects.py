@@ -28,7 +28,7 @@ import sharpscope as ss
 
 PACKAGE = str(Path(ss.__file__).parent)
 POINTS = int(os.environ.get("SHARPSCOPE_POINTS", "4"))
-"""Lines, and as many operations, at which each call is ended; 50 of either kind were tried before a release."""
+"""Lines, and as many operations, at which each call is ended; a release tries 50 of either kind."""
 
 
 class Stop(Exception):
