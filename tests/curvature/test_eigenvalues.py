@@ -145,3 +145,18 @@ def test_a_search_follows_on_an_earlier_one_in_spaces_that_its_model_nearly_span
         found = top_eigenvalues(obj, start=first, mode=mode)
         assert found.converged.all()
         assert found.values[0] == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_few_parameters_and_many_samples_need_no_model(size: int) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(size, 1, bias=False).double()
+    x = torch.randn(4000, size, dtype=torch.float64)
+    x[7] *= 300
+    exact = torch.linalg.eigvalsh(x.T @ x / len(x))[-1].item()
+    half_square = lambda outputs, targets: (outputs - targets).square().mean() / 2  # noqa: E731
+    obj = Objective(model, half_square, (x, torch.zeros(len(x), 1, dtype=torch.float64)))
+    for mode in ("certified", "fast"):
+        found = top_eigenvalues(obj, mode=mode)
+        assert found.converged.all()
+        assert found.values[0] == pytest.approx(exact, rel=1e-3)

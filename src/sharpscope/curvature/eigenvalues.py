@@ -266,9 +266,7 @@ def _vectors_of(start: Tensor | Eigenpairs | None, obj: Objective) -> Tensor:
 
 def _models_of(earlier: Eigenpairs, obj: Objective) -> dict[float, SpectralModel]:
     """Return what an earlier result knows of each end."""
-    found = {end: model.restored(obj.dtype, obj.device) for end, model in earlier.models.items()}
-    # a model that nearly spans the space leaves no random vector to probe, and so small a search needs none
-    return {end: model for end, model in found.items() if 2 * len(model.values) < obj.size}
+    return {end: model.restored(obj.dtype, obj.device) for end, model in earlier.models.items()}
 
 
 def _remedy(why: str) -> str:

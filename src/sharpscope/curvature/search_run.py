@@ -199,6 +199,8 @@ class SearchRun:
         """Search with a model of the matrix where there is one, else by Lanczos."""
         if certify and self.wanted.which != "largest":
             return self.lanczos(certify)  # other ends are dense in networks: 38 products, with a model 52
+        if self.obj.size <= 2 * (STEPS + 4 * self.wanted.k):
+            return self.lanczos(certify)  # a model that nearly spans the space leaves nothing random to probe
         found = self._modelled(self.earlier, FOLLOWED, certify) if self.earlier else None
         tried = self.parts != []
         if found is None and (model := self._subset_model(certify)) is not None:
