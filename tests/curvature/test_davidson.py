@@ -33,7 +33,7 @@ def drifting(
     """Four checkpoints of one weighted least-squares problem, each with its spectrum."""
     torch.manual_seed(0)
     n, samples, drift = (
-        int(rng.integers(40, 100)),
+        int(rng.integers(60, 100)),
         int(rng.integers(3500, 9000)),
         float(rng.choice([0.02, 0.1])),
     )
@@ -88,7 +88,7 @@ def test_where_few_samples_make_the_curvature(k: int, drawn: str, monkeypatch: p
         monkeypatch.setattr("sharpscope.curvature.search_run.importance_scores", lambda obj: None)
     inside = flagged = unlike = 0
     for trial in range(24):
-        obj, spectrum = regression(int(rng.integers(30, 90)), int(rng.integers(4000, 8000)), 1.6, rng)
+        obj, spectrum = regression(int(rng.integers(70, 110)), int(rng.integers(4000, 8000)), 1.6, rng)
         e = _fast(obj, k, tol=10 ** rng.uniform(-4, -2.5), seed=trial)
         unlike += "lanczos" in str(e.protocol["algorithm"])
         flagged += int(e.converged.sum())

@@ -347,5 +347,8 @@ class ModelSearch:
         return 1 - missed_probability(krylov.alphas, krylov.betas, f, self.probe.left)
 
     def found_model(self, count: int) -> SpectralModel:
-        """Return the leading Ritz pairs, for a search that follows."""
-        return SpectralModel(self._ritz(count)[0].bfloat16(), self._theta[:count])
+        """Return the leading of the Ritz pairs and of what the model has off them, for a search that follows."""
+        ritz, rest = self._ritz(len(self._theta))[0], self._deflated
+        both = SpectralModel(torch.cat([ritz, rest.vectors]), np.concatenate([self._theta, rest.values]))
+        vectors, values = both.leading(count)
+        return SpectralModel(vectors.bfloat16(), values)
