@@ -13,6 +13,8 @@ from torch import nn
 from sharpscope.errors import InputError
 from sharpscope.models import NAMES, ModelConfig, build, catalogue
 from sharpscope.models.building_blocks import initialise
+from sharpscope.models.construction import build_empty
+from sharpscope.models.registry import ARCHITECTURES, SETTINGS
 
 
 def _weights(model):
@@ -50,6 +52,26 @@ def test_the_global_random_state_is_left_alone(data):
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert str(np.random.get_state()) == states[2]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_empty_model_takes_no_memory_and_is_filled_by_its_state_dict(data, architecture):
+    taking = {"nodes": "cora", "tokens": "python_manual", "values": "cifar10"}
+    dataset = data(taking[ARCHITECTURES[architecture].takes])
+    name = next(n for n, setting in SETTINGS.items() if setting.architecture == architecture)
+    config = ModelConfig(name=name, options={"width": 0.1} if "resnet" in name or name == "vgg11" else {})
+    before = torch.get_rng_state()
+    empty = build_empty(config, dataset)
+    assert torch.equal(before, torch.get_rng_state())
+    if architecture == "gat":
+        assert empty is None, "its graph is in no state dict"
+        return
+    assert all(tensor.is_meta for tensor in empty.state_dict().values())
+    whole = build(config, dataset, 0).eval()
+    filled = empty.to_empty(device="cpu")
+    filled.load_state_dict(whole.state_dict())
+    x = dataset.train.inputs[:2]
+    assert torch.equal(filled.eval()(x), whole(x))
 
 
 def test_xavier_he_and_default(data):

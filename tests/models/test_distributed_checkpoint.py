@@ -1,7 +1,11 @@
-"""Folders of torch.distributed.checkpoint: read without running what their index names, by one process or several."""
+"""Folders of torch.distributed.checkpoint: read without running what their index names, by one process or several.
+
+Ranks read safetensors too, each its own parts.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ranks import run
@@ -19,6 +24,7 @@ from sharpscope.models.distributed_checkpoint import (
     is_distributed_checkpoint,
     load_distributed_checkpoint,
 )
+from sharpscope.models.weights import Weights, find_weights
 
 
 def model(seed: int = 0) -> nn.Module:
@@ -81,24 +87,61 @@ def test_what_does_not_fit_is_refused_in_one_sentence(folder: Path):
         load_distributed_checkpoint(folder, model())
 
 
-def sharded(rank: int, whole: str, parts: str) -> bool:
-    """Read whole weights into a sharded model, write that sharded, and read it into a whole model."""
+def sharded(rank: int, whole: str, parts: str, file: str) -> dict[str, Any]:
+    """Read whole weights into sharded models, write one of them sharded, and read that into a whole model."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    cut: Any = fully_shard(model(1), mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    cut: Any = fully_shard(model(1), mesh=mesh)
     load_distributed_checkpoint(Path(whole), cut)
     save(cut.state_dict(), checkpoint_id=parts)
     again = model(2)
     load_distributed_checkpoint(Path(parts), again)
-    return same(again, model()) and all(p.to_local().numel() < p.numel() for p in cut.parameters())
+    found: dict[str, Any] = {"of a folder": same(again, model())}
+    found["less"] = all(p.to_local().numel() < p.numel() for p in cut.parameters())
+    with torch.device("meta"):
+        hollow = model()
+    for name, start in (("built", model(1)), ("empty", hollow)):
+        read: dict[str, int] = {}
+        weights = counted(find_weights(Path(file), start), read)
+        cut = fully_shard(start, mesh=mesh)
+        if name == "empty":
+            cut.to_empty(device="cpu")
+        weights.put_into(cut)
+        tensors = {
+            n: t.full_tensor() if hasattr(t, "full_tensor") else t for n, t in cut.state_dict().items()
+        }
+        found[name] = all(torch.equal(tensor, tensors[n]) for n, tensor in model().state_dict().items())
+        found[f"{name}, read"] = [read[n] == p.to_local().numel() for n, p in cut.named_parameters()]
+    return found
 
 
-@pytest.mark.slow
+def counted(weights: Weights, read: dict[str, int]) -> Weights:
+    """Return the weights, noting how many numbers of each tensor are read."""
+
+    def noting(name: str, reading: Any) -> Any:
+        def call(cut: Any) -> Tensor:
+            found: Tensor = reading(cut)
+            read[name] = found.numel()
+            return found
+
+        return call
+
+    tensors = {n: dataclasses.replace(s, read=noting(n, s.read)) for n, s in weights.tensors.items()}
+    return dataclasses.replace(weights, tensors=tensors)
+
+
 def test_ranks_read_their_own_parts(folder: Path, tmp_path: Path):
     world = tmp_path / "world"
     world.mkdir()
-    assert run(2, sharded, world, str(folder), str(tmp_path / "parts")) == [True, True]
+    save_file(model().state_dict(), tmp_path / "w.safetensors")
+    ranks = run(2, sharded, world, str(folder), str(tmp_path / "parts"), str(tmp_path / "w.safetensors"))
+    for found in ranks:
+        assert found == {
+            **dict.fromkeys(("of a folder", "less", "built", "empty"), True),
+            **dict.fromkeys(("built, read", "empty, read"), [True] * 6),
+        }
     alone = model(3)
     load_distributed_checkpoint(tmp_path / "parts", alone)
     assert same(alone, model())

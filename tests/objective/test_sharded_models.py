@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,19 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.checkpoint import checkpoint
 
+from objective.sharded_problems import (
+    Attention,
+    Checkpointed,
+    MostBytes,
+    Recurrent,
+    fully_sharded,
+    tensor_parallel,
+    wide,
+)
 from objective.test_distribution import (
     CASES,
+    EVERY_CASE,
     FOUR,
     assert_equal,
     end_with,
@@ -39,6 +45,10 @@ from sharpscope.objective.importance_sampling import importance_scores
 
 pytestmark = pytest.mark.slow
 
+SHARDED = [case for case in CASES if EVERY_CASE or case[1] == "float64" or case[0] == "perceptron"]
+"""What two ranks measure. A product of sharded parameters takes ten times as long as one of whole ones: everything is
+measured of the perceptron alone, of the others what their layers decide."""
+
 PARTS = {
     2: {"perceptron": [0.7, 0.3], "convolutional": [1.0, 0.0], "transformer": [0.25, 0.75]},
     4: {
@@ -49,33 +59,6 @@ PARTS = {
 }
 
 
-def fully_sharded(model: nn.Module) -> nn.Module:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    children = [child for child in model.children() if any(True for _ in child.parameters())]
-    for child in children[:-1]:  # the last one's parameters belong to the root
-        fully_shard(child, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
-
-
-def tensor_parallel(model: nn.Module, name: str) -> nn.Module:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate
-    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-
-    plans: dict[str, dict[str, Any]] = {
-        "perceptron": {"0": ColwiseParallel(), "2": RowwiseParallel()},
-        "convolutional": {"5": ColwiseParallel(output_layouts=Replicate())},
-        "transformer": {
-            **dict.fromkeys(["query", "key", "value", "up"], ColwiseParallel()),
-            **dict.fromkeys(["out", "down"], RowwiseParallel()),
-        },
-    }
-    return parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), plans[name])
-
-
 def sharded(rank: int, cases: list[list[str]]) -> dict[str, Any]:
     """Measure problems fully sharded."""
     found: dict[str, Any] = {"fingerprints": []}
@@ -84,7 +67,7 @@ def sharded(rank: int, cases: list[list[str]]) -> dict[str, Any]:
         parts = PARTS[dist.get_world_size()][name]
         x, y = part(x, parts, rank), part(y, parts, rank)
         obj = Objective(fully_sharded(copy.deepcopy(model)), F.cross_entropy, [(x, y)] if len(x) else [])
-        found[f"{name} {dtype}"] = measured(obj)
+        found[f"{name} {dtype}"] = measured(obj, (name, dtype) == ("perceptron", "float64"))
         found["fingerprints"].append(obj.fingerprint)
     found["protocol"] = obj.protocol["ranks"]
     return found
@@ -96,14 +79,14 @@ def parallel(rank: int, cases: list[list[str]]) -> dict[str, Any]:
     for name, dtype in cases:
         model, x, y = problem(name, dtype)
         obj = Objective(tensor_parallel(copy.deepcopy(model), name), F.cross_entropy, (x, y))
-        found[f"{name} {dtype}"] = measured(obj)
+        found[f"{name} {dtype}"] = measured(obj, (name, dtype) == ("perceptron", "float64"))
         found["fingerprints"].append(obj.fingerprint)
     found["protocol"] = obj.protocol["ranks"]
     return found
 
 
 def two_fully_sharded(rank: int, folder: str) -> dict[str, Any]:
-    found = sharded(rank, CASES)
+    found = sharded(rank, SHARDED)
     found["held"] = held()
     found["vectors"] = vectors(rank)
     found["architectures"] = [apart(build, fully_sharded) for build in (Checkpointed, Recurrent, Attention)]
@@ -128,7 +111,7 @@ def with_statistics() -> nn.Module:
 
 
 def two_tensor_parallel(rank: int, folder: str) -> dict[str, Any]:
-    found = parallel(rank, CASES)
+    found = parallel(rank, SHARDED)
     model, x, y = problem("perceptron", "float32")
     model = tensor_parallel(copy.deepcopy(model), "perceptron")
     found["architectures"] = tensor_parallel_architectures()
@@ -167,42 +150,6 @@ def tensor_parallel_architectures() -> list[float]:
     ]
 
 
-class Checkpointed(nn.Module):
-    """Its first part is evaluated anew in every backward pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6)), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.tanh(checkpoint(self.first, x, use_reentrant=False)))
-
-
-class Recurrent(nn.Module):
-    """A layer that keeps a second list of its weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.first(x[:, None])[0][:, -1])
-
-
-class Attention(nn.Module):
-    """A layer of torch that reads a parameter of a submodule without calling it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.MultiheadAttention(5, 1, batch_first=True)
-        self.norm = nn.utils.parametrizations.weight_norm(nn.Linear(5, 6))
-        self.last = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = x[:, None] * torch.arange(1.0, 4.0, dtype=x.dtype)[:, None]
-        return self.last(torch.tanh(self.norm(self.first(tokens, tokens, tokens)[0].sum(1))))
-
-
 def apart(build: Callable[[], nn.Module], cut: Callable[[nn.Module], nn.Module], **options: Any) -> float:
     """Return how far a product, a gradient and a loss of a sharded model are from those of one process."""
     torch.manual_seed(2)
@@ -223,43 +170,6 @@ def said(call: Callable[[], object]) -> str:
 # -- memory -----------------------------------------------------------------------------------------
 
 
-class MostBytes(TorchDispatchMode):
-    """The most bytes that tensors made under it held at one time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        for tensor in found if isinstance(found, list | tuple) else [found]:
-            if type(tensor) is Tensor:
-                self.count(tensor.untyped_storage())
-        return found
-
-    def count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage.data_ptr(), storage.nbytes()
-        if size and key not in self.seen:
-            self.seen.add(key)
-            self.now += size
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self.forget, key, size)
-
-    def forget(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size
-
-
-def wide() -> tuple[nn.Module, Tensor, Tensor]:
-    """A model whose parameters take far more memory than what a few samples leave in it."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        *[nn.Sequential(nn.Linear(192, 192), nn.Tanh()) for _ in range(12)], nn.Linear(192, 3)
-    )
-    return model, torch.randn(6, 192), torch.arange(6) % 3
-
-
 def held() -> dict[str, float]:
     """Return the bytes of parameters, of a vector and of all that a search holds, alone and on this rank."""
     model, x, y = wide()
@@ -272,7 +182,7 @@ def held() -> dict[str, float]:
             parameters = sum(p.to_local().nbytes for p in model.parameters())  # type: ignore[attr-defined]
         obj = Objective(model, F.cross_entropy, (x, y), check="none")
         with MostBytes() as bytes_held:
-            vectors = top_eigenvalues(obj, tol=1e-2).vectors
+            vectors = top_eigenvalues(obj, tol=0.3).vectors
         found[name] = parameters + bytes_held.most
         found[f"{name}, parameters"] = parameters
         found[f"{name}, a vector"] = (
@@ -292,7 +202,7 @@ def gathered(vectors: Tensor) -> Tensor:
 
 def vectors(rank: int) -> list[Any]:
     """Compare sharded vectors with whole ones; return what differs."""
-    model, x, y = problem("transformer", "float64")
+    model, x, y = problem("perceptron", "float64")
     whole = Objective(model, F.cross_entropy, (x, y))
     obj = Objective(fully_sharded(copy.deepcopy(model)), F.cross_entropy, (x[rank::2], y[rank::2]))
     draws = [torch.Generator().manual_seed(5) for _ in range(4)]
@@ -384,13 +294,13 @@ def two_parallel(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any
     return run(2, two_tensor_parallel, folder, str(folder))
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES)
+@pytest.mark.parametrize(("name", "dtype"), SHARDED)
 def test_fully_sharded_models_measure_what_one_process_does(two_sharded, name: str, dtype: str):
     assert_equal(two_sharded[0][f"{name} {dtype}"], name, dtype)
     assert two_sharded[0][f"{name} {dtype}"] == two_sharded[1][f"{name} {dtype}"]
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES)
+@pytest.mark.parametrize(("name", "dtype"), SHARDED)
 def test_tensor_parallel_models_measure_what_one_process_does(two_parallel, name: str, dtype: str):
     assert_equal(two_parallel[0][f"{name} {dtype}"], name, dtype)
     assert two_parallel[0][f"{name} {dtype}"] == two_parallel[1][f"{name} {dtype}"]
@@ -446,7 +356,7 @@ def test_protocols_and_fingerprints_of_sharded_models(two_sharded, two_parallel)
     assert two_parallel[0]["protocol"] == "parameters sharded over 2 ranks"
     for ranks in (two_sharded, two_parallel):
         assert ranks[0]["fingerprints"] == ranks[1]["fingerprints"]
-        assert len(set(ranks[0]["fingerprints"])) == 6
+        assert len(set(ranks[0]["fingerprints"])) == len(SHARDED)
 
 
 def test_ranks_of_a_tensor_parallel_model_must_have_the_same_data(two_parallel):
@@ -459,7 +369,7 @@ def test_a_rank_that_dies_in_the_middle_ends_all_with_one_sentence(two_sharded, 
 
 
 @pytest.mark.skipif(
-    "SHARPSCOPE_FOUR_RANKS" not in os.environ,
+    not EVERY_CASE,
     reason="takes three minutes of two cores; set SHARPSCOPE_FOUR_RANKS=1, as before a release",
 )
 @pytest.mark.parametrize("job", [sharded, parallel])

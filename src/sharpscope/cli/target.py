@@ -64,11 +64,12 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World
 
     from sharpscope.errors import InputError
     from sharpscope.models import build
+    from sharpscope.models.construction import build_empty
     from sharpscope.models.distributed_checkpoint import (
         is_distributed_checkpoint,
         load_distributed_checkpoint,
     )
-    from sharpscope.models.weights import load_weights
+    from sharpscope.models.weights import find_weights
     from sharpscope.studies.file.schema import ObjectiveConfig
     from sharpscope.studies.tasks.runs import build_objective
 
@@ -84,19 +85,26 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World
         return _dataset(chosen, config)
 
     dataset = read() if world is None else world.in_turn(read)
-    model = build(model_choice, dataset, seed)
+    filled = chosen.checkpoint is not None and world is not None and world.sharded
+    empty = build_empty(model_choice, dataset) if filled else None  # so that no rank ever holds all of it
+    model = build(model_choice, dataset, seed) if empty is None else empty
     if config is not None and config.dtype == "float64":
         model = model.to(torch.float64)
     notes = dataset.notes
     distributed = chosen.checkpoint is not None and is_distributed_checkpoint(chosen.checkpoint)
+    weights = None
     if chosen.checkpoint is not None and not distributed:
-        notes = (*notes, *load_weights(chosen.checkpoint, model))
+        weights = find_weights(chosen.checkpoint, model)
+        notes = (*notes, *weights.notes)
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     if dtype not in (torch.float32, torch.float64):
         model, dtype = model.float(), torch.float32
-    model = model.to(chosen.device)
+    model = model if empty is not None else model.to(chosen.device)
     model = model if world is None else world.shard(model)
-    if chosen.checkpoint is not None and distributed:
+    model = model if empty is None else model.to_empty(device=chosen.device)
+    if weights is not None:
+        weights.put_into(model)
+    elif chosen.checkpoint is not None:
         load_distributed_checkpoint(chosen.checkpoint, model)
     settings = ObjectiveConfig(part=chosen.part, mode=chosen.mode, samples=chosen.samples)  # type: ignore[arg-type]
     loss = chosen.loss or (config.loss if config is not None else None)

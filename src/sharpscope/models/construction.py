@@ -45,6 +45,23 @@ def build(config: ModelConfig | str, dataset: Dataset, seed: int, **options: Any
         return _build_named(config, dataset)
 
 
+def build_empty(config: ModelConfig, dataset: Dataset) -> nn.Module | None:
+    """Return a model of ours on torch's meta device: shapes without memory, for weights that are still to be read.
+
+    Call ``to_empty`` on it, or on what it is sharded to, and then fill every tensor of its state dict. Returns None
+    where only `build` will do: a model of the user's own may compute with its tensors, and one of nodes holds its graph
+    in tensors that no state dict has. Raises InputError as `build` does.
+    """
+    import torch
+
+    if ":" in config.name:
+        return None
+    with torch.device("meta"):
+        model = _build_named(config, dataset)
+    held = {name for name, _ in model.named_buffers()} <= set(model.state_dict())
+    return model if held else None
+
+
 def _configuration(config: ModelConfig | str, options: dict[str, Any]) -> ModelConfig:
     if isinstance(config, ModelConfig):
         fields = config.model_dump()

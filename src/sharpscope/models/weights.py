@@ -7,10 +7,13 @@ else that the file names.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,16 +35,65 @@ UNNEEDED = "num_batches_tracked"
 """A counter of batch normalisation, which changes no output while its momentum is set."""
 
 
+_PRECISIONS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""safetensors' names of the precisions that decide what a model is measured in."""
+
+Cut = tuple[slice, ...]
+"""Which part of a tensor is meant: a range for each of its first dimensions; empty for all of it."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor of a file: its shape, its precision where that matters, and the call that reads a part of it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None
+    read: Callable[[Cut], Tensor]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a file that are those of a model, and notes on what is done to them.
+
+    Of safetensors nothing is read before `put_into` asks for it.
+    """
+
+    tensors: Mapping[str, _Stored]
+    notes: tuple[str, ...]
+
+    def put_into(self, model: nn.Module) -> None:
+        """Put the weights into the model, which may have been sharded since: each rank then reads its own parts."""
+        wanted = model.state_dict()
+        if not any(hasattr(tensor, "device_mesh") for tensor in wanted.values()):
+            model.load_state_dict({name: stored.read(()) for name, stored in self.tensors.items()})
+            return
+        with torch.no_grad():
+            for name, tensor in wanted.items():
+                own, cut = _own_part(tensor)
+                if own.numel():
+                    own.copy_(self.tensors[name].read(cut))
+
+
 def load_weights(path: Path, model: nn.Module) -> tuple[str, ...]:
     """Put the weights of a file, or of a folder of shards, into a model; return notes on what was done to them.
 
-    Reads ``.safetensors``; a folder or ``.index.json`` of shards; ``.pt``, ``.pth``, ``.bin`` and Lightning's
+    See `find_weights`.
+    """
+    found = find_weights(path, model)
+    found.put_into(model)
+    return found.notes
+
+
+def find_weights(path: Path, model: nn.Module) -> Weights:
+    """Return the weights of a file, or of a folder of shards, for a model.
+
+    Takes ``.safetensors``; a folder or ``.index.json`` of shards; ``.pt``, ``.pth``, ``.bin`` and Lightning's
     ``.ckpt`` with ``weights_only=True``. Prefixes of wrappers are taken off. Half precision is widened to the
     model's precision exactly; where the file holds float64, the model becomes float64. Raises `CheckpointError`, one
     sentence, for a file that is missing, damaged or not of this model, before anything is changed.
     """
     weights, notes = _read(path)
-    wanted = model.state_dict()
+    wanted = model.state_dict(keep_vars=True)
     weights, taken = _without_wrappers(weights, set(wanted))
     if taken:
         notes.append(f"Weights: {' and '.join(taken)} is taken off the names in {path.name}.")
@@ -57,9 +109,9 @@ def load_weights(path: Path, model: nn.Module) -> tuple[str, ...]:
         if tied is not None:
             weights[name] = weights[tied]
         elif name.endswith(UNNEEDED):
-            weights[name] = wanted[name]
+            weights[name] = _held(torch.zeros_like(wanted[name], device="cpu"))
     _check(path, weights, wanted)
-    kinds = {t.dtype for t in weights.values() if t.is_floating_point()}
+    kinds = {stored.dtype for stored in weights.values()}
     if torch.float64 in kinds:
         model.double()
     narrow = kinds & {torch.float16, torch.bfloat16}
@@ -68,11 +120,32 @@ def load_weights(path: Path, model: nn.Module) -> tuple[str, ...]:
         notes.append(
             f"Weights: {path.name} holds {names}; they are measured at these very values in float32."
         )
-    model.load_state_dict(weights)
-    return tuple(notes)
+    return Weights(weights, tuple(notes))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+def _own_part(tensor: Any) -> tuple[Tensor, Cut]:
+    """Return what this rank holds of a model's tensor, and which part of the whole that is.
+
+    torch cuts one dimension as ``torch.chunk`` does: all parts but the last ones have ⌈n / ranks⌉ rows.
+    """
+    if not hasattr(tensor, "device_mesh"):
+        return tensor, ()
+    own: Tensor = tensor.to_local()
+    (placement,) = tensor.placements
+    if not placement.is_shard():
+        return own, ()
+    rank, ranks = tensor.device_mesh.get_local_rank(), tensor.device_mesh.size()
+    start = rank * math.ceil(tensor.shape[placement.dim] / ranks)
+    return own, (slice(None),) * placement.dim + (slice(start, start + own.shape[placement.dim]),)
+
+
+def _held(tensor: Tensor) -> _Stored:
+    """Return a tensor that is in memory already."""
+    dtype = tensor.dtype if tensor.is_floating_point() else None
+    return _Stored(tuple(tensor.shape), dtype, lambda cut: tensor[cut])
+
+
+def _read(path: Path) -> tuple[dict[str, _Stored], list[str]]:
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -89,7 +162,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     )
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
+def _read_folder(folder: Path) -> tuple[dict[str, _Stored], list[str]]:
     indices = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.index.json"))
     if len(indices) == 1:
         return _read_shards(indices[0]), []
@@ -102,12 +175,11 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
     )
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, _Stored]:
     try:
-        with safe_open(path, framework="pt") as file:
-            ours = "sharpscope_checkpoint" in (file.metadata() or {})
-            # cloned, because the tensors that are read share the memory of the file
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        file = safe_open(path, framework="pt")
+        ours = "sharpscope_checkpoint" in (file.metadata() or {})
+        tensors = {name: _in_file(file, name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"the checkpoint {path} is truncated, corrupt or no safetensors file ({str(error).rstrip('.')}); copy it "
@@ -118,7 +190,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
+def _in_file(file: Any, name: str) -> _Stored:
+    """Return a tensor of an open safetensors file, of which a part is read when it is asked for."""
+    part = file.get_slice(name)
+    return _Stored(
+        tuple(part.get_shape()),
+        _PRECISIONS.get(part.get_dtype()),
+        lambda cut: part[cut] if cut else file.get_tensor(name),
+    )
+
+
+def _read_shards(index: Path) -> dict[str, _Stored]:
     """Read the shards that an index lists, which must lie beside it."""
     try:
         listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -127,7 +209,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             raise ValueError("it must name files beside it")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index} is no index of shards ({error}); copy the folder again") from error
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, _Stored] = {}
     for name in names:
         shard = index.parent / name
         if not shard.is_file():
@@ -141,7 +223,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _read_pickled(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+def _read_pickled(path: Path) -> tuple[dict[str, _Stored], list[str]]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -162,7 +244,9 @@ def _read_pickled(path: Path) -> tuple[dict[str, Tensor], list[str]]:
         notes = [f"Weights: {path.name} holds them under {key!r}."]
         found = found[key]
     tensors = (
-        {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+        {str(k): _held(v) for k, v in found.items() if isinstance(v, Tensor)}
+        if isinstance(found, Mapping)
+        else {}
     )
     if not tensors:
         keys = ", ".join(map(str, list(found)[:8])) if isinstance(found, Mapping) else type(found).__name__
@@ -179,7 +263,7 @@ def _named(message: str) -> str:
     return found.group(1).split()[0] if found else "objects that torch does not name"
 
 
-def _without_wrappers(weights: dict[str, Tensor], wanted: set[str]) -> tuple[dict[str, Tensor], list[str]]:
+def _without_wrappers(weights: dict[str, _Stored], wanted: set[str]) -> tuple[dict[str, _Stored], list[str]]:
     """Take off what wrappers put before and between names, while that makes more of the wanted names appear."""
     taken: list[str] = []
     for inside in INSIDE:
@@ -205,10 +289,12 @@ def _without_wrappers(weights: dict[str, Tensor], wanted: set[str]) -> tuple[dic
 
 def _same(one: Tensor, other: Tensor) -> bool:
     """Return whether two names stand for one tied parameter."""
+    if one.is_meta:
+        return one is other
     return one.shape == other.shape and one.numel() > 0 and one.data_ptr() == other.data_ptr()
 
 
-def _check(path: Path, weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def _check(path: Path, weights: Mapping[str, _Stored], wanted: Mapping[str, Tensor]) -> None:
     missing = [name for name in wanted if name not in weights]
     extra = [name for name in weights if name not in wanted]
     if missing:

@@ -117,8 +117,11 @@ def load_checkpoint(
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """Return a checkpoint's metadata, having verified the whole file; raises as `load_checkpoint` does."""
-    body = _read(Path(path))[1]
+    """Return a checkpoint's metadata, having verified the whole file; raises as `load_checkpoint` does.
+
+    A plain safetensors file has none, and its tensors are not read.
+    """
+    body = _read(Path(path), kept=False)[1]
     return {} if body is None else dict(body["metadata"])
 
 
@@ -145,16 +148,21 @@ def _checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
-    """Return all tensors of a file and its JSON; None in place of JSON for a file without sharpscope's header."""
+def _read(path: Path, *, kept: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+    """Return all tensors of a file and its JSON; None in place of JSON for a file without sharpscope's header.
+
+    Tensors that are not ``kept`` are read to be verified, if at all, and take no memory of their own.
+    """
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise CheckpointError(f"the checkpoint {path} {what}.")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            # cloned, because the tensors that are read share the memory of the file
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if kept or "sharpscope_checkpoint" in header else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+            if kept:  # the tensors that are read share the memory of the file
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(_unreadable(path, error)) from error
     if "sharpscope_checkpoint" not in header:
