@@ -49,8 +49,8 @@ def build_empty(config: ModelConfig, dataset: Dataset) -> nn.Module | None:
     """Return a model of ours on torch's meta device: shapes without memory, for weights that are still to be read.
 
     Call ``to_empty`` on it, or on what it is sharded to, and then fill every tensor of its state dict. Returns None
-    where only `build` will do: a model of the user's own may compute with its tensors, and one of nodes holds its graph
-    in tensors that no state dict has. Raises InputError as `build` does.
+    where only `build` will do: a model of the user's own may compute with its tensors, and one of nodes holds its
+    graph in tensors that no state dict has. Raises InputError as `build` does.
     """
     import torch
 

@@ -131,12 +131,12 @@ def _own_part(tensor: Any) -> tuple[Tensor, Cut]:
     if not hasattr(tensor, "device_mesh"):
         return tensor, ()
     own: Tensor = tensor.to_local()
-    (placement,) = tensor.placements
-    if not placement.is_shard():
+    (how,) = tensor.placements
+    if not how.is_shard():
         return own, ()
     rank, ranks = tensor.device_mesh.get_local_rank(), tensor.device_mesh.size()
-    start = rank * math.ceil(tensor.shape[placement.dim] / ranks)
-    return own, (slice(None),) * placement.dim + (slice(start, start + own.shape[placement.dim]),)
+    start = rank * math.ceil(tensor.shape[how.dim] / ranks)
+    return own, (slice(None),) * how.dim + (slice(start, start + own.shape[how.dim]),)
 
 
 def _held(tensor: Tensor) -> _Stored:
