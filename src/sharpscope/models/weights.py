@@ -177,7 +177,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, _Stored], list[str]]:
 
 def _read_safetensors(path: Path) -> dict[str, _Stored]:
     try:
-        file = safe_open(path, framework="pt")
+        file: Any = safe_open(path, framework="pt")
         ours = "sharpscope_checkpoint" in (file.metadata() or {})
         tensors = {name: _in_file(file, name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
