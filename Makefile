@@ -28,7 +28,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.ini tests
 	$(BIN)/lint-imports
-	$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term --cov-fail-under=80"
+	$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term --cov-fail-under=80 --durations=15"
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
