@@ -87,7 +87,9 @@ CALLS: dict[str, Callable[[ss.Objective], Any]] = {
         obj, [{"measure": "trace", "samples": 2}], deadline=1e6, progress=False, on_interrupt="return"
     ),
     "surface": lambda obj: ss.surface(obj, points=3, deadline=1e6),
-    "examine": lambda obj: ss.examine(obj, k=1, tol=0.5, without=["average_direction", "audit", "surface"]),
+    "examine": lambda obj: ss.examine(
+        obj, k=1, tol=0.5, without=["frobenius_norm", "density", "average_direction", "audit", "surface"]
+    ),
     "audit": lambda obj: ss.audit(obj, ["gradient_norm"], repetitions=1),
 }
 
