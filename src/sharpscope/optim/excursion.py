@@ -27,6 +27,8 @@ class Excursion:
     ----------
     begun
         Whether the first of two steps has been taken and the second has not.
+    by_closures
+        Whether a step by closures is under way.
     expects_gradient
         Whether there were gradients at θ, so that there must be some at θ + ε.
     first
@@ -39,7 +41,7 @@ class Excursion:
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        self.begun = self.expects_gradient = False
+        self.begun = self.by_closures = self.expects_gradient = False
         self.first: dict[Tensor, Tensor] | None = None
         self.scale: float | Tensor | None = None
         self.unscaled: Tensor | None = None
@@ -57,6 +59,11 @@ class Excursion:
         """The optimizer itself, also where a wrapper asks."""
         owner: SharpnessAware = self._owner()
         return owner
+
+    @property
+    def inside_step(self) -> bool:
+        """Whether a step is under way, in one call or between two."""
+        return self.begun or self.by_closures
 
     @property
     def away(self) -> bool:

@@ -16,7 +16,13 @@ from sharpscope.optim.excursion import Excursion
 from sharpscope.optim.vectors import is_sharded, local
 
 WITNESSES = 3
-"""So many of the smallest parameters are watched for ``unscale_``: one alone may have a gradient of zeros."""
+"""So many of the smallest parameters are watched: one alone may have a gradient of zeros."""
+
+
+def require(holds: object, rule: str) -> None:
+    """Raise `InputError` with the rule where it does not hold."""
+    if not holds:
+        raise InputError(rule)
 
 
 def refuse_sharding_by_others(parameters: Iterable[Tensor]) -> None:
@@ -88,13 +94,14 @@ def check_scaling(excursion: Excursion, scale: Tensor | None, mixes: bool) -> No
 class ClearingCheck:
     """Tells after a closure's evaluation whether the closure had added to gradients of earlier evaluations.
 
-    Two parameters that have a gradient already are watched: when the backward pass brings a new one, the old one must
-    be gone, or have been written to (``zero_grad(set_to_none=False)``).
+    A few parameters that have a gradient already are watched, small ones, since their old gradients stay: when
+    the backward pass brings a new one, the old one must be gone, or have been written to
+    (``zero_grad(set_to_none=False)``).
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         filled = [p for p in parameters if p.grad is not None and p.requires_grad]
-        self._watched = [_Watched(p) for p in {id(p): p for p in (filled[:1] + filled[-1:])}.values()]
+        self._watched = [_Watched(p) for p in sorted(filled, key=Tensor.numel)[:WITNESSES]]
 
     def require_cleared(self) -> None:
         """Refuse if the gradients at hand hold more than the closure's own evaluation."""
@@ -136,16 +143,20 @@ class _Watched:
 class UnscaleCheck:
     """Tells whether gradients were changed after the backward pass that made them, as ``GradScaler.unscale_`` does.
 
-    A few small parameters keep a copy of their gradient as the backward pass left it.
+    A few small parameters keep a copy of their gradient as the backward pass left it. Inside a
+    step none is kept: only gradients that a training script has had in its hands can have been changed.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
+    def __init__(self, parameters: Iterable[Tensor], excursion: Excursion) -> None:
         candidates = [p for p in parameters if p.requires_grad and p.is_leaf and not is_sharded(p)]
         self._left: dict[Tensor, Tensor] = {}
+        self._excursion = excursion
         me = weakref.ref(self)
 
         def keep(parameter: Tensor) -> None:
-            if (check := me()) is None or parameter.grad is None or parameter.grad.layout != torch.strided:
+            if (check := me()) is None or check._excursion.inside_step:
+                return
+            if parameter.grad is None or parameter.grad.layout != torch.strided:
                 return
             if distributed.is_available() and distributed.is_initialized():
                 # DistributedDataParallel averages later, at the end of the backward pass; a callback that is queued
@@ -159,12 +170,15 @@ class UnscaleCheck:
         self._hooks = [p.register_post_accumulate_grad_hook(keep) for p in smallest]
 
     def changed(self) -> Tensor | None:
-        """A flag as a tensor, for which nothing is waited; None where nothing is known."""
-        flags = [
-            ~torch.isclose(parameter.grad, left, rtol=0, atol=0, equal_nan=True).all()
+        """A flag as a tensor, for which nothing is waited; None where no change is known."""
+        pairs = [
+            (parameter.grad, left)
             for parameter, left in self._left.items()
             if parameter.grad is not None and parameter.grad.shape == left.shape
         ]
+        if all(left.device.type == "cpu" and torch.equal(now, left) for now, left in pairs):
+            return None
+        flags = [~torch.isclose(now, left, rtol=0, atol=0, equal_nan=True).all() for now, left in pairs]
         return torch.stack([f.to(flags[0].device) for f in flags]).any() if flags else None
 
     def _keep(self, parameter: Tensor) -> None:

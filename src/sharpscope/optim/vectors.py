@@ -34,11 +34,12 @@ def joint_norm(tensors: Iterable[Tensor]) -> Tensor:
         return torch.zeros((), dtype=torch.float64)
     device = lists[0][0].device
     if device.type == "cpu":  # a look at the result waits for nothing here
-        norm = _norm_of([_norm_of_alike(part, None) for part in lists], device)
+        norm = math.hypot(*[n for part in lists for n in _norms_of_alike(part, None).tolist()])
         low, high = SAFE[torch.float32 if any(_single(part[0]) for part in lists) else torch.float64]
-        if norm.isnan() or low < norm < high:
-            return norm
-    return _norm_of([_careful_norm(part) for part in lists], device)
+        if math.isnan(norm) or low < norm < high:
+            return torch.tensor(norm, dtype=torch.float64)
+    norms = [_careful_norm(part).to(device, torch.float64) for part in lists]
+    return _norm(torch.stack(norms))
 
 
 def joint_dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -111,26 +112,28 @@ def _single(tensor: Tensor) -> bool:
     return tensor.dtype not in (torch.float64, torch.complex128)
 
 
-def _norm_of_alike(tensors: list[Tensor], dtype: torch.dtype | None) -> Tensor:
+def _norms_of_alike(tensors: list[Tensor], dtype: torch.dtype | None) -> Tensor:
+    """Return the norm of each of some tensors; of shards their norm over all, as one."""
     if tensors[0].dtype in (torch.float16, torch.bfloat16) and dtype is None:
         dtype = torch.float32  # squares overflow later there
-    norms = (
+    norms = torch.stack(
         list(torch._foreach_norm(tensors))
         if dtype is None
         else [torch.linalg.vector_norm(t, dtype=dtype) for t in tensors]
     )
-    return whole(torch.linalg.vector_norm(torch.stack(norms)))
+    return whole(_norm(norms)).reshape(1) if is_sharded(norms) else norms
 
 
 def _careful_norm(tensors: list[Tensor]) -> Tensor:
     """The norm with squares that stay in range: of float32 in float64, of float64 relative to the largest entry."""
     if _single(tensors[0]):
-        return _norm_of_alike(tensors, torch.complex128 if tensors[0].is_complex() else torch.float64)
+        dtype = torch.complex128 if tensors[0].is_complex() else torch.float64
+        return _norm(_norms_of_alike(tensors, dtype))
     largest = torch.stack([whole(t.abs().max()) for t in tensors]).max()
     largest = largest.clamp_min(torch.finfo(torch.float64).tiny)  # of zeros: 0/tiny, not 0/0
-    return largest * _norm_of_alike([t / largest for t in tensors], None)
+    return largest * _norm(_norms_of_alike([t / largest for t in tensors], None))
 
 
-def _norm_of(norms: list[Tensor], device: torch.device) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([n.to(device, torch.float64) for n in norms]))
+def _norm(tensor: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor)
     return norm
