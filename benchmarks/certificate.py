@@ -1,11 +1,16 @@
 """Do the errors that `top_eigenvalues` claims hold? Thousands of problems whose spectra are known exactly.
 
     python benchmarks/certificate.py [--rounds 2] [--threads 1] [--keep FILE]
+    SHARPSCOPE_DATA=... python benchmarks/certificate.py --networks
 
 Every problem is L(w) = (1/N) Σ ½ sᵢ (aᵢ·w)², whose Hessian (1/N) Σ sᵢ aᵢ aᵢᵀ and its spectrum are computed in
 float64 from the same numbers. Families of spectra have one sample for each direction (N = d = 60 or 300); families of
-data have 400, 1 200 or 5 000 samples in 60 directions. Every family meets every k (1, 2, 5), end, precision and
-tolerance.
+data have 400, 1 200 or 5 000 samples in 120 directions, enough for a model of the Hessian to be used for every k.
+Every family meets every k (1, 2, 5), end, precision and tolerance.
+
+With `--networks` the problems are the Hessians of eight small networks, trained in seconds each: of digits (1 360
+parameters) against the whole Hessian in float64, of 6 000 images of Fashion-MNIST (25 818 parameters) against a
+search in float64 to 1e-6 at both ends.
 
 Counted by family, over values that said converged: off, further from the truth than the error that was claimed;
 beyond, further than the tolerance. Also values that did not converge and calls that did not warn of it, and the
@@ -17,6 +22,7 @@ With `--keep` every problem's outcome is appended to a file, and the same comman
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import math
@@ -31,9 +37,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
-from torch import nn
+from torch import Tensor, nn
 
 from sharpscope import Objective, top_eigenvalues
+from sharpscope.data import load
 from sharpscope.errors import NotConvergedWarning
 
 Array = NDArray[np.float64]
@@ -47,7 +54,11 @@ DATA = (
     *("uneven lengths", "heavy tails", "one outlier", "two outliers", "three outliers"),
     *("pairs in samples", "sixfold in samples"),
 )
+NETWORKS = ("networks of digits", "networks of Fashion-MNIST")
+TRAINED = tuple(itertools.product((nn.ReLU, nn.Tanh), ("cross-entropy", "squares")))
 ENDS = ("largest", "smallest", "magnitude", "both")
+DIRECTIONS = 120
+"""Of the families of data: above the size up to which a search takes no model, 84 for five eigenvalues."""
 MOST_PRODUCTS = 1000
 EIGSH_ENDS = {"largest": ("LA",), "smallest": ("SA",), "magnitude": ("LM",), "both": ("LA", "SA")}
 
@@ -118,7 +129,7 @@ def samples(problem: Problem) -> tuple[Array, Array]:
         values = spectrum(problem.family, problem.size, rng)
         q, _ = np.linalg.qr(rng.normal(size=(problem.size, problem.size)))
         return np.sqrt(problem.size * np.abs(values))[:, None] * q.T, np.sign(values)[:, None]
-    d, n = 60, problem.size
+    d, n = DIRECTIONS, problem.size
     q, _ = np.linalg.qr(rng.normal(size=(d, d)))
     scales = np.sqrt(rng.gamma(0.5, 1.0, d) + 1e-3)
     signs = rng.choice([-0.3, 1.0, 1.0], size=(n, 1))
@@ -143,9 +154,12 @@ def samples(problem: Problem) -> tuple[Array, Array]:
 
 
 def measured(problem: Problem) -> tuple[Objective, Array]:
-    """Return the problem's objective and its exact spectrum, ascending."""
-    a, signs = samples(problem)
+    """Return the problem's objective and its exact spectrum, ascending; of networks the ends of it."""
     dtype = torch.float64 if problem.precision == "float64" else torch.float32
+    if problem.family in NETWORKS:
+        model, data, ends = network(problem.family, problem.round, problem.size)
+        return Objective(model, LOSSES[TRAINED[problem.round][1]], data, dtype=dtype), ends
+    a, signs = samples(problem)
     x, s = torch.as_tensor(a).to(dtype), torch.as_tensor(signs).to(dtype)
     model = nn.Linear(a.shape[1], 1, bias=False).to(dtype)
     obj = Objective(
@@ -153,6 +167,48 @@ def measured(problem: Problem) -> tuple[Objective, Array]:
     )
     exact, sign = x.double().numpy(), s.double().numpy()
     return obj, np.linalg.eigvalsh((exact * sign).T @ exact / len(exact))
+
+
+def network_problems() -> Iterator[Problem]:
+    """Yield what is asked of the trained networks; ``round`` is the network's number in `TRAINED`."""
+    asked = list(itertools.product((1, 3), ENDS, ("float64", "float32"), (1e-2, 1e-3, 1e-4)))
+    for family, number, what in itertools.product(NETWORKS, range(len(TRAINED)), asked):
+        yield Problem(family, 6000 if "Fashion" in family else 1437, *what, number)
+
+
+def squares(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return half the mean squared distance of outputs from one-hot targets."""
+    wanted_outputs = nn.functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+    return 0.5 * (outputs - wanted_outputs).square().sum(1).mean()
+
+
+LOSSES = {"cross-entropy": nn.functional.cross_entropy, "squares": squares}
+
+
+@functools.lru_cache(maxsize=1)
+def network(family: str, number: int, size: int) -> tuple[nn.Module, tuple[Tensor, Tensor], Array]:
+    """Return a trained network, its data, and its outermost eigenvalues of both ends, ascending."""
+    activation, loss = TRAINED[number]
+    train = load("fashion_mnist" if "Fashion" in family else "digits").train
+    x, y = train.inputs[:size].contiguous(), train.targets[:size]
+    torch.manual_seed(number)
+    layers = [nn.Linear(x[0].numel(), 32), activation(), nn.Linear(32, 16), activation(), nn.Linear(16, 10)]
+    if "digits" in family:  # few enough parameters for the whole Hessian
+        layers = [nn.Linear(x[0].numel(), 18), activation(), nn.Linear(18, 10)]
+    model = nn.Sequential(nn.Flatten(), *layers)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(5 if "Fashion" in family else 20):
+        for some in torch.randperm(len(x)).split(32):
+            optimizer.zero_grad()
+            LOSSES[loss](model(x[some]), y[some]).backward()
+            optimizer.step()
+    obj = Objective(model, LOSSES[loss], (x, y), dtype=torch.float64)
+    if "digits" in family:
+        hessian = torch.cat([obj.hvp(rows) for rows in torch.eye(obj.size, dtype=torch.float64).split(99)])
+        return model, (x, y), np.linalg.eigvalsh(hessian.numpy())
+    found = top_eigenvalues(obj, 3, "both", 1e-6, seed=99, max_products=5000)
+    assert found.converged.all(), "the reference must converge; raise its max_products"
+    return model, (x, y), np.sort(found.values)
 
 
 def wanted(values: Array, k: int, which: str) -> Array:
@@ -208,7 +264,7 @@ def outcome(problem: Problem, peer: bool = True, **options: object) -> dict[str,
         "unflagged": int(not good.all() and not warned),
         "products": found.products,
         "confidence": found.confidence,
-        "eigsh": eigsh_products(problem) if peer else None,
+        "eigsh": eigsh_products(problem) if peer and problem.family not in NETWORKS else None,
         "seconds": time.perf_counter() - began,
     }
 
@@ -220,7 +276,7 @@ def table(rows: list[dict[str, object]]) -> str:
         "| products | of eigsh's |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    families = [f for f in SPECTRA + DATA if any(row["family"] == f for row in rows)]
+    families = [f for f in SPECTRA + DATA + NETWORKS if any(row["family"] == f for row in rows)]
     for family in [*families, "all"]:
         some = [row for row in rows if family in (row["family"], "all")]
         total = {
@@ -251,13 +307,15 @@ def main() -> None:
         "--keep", type=Path, metavar="FILE", help="append outcomes there, go on from what it holds"
     )
     parser.add_argument("--mode", choices=("certified", "fast"), default="certified")
+    parser.add_argument("--networks", action="store_true", help="trained networks instead")
     parser.add_argument("--every", type=int, default=1, help="take every so many problems only")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = []
     if options.keep and options.keep.exists():
         rows = [json.loads(line) for line in options.keep.read_text().splitlines()]
-    for problem in itertools.islice(problems(options.rounds), len(rows) * options.every, None, options.every):
+    asked = network_problems() if options.networks else problems(options.rounds)
+    for problem in itertools.islice(asked, len(rows) * options.every, None, options.every):
         rows.append(outcome(problem, peer=options.mode == "certified", mode=options.mode))
         if options.keep:
             with options.keep.open("a") as file:

@@ -85,7 +85,7 @@ def test_small_data_takes_no_subset_and_says_how_sure_that_leaves_one() -> None:
 def test_where_few_samples_make_the_curvature(k: int, drawn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(k)
     if drawn == "uniform":
-        monkeypatch.setattr("sharpscope.curvature.search_run.importance_scores", lambda obj: None)
+        monkeypatch.setattr("sharpscope.curvature.search_run.importance_scores", lambda *_: None)
     inside = flagged = unlike = 0
     for trial in range(24):
         obj, spectrum = regression(int(rng.integers(70, 110)), int(rng.integers(4000, 8000)), 1.6, rng)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from sharpscope.curvature import CurvatureProducts
 from sharpscope.errors import InputError
 from sharpscope.objective.importance_sampling import (
     draw,
@@ -104,6 +105,22 @@ def test_the_model_is_untouched_and_an_activation_in_place_does_no_harm() -> Non
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("memory", ["1GiB", "10kB"])
+def test_scores_come_with_the_graphs_where_these_are_kept(memory: str) -> None:
+    model, x, y = _classifier()
+    obj = Objective(model, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0]).double()), (x, y))
+    obj.evaluator.chunk_size = 500
+    vector = torch.randn(obj.size, dtype=torch.float64)
+    expected, image = importance_scores(obj), obj.hvp(vector)
+    with CurvatureProducts(obj, memory) as product:
+        torch.testing.assert_close(importance_scores(obj, product), expected)
+        assert (product.kept_bytes > 0) == (product.graphs == 1) == (memory == "1GiB")
+        torch.testing.assert_close(product(vector), image)
+        torch.testing.assert_close(product(vector), image)  # what watched the slopes is gone
+        assert product.graphs == (1 if memory == "1GiB" else 2)
+    assert all(not module._forward_hooks for module in model.modules())
 
 
 def test_token_inputs_have_influences() -> None:

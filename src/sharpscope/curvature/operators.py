@@ -20,6 +20,7 @@ from torch import Tensor
 from sharpscope.errors import InputError
 from sharpscope.objective.chunking import held_here, retry_with_smaller_chunks
 from sharpscope.objective.graphs import ChunkProduct
+from sharpscope.objective.importance_sampling import Build
 from sharpscope.objective.objective import Objective
 
 Matrix = Literal["hessian", "ggn"]
@@ -30,6 +31,10 @@ Memory = int | str | None
 GRAPH_COST, PRODUCT_COST = 1.5, 2.0
 """What a graph of all the data and a product on a kept graph cost, in gradients: measured 1.0 to 1.6, and 1.1 to 1.4
 (perceptrons) to 2.2 (convolutions), on two cores."""
+
+AHEAD = 0.8
+"""Largest share of the memory that graphs may take which are kept before a part of the data is looked at: the part,
+at most a quarter of the data, finds room for its own beside."""
 
 _UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
@@ -120,14 +125,24 @@ class CurvatureProducts:
         self.vectors += 1 if block.ndim == 1 else len(block)
         return image
 
-    def _graphs(self) -> Iterator[tuple[ChunkProduct, float]]:
-        """Yield every chunk's graph: the kept ones, then the others as they are rebuilt."""
+    @retry_with_smaller_chunks
+    def keep_all(self, build: Build) -> bool:
+        """Keep the graphs of all chunks as ``build`` makes them; none, and return False, where `AHEAD` forbids."""
+        for _ in self._graphs(build):
+            expected = (self._bytes_per_sample or 0) * self.obj.evaluator.evaluated
+            if not self._keeping or expected > AHEAD * self.memory:
+                self.release()
+                return False
+        return True
+
+    def _graphs(self, build: Build | None = None) -> Iterator[tuple[ChunkProduct, float]]:
+        """Yield every chunk's graph: the kept ones, then the others as they are built."""
         built, weight = 0.0, 0.0
         for number, (graph, n) in enumerate(self._kept, 1):
             weight += n
             yield graph, n
             self.obj.evaluator.chunk_done(number)
-        for graph, n in self._build(self._leaves, skip=len(self._kept)):
+        for graph, n in (build or self._build)(self._leaves, skip=len(self._kept)):
             if self._keeping:
                 if self._bytes_per_sample is None:
                     self._bytes_per_sample = graph_bytes(graph.roots) / n

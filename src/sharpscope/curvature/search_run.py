@@ -58,7 +58,8 @@ FAST = 6
 """About how many products a fast search takes for one eigenvalue: 5 to 7 on trained networks."""
 
 SUBSETS_SHARE = 0.5
-"""Share of the budget for graphs that the part's may take before they are released."""
+"""Share of the budget for graphs that the part's may take, before they are released, where none of all the data are
+kept yet."""
 
 LANCZOS, DAVIDSON = "lanczos", "davidson"
 SUBSET, FOLLOWED = "with a model from a part of the data", "with the model of an earlier search"
@@ -106,6 +107,7 @@ class SearchRun:
         self.draws = generator("eigenvalues", seed)
         self.parts: list[tuple[CurvatureProducts, float]] = []  # with their shares of the samples
         self.scores: Tensor | None = None
+        self._scored_apart = False
         self._full: CurvatureProducts | None = None
         self._stack = ExitStack()
 
@@ -117,8 +119,8 @@ class SearchRun:
 
     @property
     def cost(self) -> float:
-        """What has been spent, in gradients of all the data; scores cost one."""
-        return sum(share * operator.gradients for operator, share in self.parts) + (self.scores is not None)
+        """What has been spent, in gradients of all the data; scores cost one unless graphs are built on the way."""
+        return sum(share * operator.gradients for operator, share in self.parts) + self._scored_apart
 
     def fresh(self) -> Tensor:
         """Return a random vector (n,), standard normal."""
@@ -218,7 +220,9 @@ class SearchRun:
             return None
         self.limits.expected = (FAST + 6 * certify) * self.wanted.k * len(self.wanted.ends)
         with self.limits.until_it_ends():
-            self.scores = importance_scores(self.obj)
+            full = self.full()
+            self.scores = importance_scores(self.obj, full if self.matrix == "hessian" else None)
+            self._scored_apart = self.scores is not None and not full.kept_bytes
             return self._ritz_model_of_part(certify)
         raise self._too_early()
 
@@ -227,7 +231,10 @@ class SearchRun:
         some = draw(self.obj, seed_of("part", self.seed, 0), SOLVE, scores=self.scores)
         assert some is not None
         share = some.evaluator.evaluated / self.obj.evaluator.evaluated
-        part = self.products(some, int(SUBSETS_SHARE * self.graphs), share)
+        kept = self.full().kept_bytes
+        part = self.products(
+            some, max(self.graphs - kept, 0) if kept else int(SUBSETS_SHARE * self.graphs), share
+        )
         k = self.wanted.k
 
         def accurate(krylov: Krylov) -> bool:

@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from sharpscope.autograd.convolution import replace_convolutions
 from sharpscope.errors import InputError
 from sharpscope.objective.chunking import retry_with_smaller_chunks
 from sharpscope.objective.evaluator import Evaluator
+from sharpscope.objective.graphs import ChunkProduct, HessianOfChunk
+from sharpscope.objective.mean_loss import checked_loss
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
 
@@ -36,56 +40,64 @@ LEAST, FEW = 256, 500
 """No part of the data is smaller than the first, nor than the second unless that is more than a quarter."""
 
 
-def importance_scores(obj: Objective) -> Tensor | None:
+Build = Callable[..., Iterator[tuple[ChunkProduct, float]]]
+"""Takes leaves and how many chunks to skip, and yields (the graph of a chunk, how much it counts)."""
+
+
+class KeepsGraphs(Protocol):
+    """What keeps the graphs of products with the Hessian of all the data for later."""
+
+    def keep_all(self, build: Build) -> bool:
+        """Keep the graphs that a function builds, where all of them fit; return whether."""
+
+
+def importance_scores(obj: Objective, operator: KeepsGraphs | None = None) -> Tensor | None:
     """Return what share of the loss's slope and curvature every sample may make (N,), in float64, summing to one.
 
     Half goes by a bound for the size of the sample's gradient, √(Σ ‖a‖² ‖∂ℓ/∂z‖²) over all layers with measured
     parameters, a their inputs and z their outputs for that sample, half by the same with ‖∂²ℓ/∂f²‖ in place of
-    ‖∂ℓ/∂f‖ at the model's outputs f: what `draw` may go by. It costs about as much as ∇L. None where samples
-    interact or cannot be told apart, and where a bound is not to be had.
+    ‖∂ℓ/∂f‖ at the model's outputs f: what `draw` may go by. It costs about as much as ∇L, or next to nothing where an
+    ``operator`` keeps the graphs of all the data, which are then built on the way. None where samples interact or
+    cannot be told apart, and where a bound is not to be had.
     """
     if not obj.evaluator.separable or obj.evaluator.weights is not None:
         return None
-    bounds = _of_all_samples(obj.evaluator)
+    bounds = _of_all_samples(obj.evaluator, operator)
     if bounds is None:
         return None
-    shares = [s / s.sum() for s in bounds.sqrt().T.contiguous() if float(s.sum()) > 0]
+    shares = [s / s.sum() for s in bounds.sqrt().T.contiguous() if float(s.sum()) != 0]
     if not shares or not all(bool(torch.isfinite(s).all()) for s in shares):
         return None
     return torch.stack(shares).mean(0)
 
 
-def _of_all_samples(evaluator: Evaluator) -> Tensor | None:
+def _of_all_samples(evaluator: Evaluator, operator: KeepsGraphs | None) -> Tensor | None:
     """Return the bounds for all samples, in order (N, 2); None where some cannot be had."""
-
-    def of_own_samples() -> list[Tensor] | None:
-        bounds = _bounds(evaluator)
-        return None if bounds is None else [torch.stack(pair, 1) for pair in bounds]
-
     if evaluator.distribution is not None:
-        return evaluator.distribution.rows_of_all(of_own_samples, torch.zeros(0, 2, dtype=torch.float64))
-    found = of_own_samples()
-    return None if found is None else torch.cat(found)
+        nothing = torch.zeros(0, 2, dtype=torch.float64)
+        return evaluator.distribution.rows_of_all(partial(_bounds, evaluator), nothing)
+    beside: list[Tensor] = []
+    if operator is not None and operator.keep_all(partial(_graphs_and_bounds, evaluator, beside)):
+        found: list[Tensor] | None = beside
+    else:
+        found = _bounds(evaluator)
+    return torch.cat(found) if found else None
 
 
 @retry_with_smaller_chunks
-def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
-    """Return bounds for the squared sizes of every sample's slope and curvature, chunk by chunk; None without one."""
+def _bounds(evaluator: Evaluator) -> list[Tensor] | None:
+    """Return bounds for the squared sizes of every sample's slope and curvature (n, 2), chunk by chunk."""
 
-    def of_chunk(batch: Any, weights: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        calls = watch_layers(evaluator.model, evaluator.layout.names)
-        outputs, loss = evaluator.own_outputs_and_loss(batch, weights)
-        n = len(loss.targets)
-        seen = [(size, z) for size, z in calls if len(size) == len(z) == n]
-        if not (isinstance(outputs, Tensor) and len(outputs) == n and outputs.requires_grad and seen):
+    def of_chunk(batch: Any, weights: Tensor | None) -> Tensor | None:
+        forward = _WatchedForward(evaluator, batch, weights)
+        if not forward.tells_samples_apart:
             return None
-        slope, curvature = slope_and_curvature(loss, outputs)
-        layers = [z for _, z in seen]
-        parts = torch.autograd.grad(outputs, layers, slope, allow_unused=True, materialize_grads=True)
-        bound = torch.stack([size * sample_sizes(g) for (size, _), g in zip(seen, parts, strict=True)]).sum(0)
-        bounds = bound, (bound / sample_sizes(slope) * curvature).nan_to_num(0.0, posinf=0.0)
+        slope, curvature = slope_and_curvature(forward.loss, forward.outputs)
+        layers = [z for _, z in forward.layers]
+        parts = torch.autograd.grad(forward.outputs, layers, slope, allow_unused=True, materialize_grads=True)
+        bounds = forward.bounds([sample_sizes(g) for g in parts], sample_sizes(slope), curvature)
         # weights are those of a chunk that is evaluated for nothing, in step with other ranks
-        return bounds if weights is None else (bounds[0][:0], bounds[1][:0])
+        return bounds if weights is None else bounds[:0]
 
     found = []
     for bounds in evaluator.each_own_chunk(of_chunk, evaluator.leaves(grad=False)):
@@ -93,6 +105,70 @@ def _bounds(evaluator: Evaluator) -> list[tuple[Tensor, Tensor]] | None:
             return None
         found.append(bounds)
     return found
+
+
+def _graphs_and_bounds(
+    evaluator: Evaluator, found: list[Tensor], leaves: dict[str, Tensor], skip: int = 0
+) -> Iterator[tuple[HessianOfChunk, float]]:
+    """Yield what `Evaluator.hessian_graphs` does and leave the bounds of `_bounds` in ``found``, NaN without any.
+
+    The slopes at the layers' outputs pass by while the gradient's graph is built.
+    """
+    points = list(leaves.values())
+
+    def of_chunk(batch: Any, weights: Tensor | None) -> tuple[HessianOfChunk, float, Tensor]:
+        forward = _WatchedForward(evaluator, batch, weights)
+        sizes = [torch.zeros(len(z), dtype=torch.float64) for _, z in forward.layers]
+
+        def note(size: Tensor, slope: Tensor) -> None:
+            size.copy_(sample_sizes(slope))
+
+        handles = [
+            z.register_hook(partial(note, size)) for size, (_, z) in zip(sizes, forward.layers, strict=True)
+        ]
+        value = checked_loss(forward.loss(forward.outputs))
+        graph = HessianOfChunk.of(value, points, evaluator.layout.own)
+        for handle in handles:  # else products would be taken for slopes
+            handle.remove()
+        if not forward.tells_samples_apart:
+            return graph, forward.loss.weight, torch.full((forward.n, 2), math.nan, dtype=torch.float64)
+        slope, curvature = slope_and_curvature(forward.loss, forward.outputs)
+        return (
+            graph,
+            forward.loss.weight,
+            forward.bounds([len(size) ** 2 * size for size in sizes], sample_sizes(slope), curvature),
+        )
+
+    del found[skip:]
+    evaluator.verify("hessian")
+    for graph, weight, bounds in evaluator.each_own_chunk(
+        of_chunk, leaves, skip=skip, prepare=replace_convolutions
+    ):
+        found.append(bounds)
+        yield graph, weight
+
+
+class _WatchedForward:
+    """A chunk's forward pass with the layers that hold measured parameters: [(‖a‖² (n,), z)], see the module."""
+
+    def __init__(self, evaluator: Evaluator, batch: Any, weights: Tensor | None) -> None:
+        calls = watch_layers(evaluator.model, evaluator.layout.names)
+        self.outputs, self.loss = evaluator.own_outputs_and_loss(batch, weights)
+        self.n = len(self.loss.targets)
+        self.layers = [(size, z) for size, z in calls if len(size) == len(z) == self.n]
+
+    @property
+    def tells_samples_apart(self) -> bool:
+        """Whether bounds are to be had."""
+        rows = isinstance(self.outputs, Tensor) and len(self.outputs) == self.n
+        return bool(rows and self.outputs.requires_grad and self.layers)
+
+    def bounds(self, slopes: list[Tensor], slope: Tensor, curvature: Tensor) -> Tensor:
+        """Return the bounds (n, 2) from ‖∂ℓ/∂z‖² of every layer (n,), and ‖∂ℓ/∂f‖² and ‖∂²ℓ/∂f²‖² (n,)."""
+        bound = torch.stack([size * other for (size, _), other in zip(self.layers, slopes, strict=True)]).sum(
+            0
+        )
+        return torch.stack([bound, (bound / slope * curvature).nan_to_num(0.0, posinf=0.0)], 1)
 
 
 def part_size(obj: Objective, fraction: float) -> int | None:
