@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 ARGUMENTS = ("examine", "mlp", "--data", "digits", "--samples", 60, "--option", "hidden=[4]", "--k", 1)
 
 
@@ -35,3 +37,40 @@ def test_what_it_refuses(cli, tmp_path: Path) -> None:
     assert code == 2
     assert "--output takes a file in a folder that exists" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deadline_and_a_sample_are_said_on_the_page(cli, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code, out, _ = cli(*ARGUMENTS, "--without", "surface,audit,density", "--deadline", "20s", "-o", page)
+    assert code == 0
+    assert "drawn at random from" in out
+    assert "interval for" in out
+    assert "What was measured" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3", "15 x", "", "1m5"])
+def test_a_deadline_that_is_no_time_is_refused(cli, text: str, tmp_path: Path) -> None:
+    code, _, err = cli(*ARGUMENTS, f"--deadline={text}", "-o", tmp_path / "p.html")
+    assert code == 2
+    assert "--deadline takes a time such as 90s, 15m or 1h30m" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("part", "kept"), [("top_eigenvalues", False), ("spectral_density", True)])
+def test_ctrl_c_keeps_the_parts_that_are_done(
+    cli, monkeypatch, tmp_path: Path, part: str, kept: bool
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"sharpscope.examination.measurements.{part}", interrupted)
+    page = tmp_path / "page.html"
+    code, out, err = cli(*ARGUMENTS, "-o", page)
+    assert code == 130
+    assert "Traceback" not in out + err
+    assert page.exists() == kept
+    if kept:
+        text = page.read_text(encoding="utf-8")
+        assert "trace" in text
+        assert "it was interrupted" in text
+        assert "with what was measured before the interrupt" in out

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from sharpscope import InputError, Objective, examine, top_eigenvalues
 from sharpscope.curvature.by_layer import layers_of, shares_by_layer, trace_by_layer
-from sharpscope.examination.examination import PARTS
+from sharpscope.examination import PARTS, make_plan
+from sharpscope.examination.plan import BRIEF, THOROUGH, Speed, fit
+from sharpscope.examination.sampling import Draw
 
 QUICK = {"k": 2, "surface_points": 5}
 
@@ -124,7 +126,7 @@ def test_what_does_not_apply_is_a_note():
     obj = Objective(model, F.cross_entropy, (torch.randn(12, 4), torch.arange(12) % 2))
     found = examine(obj, **QUICK, without=["surface", "density"])
     assert found.audit is None
-    assert any(note.startswith("No audit") for note in found.notes)
+    assert any(note.startswith("Not measured: audit (an audit needs channels") for note in found.notes)
     assert "Before you use these numbers" in found.to_html()
 
 
@@ -157,10 +159,133 @@ def test_a_deadline_keeps_what_is_done_and_names_what_is_not(obj, monkeypatch):
     monkeypatch.setattr("sharpscope.curvature.call_limits.time.perf_counter", lambda: now[0])
 
     def tell(state):
-        now[0] += 10.0 * (state.call == "examine" and state.note == "trace")
+        now[0] += 100.0 * (state.call == "examine" and state.note == "density")
 
-    found = examine(obj, **QUICK, deadline=5.0, progress=tell)
+    found = examine(obj, **QUICK, deadline=50.0, progress=tell)
     assert found.eigenvalues is not None
-    assert found.trace is not None
+    assert found.density is not None
     assert found.surface is None
-    assert any("deadline=5 passed" in note and "surface" in note for note in found.notes)
+    assert any("deadline" in note and "surface" in note for note in found.notes)
+    assert set(found.left_out) == {"average_direction", "worst_case", "surface", "audit"}
+    assert "Not measured" in found.to_html()
+
+
+def test_an_interrupt_keeps_what_is_done(obj):
+    def tell(state):
+        if state.call == "examine" and state.note == "frobenius norm":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        examine(obj, **QUICK, without=["audit", "surface"], progress=tell)
+
+    calls = []
+
+    def once(state):
+        if state.call == "spectral_density" and not calls:
+            calls.append(state)
+            raise KeyboardInterrupt
+
+    found = examine(obj, **QUICK, without=["audit", "surface"], progress=once, on_interrupt="return")
+    assert found.trace is not None
+    assert found.density is None
+    assert set(found.left_out) == {"density", "average_direction", "worst_case"}
+    assert "it was interrupted" in str(found.notes)
+
+
+def test_the_layers_traces_add_up_to_the_trace_and_cost_nothing_beside_it(found, obj, hessian):
+    assert found.by_layer.values.sum() == pytest.approx(found.trace.value, rel=1e-9)
+    before = obj.cost.products
+    examine(obj, without=[part for part in PARTS if part not in ("by_layer", "trace", "frobenius_norm")])
+    together = obj.cost.products - before
+    examine(obj, without=[part for part in PARTS if part != "trace"])
+    assert obj.cost.products - before == 2 * together
+    start = 0
+    for name, value, stderr in zip(
+        found.by_layer.names, found.by_layer.values, found.by_layer.stderrs, strict=True
+    ):
+        width = sum(obj.layout.split(obj.flat())[n].numel() for n in layers_of(obj)[name])
+        assert abs(value - float(hessian.diagonal()[start : start + width].sum())) < 4.5 * stderr
+        start += width
+
+
+@pytest.fixture(scope="module")
+def larger() -> Objective:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    return Objective(model, F.cross_entropy, (torch.randn(600, 4).double(), torch.arange(600) % 2))
+
+
+def test_intervals_from_samples_hold_what_all_the_data_have(larger):
+    parts = ("eigenvalues", "trace", "by_layer", "average_direction")
+    without = [part for part in PARTS if part not in parts]
+    truth = examine(larger, k=1, without=without).to_frame()
+    held = []
+    for seed in range(8):
+        found = examine(larger, k=1, without=without, samples=100, seed=seed)
+        table = found.to_frame()
+        assert (table.loc[2:, "samples"] == 100).all()
+        assert (table.loc[2:, "samples"] == found.samples).all()
+        every = table[(table["interval_for"] == "all the data") & (table["samples"] == 100)]
+        assert set(every["measure"]) == {
+            "lambda_1", "lambda_-1", "trace", "average_direction", "trace of 0", "trace of 2",
+        }  # fmt: skip
+        exact = truth.loc[every.index, "value"]
+        held += ((every["low"] <= exact) & (exact <= every["high"])).tolist()
+        assert "100 samples drawn at random from 600" in str(found)
+    assert sum(held) >= 0.9 * len(held)
+    assert "for all the data" in found.to_html()
+
+
+def test_a_sample_s_own_interval_would_be_too_narrow(larger):
+    """What is not an interval for all the data misses them far more often than one time in twenty."""
+    hits = 0
+    exact = top_eigenvalues(larger).value
+    for seed in range(8):
+        part = Draw.of(larger, 100, seed).part()
+        value, error = top_eigenvalues(part).value, float(top_eigenvalues(part).error_estimates[0])
+        hits += abs(value - exact) <= error
+    assert hits <= 4
+
+
+def test_a_plan_spends_the_time_in_order_of_worth():
+    speed = Speed(loss=1.0, gradient=3.0, product=9.0, kept_product=6.0, graph_bytes=1.0)
+
+    def of(deadline: float | None, samples: int | None = None):
+        return fit(speed, PARTS, 2000, deadline=deadline, samples=samples, room=200)
+
+    everything = of(None)
+    assert everything.effort == THOROUGH
+    assert (everything.samples, everything.whole) == (2000, True)
+    assert of(2 * everything.seconds).effort == THOROUGH
+    brief = of(everything.seconds / 2)
+    assert (brief.effort, brief.samples) == (BRIEF, 2000)
+    few = of(brief.seconds / 10)
+    assert 64 <= few.samples < 500
+    assert few.whole
+    assert not any(section.left_out for section in few.sections)
+    fewest = of(brief.seconds / 60)
+    assert fewest.samples >= 64
+    assert not fewest.whole
+    left = [section.part for section in fewest.sections if section.left_out]
+    assert left
+    assert left == list(PARTS[-len(left) :])
+    assert fewest.seconds <= brief.seconds / 60
+    hardly = of(1.0)
+    assert [section.part for section in hardly.sections if not section.left_out] == ["eigenvalues"]
+    assert of(None, samples=500).samples == 500
+    assert all(few.seconds < plan.seconds for plan in (brief, everything))
+
+
+def test_a_plan_of_batches_leaves_parts_out_and_draws_no_samples():
+    speed = Speed(loss=1.0, gradient=3.0, product=9.0, kept_product=6.0, graph_bytes=1.0)
+    plan = fit(speed, PARTS, 2000, deadline=1e6, divisible=False)
+    assert plan.samples == 2000
+    assert any(section.left_out for section in plan.sections)
+    with pytest.raises(InputError, match="samples needs samples that can be drawn singly"):
+        fit(speed, PARTS, 2000, samples=100, divisible=False)
+
+
+@pytest.mark.parametrize("options", [{"deadline": 0.0}, {"deadline": -1.0}, {"samples": 1}])
+def test_a_plan_refuses(obj, options):
+    with pytest.raises(InputError):
+        make_plan(obj, **options)

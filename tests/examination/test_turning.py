@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import sharpscope as ss
-from sharpscope.examination.examination import PARTS
+from sharpscope.examination import PARTS
 
 CHROMIUM = os.environ.get("SHARPSCOPE_CHROMIUM") or shutil.which("chromium")
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharpscope.cli.options import Json, TargetOptions, with_target
 from sharpscope.cli.streams import say
 from sharpscope.cli.world import Shard, join, rank
+
+if TYPE_CHECKING:
+    from sharpscope.cli.own_data import Target
+    from sharpscope.cli.world import World
+    from sharpscope.examination import Plan
 
 
 @with_target()
@@ -22,15 +30,30 @@ def examine(
     without: Annotated[
         str | None, typer.Option("--without", metavar="PARTS", help="Comma-separated parts to leave out.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="Eigenvalues at each end.")] = 3,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k", min=1, help="Eigenvalues at each end.  [default: 3, or 1 with too short a --deadline]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of random estimates and directions.")] = 0,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            metavar="TIME",
+            help="How long it may take, such as 90s, 15m or 2h: what is worth most is measured first, on as many "
+            "samples as there is time for.",
+        ),
+    ] = None,
     shard: Shard = False,
     json: Json = False,
 ) -> None:
     """Examine a model: curvature, sharpness at several radii, rescalings and a surface, on one page.
 
-    The parts are eigenvalues, trace, frobenius_norm, density, by_layer, average_direction, worst_case, audit and
-    surface. The page needs no network.
+    The parts are eigenvalues, by_layer, trace, frobenius_norm, density, average_direction, worst_case, surface and
+    audit. What each will take is said first. Ctrl-C ends the part under way, and the page has those that are done.
+    The page needs no network.
 
     \b
     Examples:
@@ -38,28 +61,38 @@ def examine(
       sharpscope examine mynet:build --checkpoint w.pt --data table.csv --target price -o mynet.html
       sharpscope examine hf:my-gpt2 --text book.txt --block 64
       sharpscope examine lenet5 --data fashion_mnist --samples 1000 --without surface,audit
+      sharpscope examine resnet18 --checkpoint w.pt --data cifar10 --deadline 15m
     """
     from sharpscope.cli.printing import number, print_json, print_table
-    from sharpscope.cli.target import load_target, show_progress, tell_cost
+    from sharpscope.cli.target import show_progress
+    from sharpscope.curvature.call_limits import INTERRUPTED
     from sharpscope.errors import InputError
     from sharpscope.examination import examine as examine_objective
+    from sharpscope.examination import make_plan
 
     skipped = [part.strip() for part in (without or "").split(",") if part.strip()]
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise InputError(
             f"--output takes a file in a folder that exists, received {str(output)!r}; name such a file"
         )
-    loaded = load_target(target, seed, join(target.device, shard))
-    tell_cost(loaded.obj, skipped)
+    limit = None if deadline is None else seconds_in(deadline)
+    world = join(target.device, shard)
+    loaded, samples = _load(target, seed, world)
+    plan = make_plan(loaded.obj, without=skipped, deadline=limit, samples=samples, k=k, seed=seed)
+    if rank() == 0:
+        _tell(plan)
     found = examine_objective(
         loaded.obj,
-        k=k,
-        without=skipped,
         title=f"{loaded.model} on {loaded.data}",
         counted="token" if loaded.counted == "tokens" else "sample",
         seed=seed,
         progress=show_progress,
+        on_interrupt="return",
+        plan=plan,
     )
+    interrupted = INTERRUPTED in found.left_out.values()
+    if interrupted and not found.seconds:
+        raise KeyboardInterrupt  # there is nothing to keep
     said = (*loaded.notes, f"Inputs: {loaded.standardisation}.")
     found = replace(found, notes=(*said, *found.notes))
     if rank() == 0:
@@ -80,15 +113,78 @@ def examine(
     for line in [str(found), *(f"note: {note}" for note in found.notes)]:
         say(line)
     say()
+    sampled = found.samples < found.population
     print_table(
-        ["measure", "radius", "value", "95 % low", "95 % high", "converged"],
+        ["measure", "radius", "value", "95 % low", "95 % high", "converged", *(["interval for"] * sampled)],
         [
             [
                 r["measure"], number(r["radius"]), number(r["value"]), number(r["low"]), number(r["high"]),
-                "yes" if r["converged"] else "NO",
+                "yes" if r["converged"] else "NO", *([r["interval_for"]] * sampled),
             ]
             for r in table.to_dict("records")
         ],
         right=[1, 2, 3, 4],
     )  # fmt: skip
-    say(f"\npage: {output}")
+    say(f"\npage: {output}{', with what was measured before the interrupt' if interrupted else ''}")
+    if interrupted:
+        raise typer.Exit(130)
+
+
+def _load(target: TargetOptions, seed: int, world: World | None) -> tuple[Target, int | None]:
+    """Load the target on all its data where samples of it can be drawn; return it and how many are to be drawn."""
+    from sharpscope.cli.target import load_target
+    from sharpscope.examination.plan import divisible
+
+    if target.samples is not None and world is None:
+        loaded = load_target(replace(target, samples=None), seed)
+        if divisible(loaded.obj):
+            return loaded, target.samples
+    return load_target(target, seed, world), None
+
+
+def seconds_in(text: str) -> float:
+    """Return a time such as 90s, 15m, 2h or 1h30m in seconds; a plain number is seconds.
+
+    >>> seconds_in("90"), seconds_in("15m"), seconds_in("1h30m")
+    (90.0, 900.0, 5400.0)
+    """
+    from sharpscope.errors import InputError
+
+    plain = re.fullmatch(r"\d+(\.\d+)?", text.strip())
+    parts = re.fullmatch(r"(?:(\d+)h)?\s*(?:(\d+)m(?:in)?)?\s*(?:(\d+)s)?", text.strip())
+    total = (
+        float(text)
+        if plain
+        else sum(int(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+        if parts
+        else 0.0
+    )
+    if not total > 0:
+        raise InputError(f"--deadline takes a time such as 90s, 15m or 1h30m, received {text!r}; write it so")
+    return float(total)
+
+
+TOLD = 20.0
+"""Seconds from which on an examination says beforehand what each part will take."""
+
+
+def _tell(plan: Plan) -> None:
+    """Say on standard error what each part will take, where that is more than some seconds in all."""
+    from sharpscope.cli.printing import duration
+
+    if plan.seconds <= TOLD and not any(section.left_out for section in plan.sections):
+        return
+    lines = [
+        f"this will take about {duration(plan.seconds)}{' for' if plan.samples < plan.population else ''}"
+    ]
+    if plan.samples < plan.population:
+        lines[0] += f" {plan.samples} of {plan.population} samples"
+    lines += [
+        f"  {section.part:<18} {section.left_out or duration(section.seconds)}"
+        for section in plan.sections
+        if section.left_out or section.seconds
+    ]
+    if plan.deadline is None:
+        lines.append("  --deadline TIME, --samples N or --without PARTS take less")
+    with contextlib.suppress(OSError):  # a message is not worth the measurement
+        print("\n".join(lines), file=sys.stderr, flush=True)

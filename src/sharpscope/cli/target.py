@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 from sharpscope.cli.options import TargetOptions
 from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, dataset_of, own_data
 from sharpscope.cli.streams import visible
-from sharpscope.cli.world import rank
 
 if TYPE_CHECKING:
     from sharpscope.cli.world import World
     from sharpscope.curvature.call_limits import CallProgress
     from sharpscope.data import Dataset
     from sharpscope.models import ModelConfig
-    from sharpscope.objective.objective import Objective
     from sharpscope.training import RunConfig
 
 PRETRAINED = "hf:"
@@ -295,23 +293,3 @@ def show_progress(state: CallProgress) -> None:
         end = "" if state.expected is None or state.done < state.expected else "\n"
         with contextlib.suppress(OSError):  # a message is not worth the measurement
             print(f"\r{visible(str(state)):<110}", end=end, file=sys.stderr, flush=True)
-
-
-def tell_cost(obj: Objective, skipped: Sequence[str]) -> None:
-    """Say on standard error about how long an examination will take, where that is more than some seconds."""
-    from sharpscope.cli.printing import duration
-    from sharpscope.examination import expected_seconds
-
-    seconds = expected_seconds(obj, skipped)
-    if seconds > TOLD and rank() == 0:
-        with contextlib.suppress(OSError):
-            print(
-                f"this will take about {duration(seconds)} at the speed of the first gradient; --samples N or "
-                "--without PARTS take less",
-                file=sys.stderr,
-                flush=True,
-            )
-
-
-TOLD = 20.0
-"""Seconds from which on an examination says how long it will take."""

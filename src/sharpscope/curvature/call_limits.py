@@ -20,6 +20,9 @@ OnInterrupt = Literal["raise", "return"]
 UNASKED = 60.0
 """Seconds that a call must be expected to take before it reports to a terminal without being asked to."""
 
+INTERRUPTED = "it was interrupted"
+"""Why a call ended that Ctrl-C ended."""
+
 EVERY = 5.0
 """Least seconds between two printed lines."""
 
@@ -152,7 +155,7 @@ class CallLimits:
         except KeyboardInterrupt:
             if not self.returns:
                 raise
-            self.ended = "it was interrupted"
+            self.ended = INTERRUPTED
 
     def check(self) -> None:
         """Raise `DeadlineReachedError` when it is time."""

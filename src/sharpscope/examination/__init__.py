@@ -3,6 +3,7 @@
 `examine` measures, `Examination` holds what was found, with `to_frame`, `to_html` and a summary in sentences.
 """
 
-from sharpscope.examination.examination import Examination, examine, expected_seconds
+from sharpscope.examination.examination import Examination, examine
+from sharpscope.examination.plan import PARTS, Plan, make_plan
 
-__all__ = ["Examination", "examine", "expected_seconds"]
+__all__ = ["PARTS", "Examination", "Plan", "examine", "make_plan"]

@@ -3,59 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sharpscope.curvature import (
-    Eigenpairs,
-    SpectralDensity,
-    frobenius_norm,
-    spectral_density,
-    top_eigenvalues,
-    trace,
-)
-from sharpscope.curvature.by_layer import LayerTraces, shares_by_layer, trace_by_layer
+from sharpscope.curvature import Eigenpairs, SpectralDensity
+from sharpscope.curvature.by_layer import LayerTraces, shares_by_layer
 from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
-from sharpscope.errors import InputError, suggestion
+from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate, Result
+from sharpscope.examination.measurements import Measurements, row_name
+from sharpscope.examination.plan import Plan, Section, make_plan, untimed_plan
+from sharpscope.examination.sampling import Draw
 from sharpscope.examination.summary import Sentences, sentences_of
-from sharpscope.landscape import surface
 from sharpscope.landscape.surface import Surface
-from sharpscope.measures import audit, average_direction_sharpness, worst_case_sharpness
 from sharpscope.measures.invariance.audit import Audit
 from sharpscope.objective import Objective
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PARTS = (
-    "eigenvalues",
-    "trace",
-    "frobenius_norm",
-    "density",
-    "by_layer",
-    "average_direction",
-    "worst_case",
-    "audit",
-    "surface",
-)
-"""What an examination consists of, in the order in which it is measured."""
-
-AVERAGE_RADII = (0.01, 0.03, 0.1)
-"""Radii of the average direction as shares of the length of the weights: from where the loss is quadratic to where it
-is not, for most networks."""
-
-WORST_RADII = (0.002, 0.005, 0.01)
-"""Radii of the adaptive worst case: the largest relative change of each weight."""
-
-AUDIT_SAMPLES = 16
-"""Samples that the audit uses. Whether a measure changes under a rescaling does not depend on the data."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +38,10 @@ class Examination(Result):
     ----------
     title
         The model's class, or the title that was given.
-    size, samples, loss, gradient_norm
-        Number of measured parameters and of samples, L(θ) and ‖∇L(θ)‖.
+    size, population, samples
+        Number of measured parameters, of samples that there are, and of those drawn at random that were measured.
+    loss, gradient_norm, whole
+        L(θ) and ‖∇L(θ)‖, over all the data if ``whole``, else over the samples.
     eigenvalues
         The k largest and the k smallest eigenvalues with their certificates, the largest first.
     trace, frobenius_norm, density
@@ -80,16 +54,20 @@ class Examination(Result):
         Which measures a function-preserving rescaling changes.
     surface
         The loss on a filter-normalised plane.
-    seconds
-        Seconds of each part.
+    intervals
+        Where not all samples were measured: 95 % intervals for all the data, by the names of `to_frame`'s rows.
+    seconds, left_out
+        Seconds of each part that was measured, and why the others were not.
 
     """
 
     title: str
     size: int
+    population: int
     samples: int
     loss: float
     gradient_norm: float
+    whole: bool
     eigenvalues: Eigenpairs | None
     trace: Estimate | None
     frobenius_norm: Estimate | None
@@ -100,7 +78,9 @@ class Examination(Result):
     worst_case: tuple[Estimate, ...]
     audit: Audit | None
     surface: Surface | None
-    seconds: dict[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    seconds: Mapping[str, float]
+    left_out: Mapping[str, str]
     notes: tuple[str, ...]
     protocol: dict[str, object]
     fingerprint: str
@@ -120,9 +100,11 @@ class Examination(Result):
         return "\n".join([self.sentences.headline, *self.sentences.lines])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row for each number: measure, radius, value, low, high, converged.
+        """Return one row for each number: measure, radius, value, low, high, converged, samples, interval_for.
 
-        Eigenvalues are named ``lambda_1``, ``lambda_2``, … from the top and ``lambda_-1``, … from the bottom.
+        Eigenvalues are named ``lambda_1``, ``lambda_2``, … from the top and ``lambda_-1``, … from the bottom. Where
+        not all samples were measured, ``interval_for`` says whether low and high hold for ``all the data``, with what
+        the choice of samples leaves open, or for ``these samples`` alone.
         """
         import pandas as pd
 
@@ -148,46 +130,54 @@ class Examination(Result):
 def examine(
     obj: Objective,
     *,
-    k: int = 3,
-    tol: float = 1e-3,
+    k: int | None = None,
+    tol: float | None = None,
     without: Sequence[str] = (),
-    surface_points: int = 15,
+    surface_points: int | None = None,
+    samples: int | None = None,
     title: str | None = None,
     counted: str = "sample",
     seed: int = 0,
     deadline: float | None = None,
     progress: Progress = None,
     on_interrupt: OnInterrupt = "raise",
+    plan: Plan | None = None,
 ) -> Examination:
     """Examine the minimum that a model sits in: curvature, sharpness at several radii, rescalings, a surface.
 
-    Each number comes from the function of its own name, at its defaults but for these. Trace and ‖H‖_F have a
-    relative standard error of 5 % and 10 %. The density takes 4 probes of 40 steps. The average direction's 95 %
-    interval is at most a fifth of the value wide, and its radii are shares of ‖θ‖. The worst case is adaptive, ℓ∞,
-    over all the data.
+    Trace, ‖H‖_F and the layers' traces come from the same products, off the eigenvectors that were found before
+    (`sharpscope.curvature.probes.probe`); every other number from the function of its own name. How thoroughly is
+    said by `sharpscope.examination.plan.THOROUGH`, or by ``BRIEF`` where a deadline asks for it. The average
+    direction's radii are shares of ‖θ‖. The worst case is adaptive, ℓ∞, over all the samples.
 
     Parameters
     ----------
-    k
-        Eigenvalues at each end.
-    tol
-        Relative error of the eigenvalues.
+    k, tol
+        Eigenvalues at each end and their relative error; by default 3 and 1e-3, or 1 and 1e-2 if brief.
     without
         Parts to leave out, from `PARTS`.
     surface_points
-        Points along each side of the surface; odd.
+        Points along each side of the surface; odd. By default 15, or 9 if brief.
+    samples
+        Measure on so many samples, drawn at random, in place of all; intervals then say what that leaves open.
     title
         Heading of the page; by default the model's class.
     counted
         What the loss is a mean over, for the sentences: ``sample``, or ``token`` for a language model.
-    deadline, progress, on_interrupt
-        As for `sharpscope.top_eigenvalues`, the unit a part. The part under way returns what it has where it can;
-        those after it are left out with a note.
+    deadline
+        Seconds that the examination may take. A few samples are timed first; then accuracy, the number of samples
+        and last the parts are chosen so that the rest fits, see `sharpscope.examination.plan.make_plan`.
+    progress, on_interrupt
+        As for `sharpscope.top_eigenvalues`, the unit a part. Parts that an interrupt or the deadline cuts off are
+        left out with a note.
+    plan
+        What `make_plan` returned for this objective; it replaces ``k``, ``tol``, ``without``, ``surface_points``,
+        ``samples`` and ``deadline``.
 
     Raises
     ------
     InputError
-        For an unknown part or a negative number, and whatever the loss itself raises. A part that does not apply
+        For an unknown part or a number out of range, and whatever the loss itself raises. A part that does not apply
         (an audit of a network that cannot be traced) is left out with a note.
 
     Examples
@@ -201,72 +191,61 @@ def examine(
     (3.0, 4.0)
 
     """
-    unknown = [name for name in without if name not in PARTS]
-    if unknown:
-        raise InputError(
-            f"without takes names from {', '.join(PARTS)}; received {', '.join(map(repr, unknown))}; "
-            f"{suggestion(unknown[0], PARTS)}correct it"
+    began = time.perf_counter()
+    if plan is None:
+        make = untimed_plan if deadline is None else make_plan
+        plan = make(
+            obj, without=without, deadline=deadline, samples=samples, k=k, tol=tol, points=surface_points
         )
-    wanted = [name for name in PARTS if name not in without]
-    limits = CallLimits("examine", obj, deadline, progress, on_interrupt, unit="part", expected=len(wanted))
-    obj = limits.over
+    limit = None if plan.deadline is None else max(plan.deadline - (time.perf_counter() - began), 1e-3)
+    parts = [section for section in plan.sections if not section.left_out]
+    limits = CallLimits("examine", obj, limit, progress, on_interrupt, unit="part", expected=len(parts))
+    drawn = Draw.of(limits.over, plan.samples, seed) if plan.samples < plan.population else None
+    part = limits.over if drawn is None else drawn.part()
     with limits.until_it_ends():
-        loss, gradient = obj.loss_and_gradient()
+        loss, gradient = (limits.over if plan.whole else part).loss_and_gradient()
     if limits.ended:
         raise InputError(
             f"examine must be given time for one gradient, here {limits.ended}; raise the deadline"
         )
-    length = float(obj.flat().double().norm())
-    notes: list[str] = []
+    work = Measurements(part, drawn, plan.effort, seed)
+    if not plan.whole:
+        work.sample_loss(loss)
     seconds: dict[str, float] = {}
-    k = min(k, max(1, obj.size // 2))
-    steps: dict[str, Callable[[], Any]] = {
-        "eigenvalues": lambda: top_eigenvalues(obj, k=k, which="both", tol=tol, seed=seed),
-        "trace": lambda: trace(obj, rtol=0.05, seed=seed),
-        "frobenius_norm": lambda: frobenius_norm(obj, rtol=0.1, seed=seed),
-        "density": lambda: spectral_density(obj, probes=4, steps=40, seed=seed),
-        "by_layer": lambda: trace_by_layer(obj, seed=seed),
-        "average_direction": lambda: tuple(
-            average_direction_sharpness(obj, share * length, relative_width=0.2, max_samples=400, seed=seed)
-            for share in AVERAGE_RADII
-        ),
-        "worst_case": lambda: tuple(
-            worst_case_sharpness(obj, radius, batch_size=None, restarts=1, seed=seed)
-            for radius in WORST_RADII
-        ),
-        "audit": lambda: audit(_few(obj), seed=seed),
-        "surface": lambda: surface(obj, points=surface_points, radius=0.5, seed=seed),
-    }
-    found: dict[str, Any] = {}
-    for done, name in enumerate(wanted):
+    left_out = {section.part: section.left_out for section in plan.sections if section.left_out}
+    for done, section in enumerate(parts):
         if limits.ended or limits.passed:
-            lost = ", ".join(part.replace("_", " ") for part in wanted[done:])
-            notes.append(f"Not taken: {lost}, for {limits.ended or limits.why}.")
+            lost = {
+                after.part: limits.ended or limits.why for after in parts[done:] if not work.has(after.part)
+            }
+            left_out |= lost
             break
-        began = time.perf_counter()
-        limits.note = f"{name.replace('_', ' ')}, part {done + 1} of {len(wanted)}"
+        name, started = section.part, time.perf_counter()
+        limits.note = f"{name.replace('_', ' ')}, part {done + 1} of {len(parts)}"
+        share = _share(limits, plan, parts[done:])
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             try:
                 with limits.until_it_ends():
-                    found[name] = steps[name]()
+                    work.measure(name, share)
             except InputError as error:
-                notes.append(f"No {name.replace('_', ' ')}: {error}.".replace("..", "."))
-        notes += [
-            f"{name.replace('_', ' ')}: {w.message}" for w in heard if issubclass(w.category, UserWarning)
-        ]
-        seconds[name] = time.perf_counter() - began
-        if limits.ended:
-            notes.append(f"No {name.replace('_', ' ')}: {limits.ended}.")
+                left_out[name] = _in_words("", str(error))
+        work.notes += [_in_words(name, str(w.message)) for w in heard if issubclass(w.category, UserWarning)]
+        seconds[name] = time.perf_counter() - started
+        if not work.has(name):
+            left_out.setdefault(name, limits.ended or "it does not apply")
         limits.count(1, name.replace("_", " "))
+    found = work.found
     pairs: Eigenpairs | None = found.get("eigenvalues")
     layers: LayerTraces | None = found.get("by_layer")
     return Examination(
         title=title or type(obj.model).__name__,
         size=obj.size,
-        samples=int(obj.n_samples),
+        population=plan.population,
+        samples=plan.samples,
         loss=loss,
         gradient_norm=float(gradient.double().norm()),
+        whole=plan.whole,
         eigenvalues=pairs,
         trace=found.get("trace"),
         frobenius_norm=found.get("frobenius_norm"),
@@ -277,74 +256,85 @@ def examine(
         worst_case=found.get("worst_case", ()),
         audit=found.get("audit"),
         surface=found.get("surface"),
-        seconds=seconds,
-        notes=tuple(dict.fromkeys(notes)),
+        intervals=work.intervals,
+        seconds={name: spent for name, spent in seconds.items() if work.has(name)},
+        left_out=left_out,
+        notes=tuple(dict.fromkeys(_notes(plan, left_out) + work.notes)),
         protocol=dict(obj.protocol),
         fingerprint=obj.fingerprint,
         counted=counted,
     )
 
 
-COST = {
-    "eigenvalues": 150.0,
-    "trace": 250.0,
-    "frobenius_norm": 60.0,
-    "density": 400.0,
-    "by_layer": 40.0,
-    "average_direction": 100.0,
-    "worst_case": 50.0,
-    "audit": 25.0,
-    "surface": 120.0,
-}
-"""About what each part costs, in gradients over the data: as counted on LeNet-5 and a perceptron after 100 steps of
-training, a product with the Hessian as 2.5 gradients and a loss as 0.4."""
+OVERRUN = 1.5
+"""How much longer than planned a part may take, relative to what is left, before it must return what it has."""
 
 
-def expected_seconds(obj: Objective, without: Sequence[str] = ()) -> float:
-    """Return about how long `examine` will take, from the time of one gradient, which is taken here."""
-    began = time.perf_counter()
-    obj.gradient()
-    return (time.perf_counter() - began) * sum(cost for part, cost in COST.items() if part not in without)
+def _share(limits: CallLimits, plan: Plan, left: Sequence[Section]) -> float | None:
+    """Return the seconds that the next of the parts may take: its share of what is left, and some more."""
+    if limits.deadline is None:
+        return None
+    rest = max(limits.deadline - limits.seconds, 1e-3)
+    expected = sum(section.seconds for section in left)
+    return rest if expected <= 0 else min(rest, OVERRUN * rest * left[0].seconds / expected) or rest
 
 
-def _few(obj: Objective) -> Objective:
-    """Return the objective on its first samples, or as it is where single samples cannot be told apart."""
-    import torch
+def _in_words(part: str, message: str) -> str:
+    """Return what a part says with its name before it; how much time it was given is the examination's affair."""
+    said = re.sub(r"deadline=\S+ passed", "its share of the time was over", message)
+    name = part.replace("_", " ")
+    return said if said.lower().replace("-", " ").startswith(name) else f"{name}: {said}"
 
-    try:
-        return obj.subset(torch.arange(min(AUDIT_SAMPLES, int(obj.n_samples))))
-    except InputError:
-        return obj
+
+def _notes(plan: Plan, left_out: Mapping[str, str]) -> list[str]:
+    """Say what was left out for lack of time or because it does not apply, and what being brief means."""
+    notes = []
+    for why in dict.fromkeys(left_out.values()):
+        names = ", ".join(name.replace("_", " ") for name, one in left_out.items() if one == why)
+        notes.append(f"Not measured: {names} ({why}).".replace(".).", ")."))
+    if plan.brief:
+        effort = plan.effort
+        notes.append(
+            f"Measured briefly, for deadline={plan.deadline:g}: {effort.k} eigenvalue{'s' * (effort.k > 1)} at each "
+            f"end to {effort.tol:.0%}, {effort.most_probes} probes, a density of {effort.density[0]} × "
+            f"{effort.density[1]} products. More time makes the intervals narrower."
+        )
+    return notes
 
 
 def _rows(found: Examination) -> Iterator[dict[str, object]]:
-    exact = {"loss": found.loss, "gradient_norm": found.gradient_norm}
-    for name, value in exact.items():
-        yield _row(name, value, value, value)
+    def row(
+        name: str, value: float, low: float, high: float, converged: bool = True,
+        radius: float = math.nan, key: str = "", whole: bool = False,
+    ) -> dict[str, object]:  # fmt: skip
+        """Return a row, with the interval for all the data where there is one."""
+        every = whole or found.samples == found.population
+        if not every and (known := found.intervals.get(key or name)) is not None:
+            (low, high), every = known, True
+        return {
+            "measure": name,
+            "radius": radius,
+            "value": float(value),
+            "low": float(low),
+            "high": float(high),
+            "converged": converged,
+            "samples": found.population if whole else found.samples,
+            "interval_for": "all the data" if every else "these samples",
+        }
+
+    for name, value in (("loss", found.loss), ("gradient_norm", found.gradient_norm)):
+        yield row(name, value, value, value, whole=found.whole)
     if found.eigenvalues is not None:
         pairs = found.eigenvalues
         half = len(pairs.values) // 2
         for i, (value, error) in enumerate(zip(pairs.values, pairs.error_estimates, strict=True)):
             name = f"lambda_{i + 1 if i < half else half - i - 1}"
-            yield _row(name, value, value - error, value + error, bool(pairs.converged[i]))
+            yield row(name, value, value - error, value + error, bool(pairs.converged[i]))
     for estimate in (found.trace, found.frobenius_norm, *found.average_direction, *found.worst_case):
         if estimate is not None:
-            radius = float(str(estimate.protocol.get("radius", math.nan)))
-            yield _row(estimate.measure, estimate.value, *estimate.interval(), estimate.converged, radius)
+            radius, ends = float(str(estimate.protocol.get("radius", math.nan))), estimate.interval()
+            yield row(estimate.measure, estimate.value, *ends, estimate.converged, radius, row_name(estimate))
     if found.by_layer is not None:
         layers = found.by_layer
         for layer, value, (low, high) in zip(layers.names, layers.values, layers.intervals(), strict=True):
-            yield _row(f"trace of {layer}", value, low, high)
-
-
-def _row(
-    measure: str, value: float, low: float, high: float, converged: bool = True, radius: float = math.nan
-) -> dict[str, object]:
-    return {
-        "measure": measure,
-        "radius": radius,
-        "value": float(value),
-        "low": float(low),
-        "high": float(high),
-        "converged": converged,
-    }
+            yield row(f"trace of {layer}", value, low, high)

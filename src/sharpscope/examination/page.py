@@ -10,10 +10,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.examination.figures import density_figure, layers_figure, rises_figure, surface_figure
+from sharpscope.examination.plan import AUDIT_SAMPLES, PARTS, PROBED
 from sharpscope.landscape.surface import Surface
 from sharpscope.report.numbers import number
 from sharpscope.report.page import safe, script_hash, symbols
 from sharpscope.report.theme import Ground, config
+
+SHARED = 1e-3
+"""Seconds below which a part has taken its numbers from the products of another."""
 
 if TYPE_CHECKING:
     from sharpscope.examination.examination import Examination
@@ -47,6 +51,8 @@ def build_page(found: Examination) -> str:
             {key: _cell(value) for key, value in row.items()}
             for row in found.to_frame().astype(object).to_dict("records")
         ],
+        account=_account(found),
+        sampled=found.samples < found.population,
         audit=[] if found.audit is None else found.audit.table.to_dict("records"),
         number=number,
         script=safe(script),
@@ -54,6 +60,33 @@ def build_page(found: Examination) -> str:
         surface_data=safe("" if found.surface is None else _grid(found.surface)),
         version=__version__,
     )
+
+
+def _account(found: Examination) -> list[dict[str, str]]:
+    """Return for every part on how many samples it was measured and for how long, or why it was not."""
+    rows = [
+        {
+            "part": "loss and gradient",
+            "samples": str(found.population if found.whole else found.samples),
+            "seconds": "",
+            "why": "",
+        }
+    ]
+    for part in PARTS:
+        spent, why = found.seconds.get(part), found.left_out.get(part, "")
+        if spent is None and not why:
+            continue
+        on = min(AUDIT_SAMPLES, found.samples) if part == "audit" else found.samples
+        shared = part in PROBED and spent is not None and spent < SHARED
+        rows.append(
+            {
+                "part": part.replace("_", " "),
+                "samples": "" if spent is None else str(on),
+                "seconds": "" if spent is None else "from the same products" if shared else f"{spent:.1f}",
+                "why": why,
+            }
+        )
+    return rows
 
 
 def in_frame(page: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,15 +30,20 @@ def sentences_of(found: Examination) -> Sentences:
     lines: list[str] = []
     pairs = found.eigenvalues
     if pairs is None:
-        headline = f"loss {number(found.loss)} on {counted(found.samples, found.counted)}"
+        headline = f"loss {number(found.loss)} on {counted(_looked_at(found), found.counted)}"
     else:
         state = "converged" if bool(pairs.converged[0]) else "not converged"
         headline = f"λ_max = {with_error(pairs.value, float(pairs.error_estimates[0]))}, {state}"
         lines += _about_ends(found)
     lines.append(
         f"The loss is {number(found.loss)} and its gradient's norm {number(found.gradient_norm)}, over "
-        f"{counted(found.samples, found.counted)} and {counted(found.size, 'parameter')}."
+        f"{counted(_looked_at(found), found.counted)} and {counted(found.size, 'parameter')}."
     )
+    if found.samples < found.population:
+        lines.append(
+            f"{'Everything else' if found.whole else 'Everything'} is measured on "
+            f"{counted(found.samples, found.counted)} drawn at random from {found.population}."
+        )
     if found.gradient_norm > 0.1 * max(found.loss, 1e-12) and pairs is not None:
         lines.append(
             "The gradient is not small against the loss: the model has not reached a minimum, and curvature along "
@@ -52,18 +56,32 @@ def sentences_of(found: Examination) -> Sentences:
     return Sentences(headline, tuple(lines))
 
 
+def _looked_at(found: Examination) -> int:
+    """Return how many samples loss and gradient are over."""
+    return found.population if found.whole else found.samples
+
+
 def _about_ends(found: Examination) -> list[str]:
     pairs = found.eigenvalues
     assert pairs is not None
     half = len(pairs.values) // 2
     top, bottom = float(pairs.values[0]), float(pairs.values[half])
     lines = [f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}."]
+    all_data = found.intervals.get("lambda_1")
     if bottom < -1e-3 * abs(top):
         lines[0] = (
             f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}: "
             "the loss bends downwards in some direction, so this point is a saddle or lies on a slope."
         )
-    if math.isfinite(pairs.confidence):
+    if all_data is not None:
+        low, high = (number(end) for end in all_data)
+        lines.insert(
+            0,
+            f"Over all {counted(found.population, found.counted)} λ_max lies between {low} and {high} (95 %), by "
+            f"what {counted(found.samples, found.counted)} and as many others say; a few samples that carry it and "
+            "were not drawn would not show.",
+        )
+    if pairs.confidence > 0.5:
         lines.append(
             f"With a probability of at least {pairs.confidence:.4g} over the random start, these errors hold "
             "and no eigenvalue further out was missed."
