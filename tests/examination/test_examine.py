@@ -241,7 +241,7 @@ def test_a_sample_s_own_interval_would_be_too_narrow(larger):
     hits = 0
     exact = top_eigenvalues(larger).value
     for seed in range(8):
-        part = Draw.of(larger, 100, seed).part()
+        part = Draw.of(larger, 100, seed).objective()
         value, error = top_eigenvalues(part).value, float(top_eigenvalues(part).error_estimates[0])
         hits += abs(value - exact) <= error
     assert hits <= 4
@@ -266,12 +266,12 @@ def test_a_plan_spends_the_time_in_order_of_worth():
     fewest = of(brief.seconds / 60)
     assert fewest.samples >= 64
     assert not fewest.whole
-    left = [section.part for section in fewest.sections if section.left_out]
+    left = [section.name for section in fewest.sections if section.left_out]
     assert left
     assert left == list(PARTS[-len(left) :])
     assert fewest.seconds <= brief.seconds / 60
     hardly = of(1.0)
-    assert [section.part for section in hardly.sections if not section.left_out] == ["eigenvalues"]
+    assert [section.name for section in hardly.sections if not section.left_out] == ["eigenvalues"]
     assert of(None, samples=500).samples == 500
     assert all(few.seconds < plan.seconds for plan in (brief, everything))
 

@@ -18,7 +18,7 @@ from sharpscope.cli.world import Shard, join, rank
 if TYPE_CHECKING:
     from sharpscope.cli.own_data import Target
     from sharpscope.cli.world import World
-    from sharpscope.examination import Plan
+    from sharpscope.examination import ExaminationPlan
 
 
 @with_target()
@@ -168,7 +168,7 @@ TOLD = 20.0
 """Seconds from which on an examination says beforehand what each part will take."""
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: ExaminationPlan) -> None:
     """Say on standard error what each part will take, where that is more than some seconds in all."""
     from sharpscope.cli.printing import duration
 
@@ -180,7 +180,7 @@ def _tell(plan: Plan) -> None:
     if plan.samples < plan.population:
         lines[0] += f" {plan.samples} of {plan.population} samples"
     lines += [
-        f"  {section.part:<18} {section.left_out or duration(section.seconds)}"
+        f"  {section.name:<18} {section.left_out or duration(section.seconds)}"
         for section in plan.sections
         if section.left_out or section.seconds
     ]

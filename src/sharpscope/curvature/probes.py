@@ -76,7 +76,7 @@ SQUARES = Sums(
 
 
 @dataclass
-class Found:
+class ProbedSums:
     """Sums with the standard errors of those that were watched, and the draws (probes, sums) behind them."""
 
     values: list[float]
@@ -121,7 +121,7 @@ def run_probes(
     matrix: Matrix,
     seed: int,
     limits: CallLimits,
-) -> Found:
+) -> ProbedSums:
     """Return sums over the spectrum; the first ones are watched until they have the relative errors ``rtols``.
 
     Stopping as soon as the draws' spread looks small would make intervals too short: on spectra like a network's,
@@ -187,7 +187,7 @@ def run_probes(
             stacklevel=3,
         )
     means = [_mean_and_spread(column)[0] for column in zip(*draws, strict=True)]
-    return Found(
+    return ProbedSums(
         [a + b for a, b in zip(known, means, strict=True)],
         [one.error for one in watched],
         draws,

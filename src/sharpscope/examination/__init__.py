@@ -4,6 +4,6 @@
 """
 
 from sharpscope.examination.examination import Examination, examine
-from sharpscope.examination.plan import PARTS, Plan, make_plan
+from sharpscope.examination.plan import PARTS, ExaminationPlan, make_plan
 
-__all__ = ["PARTS", "Examination", "Plan", "examine", "make_plan"]
+__all__ = ["PARTS", "Examination", "ExaminationPlan", "examine", "make_plan"]

@@ -18,8 +18,8 @@ from sharpscope.curvature.by_layer import LayerTraces, shares_by_layer
 from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate, Result
-from sharpscope.examination.measurements import Measurements, row_name
-from sharpscope.examination.plan import Plan, Section, make_plan, untimed_plan
+from sharpscope.examination.measurements import PartByPart, row_name
+from sharpscope.examination.plan import ExaminationPlan, Section, make_plan, untimed_plan
 from sharpscope.examination.sampling import Draw
 from sharpscope.examination.summary import Sentences, sentences_of
 from sharpscope.landscape.surface import Surface
@@ -141,7 +141,7 @@ def examine(
     deadline: float | None = None,
     progress: Progress = None,
     on_interrupt: OnInterrupt = "raise",
-    plan: Plan | None = None,
+    plan: ExaminationPlan | None = None,
 ) -> Examination:
     """Examine the minimum that a model sits in: curvature, sharpness at several radii, rescalings, a surface.
 
@@ -201,26 +201,26 @@ def examine(
     parts = [section for section in plan.sections if not section.left_out]
     limits = CallLimits("examine", obj, limit, progress, on_interrupt, unit="part", expected=len(parts))
     drawn = Draw.of(limits.over, plan.samples, seed) if plan.samples < plan.population else None
-    part = limits.over if drawn is None else drawn.part()
+    part = limits.over if drawn is None else drawn.objective()
     with limits.until_it_ends():
         loss, gradient = (limits.over if plan.whole else part).loss_and_gradient()
     if limits.ended:
         raise InputError(
             f"examine must be given time for one gradient, here {limits.ended}; raise the deadline"
         )
-    work = Measurements(part, drawn, plan.effort, seed)
+    work = PartByPart(part, drawn, plan.effort, seed)
     if not plan.whole:
         work.sample_loss(loss)
     seconds: dict[str, float] = {}
-    left_out = {section.part: section.left_out for section in plan.sections if section.left_out}
+    left_out = {section.name: section.left_out for section in plan.sections if section.left_out}
     for done, section in enumerate(parts):
         if limits.ended or limits.passed:
             lost = {
-                after.part: limits.ended or limits.why for after in parts[done:] if not work.has(after.part)
+                after.name: limits.ended or limits.why for after in parts[done:] if not work.has(after.name)
             }
             left_out |= lost
             break
-        name, started = section.part, time.perf_counter()
+        name, started = section.name, time.perf_counter()
         limits.note = f"{name.replace('_', ' ')}, part {done + 1} of {len(parts)}"
         share = _share(limits, plan, parts[done:])
         with warnings.catch_warnings(record=True) as heard:
@@ -257,7 +257,7 @@ def examine(
         audit=found.get("audit"),
         surface=found.get("surface"),
         intervals=work.intervals,
-        seconds={name: spent for name, spent in seconds.items() if work.has(name)},
+        seconds={name: took for name, took in seconds.items() if work.has(name)},
         left_out=left_out,
         notes=tuple(dict.fromkeys(_notes(plan, left_out) + work.notes)),
         protocol=dict(obj.protocol),
@@ -270,7 +270,7 @@ OVERRUN = 1.5
 """How much longer than planned a part may take, relative to what is left, before it must return what it has."""
 
 
-def _share(limits: CallLimits, plan: Plan, left: Sequence[Section]) -> float | None:
+def _share(limits: CallLimits, plan: ExaminationPlan, left: Sequence[Section]) -> float | None:
     """Return the seconds that the next of the parts may take: its share of what is left, and some more."""
     if limits.deadline is None:
         return None
@@ -286,7 +286,7 @@ def _in_words(part: str, message: str) -> str:
     return said if said.lower().replace("-", " ").startswith(name) else f"{name}: {said}"
 
 
-def _notes(plan: Plan, left_out: Mapping[str, str]) -> list[str]:
+def _notes(plan: ExaminationPlan, left_out: Mapping[str, str]) -> list[str]:
     """Say what was left out for lack of time or because it does not apply, and what being brief means."""
     notes = []
     for why in dict.fromkeys(left_out.values()):

@@ -33,7 +33,7 @@ WORST_RADII = (0.002, 0.005, 0.01)
 """Radii of the adaptive worst case: the largest relative change of each weight."""
 
 
-class Measurements:
+class PartByPart:
     """What is measured of an objective, part by part.
 
     ``drawn`` are the samples that it is over, None if it is over all the data. ``intervals`` are for all the data, by
@@ -54,7 +54,7 @@ class Measurements:
             "average_direction": self._average_direction,
             "worst_case": lambda time: tuple(
                 worst_case_sharpness(
-                    obj, radius, batch_size=None, restarts=1, seed=seed, deadline=_part(time, 3)
+                    obj, radius, batch_size=None, restarts=1, seed=seed, deadline=_fraction(time, 3)
                 )
                 for radius in WORST_RADII
             ),
@@ -123,7 +123,7 @@ class Measurements:
                 relative_width=width,
                 max_samples=draws,
                 seed=self.seed,
-                deadline=_part(time, len(radii)),
+                deadline=_fraction(time, len(radii)),
             )
             for radius in radii
         )
@@ -150,7 +150,7 @@ def _around(value: float, stderr: float, of_samples: float, freedom: int) -> tup
     return value - half, value + half
 
 
-def _part(time: float | None, count: int) -> float | None:
+def _fraction(time: float | None, count: int) -> float | None:
     return None if time is None else time / count
 
 

@@ -73,16 +73,16 @@ def _account(found: Examination) -> list[dict[str, str]]:
         }
     ]
     for part in PARTS:
-        spent, why = found.seconds.get(part), found.left_out.get(part, "")
-        if spent is None and not why:
+        took, why = found.seconds.get(part), found.left_out.get(part, "")
+        if took is None and not why:
             continue
         on = min(AUDIT_SAMPLES, found.samples) if part == "audit" else found.samples
-        shared = part in PROBED and spent is not None and spent < SHARED
+        shared = part in PROBED and took is not None and took < SHARED
         rows.append(
             {
                 "part": part.replace("_", " "),
-                "samples": "" if spent is None else str(on),
-                "seconds": "" if spent is None else "from the same products" if shared else f"{spent:.1f}",
+                "samples": "" if took is None else str(on),
+                "seconds": "" if took is None else "from the same products" if shared else f"{took:.1f}",
                 "why": why,
             }
         )

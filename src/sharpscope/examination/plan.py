@@ -102,14 +102,14 @@ class Speed:
 class Section:
     """A part of an examination: on how many samples, its expected seconds, why it is left out ("" if it is not)."""
 
-    part: str
+    name: str
     samples: int
     seconds: float
     left_out: str = ""
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExaminationPlan:
     """What will be measured. ``samples`` of ``population`` are looked at, loss and gradient over all if ``whole``."""
 
     effort: Effort
@@ -140,7 +140,7 @@ def make_plan(
     tol: float | None = None,
     points: int | None = None,
     seed: int = 0,
-) -> Plan:
+) -> ExaminationPlan:
     """Time a few samples, and return what an examination would take, cut to fit ``deadline`` seconds.
 
     With enough time everything is measured thoroughly on all the data, or on ``samples`` of it. With less the parts
@@ -173,7 +173,7 @@ def untimed_plan(
     k: int | None = None,
     tol: float | None = None,
     points: int | None = None,
-) -> Plan:
+) -> ExaminationPlan:
     """Return the plan where time does not matter: every part thoroughly, without expected seconds."""
     nothing = Speed(0.0, 0.0, 0.0, 0.0, 0.0)
     given = {"k": k, "tol": tol, "points": points}
@@ -210,7 +210,7 @@ def fit(
     recomputed: bool = False,
     room: int = 0,
     given: dict[str, int | float | None] | None = None,
-) -> Plan:
+) -> ExaminationPlan:
     """Return the plan for a speed; see `make_plan`. ``room`` are the bytes that kept graphs may take."""
     if deadline is not None:
         require_positive("deadline", deadline, "it is a number of seconds")
@@ -224,7 +224,7 @@ def fit(
     own = {name: value for name, value in (given or {}).items() if value is not None}
     most = population if samples is None else min(samples, population)
 
-    def planned(effort: Effort, count: int, parts: Sequence[str]) -> Plan:
+    def planned(effort: Effort, count: int, parts: Sequence[str]) -> ExaminationPlan:
         chosen = replace(effort, **own)  # type: ignore[arg-type]
         costs = _seconds(speed, chosen, parts, count, population, recomputed, room)
         gradient = speed.gradient * population
@@ -235,7 +235,7 @@ def fit(
             else Section(part, 0, 0.0, f"there is no time for it on {count} samples")
             for part in wanted
         ]
-        return Plan(chosen, population, count, whole, tuple(sections), deadline)
+        return ExaminationPlan(chosen, population, count, whole, tuple(sections), deadline)
 
     plan = planned(THOROUGH, most, wanted)
     time_left = float("inf") if deadline is None else SLACK * deadline
@@ -254,7 +254,7 @@ def fit(
     return planned(BRIEF, count, parts)
 
 
-def _all(plan: Plan, speed: Speed) -> float:
+def _all(plan: ExaminationPlan, speed: Speed) -> float:
     """Return the seconds of a plan with loss and gradient."""
     return plan.seconds + speed.gradient * (plan.population if plan.whole else plan.samples)
 

@@ -43,7 +43,7 @@ class Draw:
         order = torch.randperm(int(obj.n_samples), generator=generator("examined samples", seed))
         return cls(obj, order[:count].sort().values, order[count : 2 * count])
 
-    def part(self) -> Objective:
+    def objective(self) -> Objective:
         """Return the objective over the samples."""
         return self.obj.subset(self.samples)
 
