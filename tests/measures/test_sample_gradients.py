@@ -7,12 +7,13 @@ import torch
 
 from oracles.dense import dense
 from problems import PROBLEMS
-from sharpscope import InputError, Objective
+from sharpscope import InputError, NotConvergedWarning, Objective
 from sharpscope.measures import (
     fisher_rao_norm,
     fisher_trace,
     gradient_covariance_trace,
     gradient_disparity,
+    information_sharpness,
 )
 from sharpscope.measures.sample_gradients import sample_gradients
 
@@ -52,8 +53,7 @@ def test_moments_over_all_samples_are_exact() -> None:
     assert fisher_rao_norm(obj, "data").value == pytest.approx(float(theta @ empirical @ theta), rel=1e-9)
 
 
-def test_labels_of_the_model_give_the_fisher_matrix() -> None:
-    obj = RELU.objective()
+def fisher_matrix(obj: Objective) -> torch.Tensor:
     x, _ = obj.evaluator.tensors()
     p = obj.model(x).detach().softmax(1)
     fisher = torch.zeros(obj.size, obj.size).double()
@@ -61,10 +61,45 @@ def test_labels_of_the_model_give_the_fisher_matrix() -> None:
         for k in range(3):
             g = dense(obj.with_data((x[i : i + 1], torch.tensor([k]))))[1]
             fisher += p[i, k] * torch.outer(g, g) / len(x)
-    theta = obj.flat()
+    return fisher
+
+
+def test_labels_of_the_model_give_the_fisher_matrix() -> None:
+    obj = RELU.objective()
+    fisher, theta = fisher_matrix(obj), obj.flat()
     assert fisher_rao_norm(obj).value == pytest.approx(float(theta @ fisher @ theta), rel=1e-8)
     e = fisher_trace(obj, samples=800)
     assert abs(e.value - float(fisher.trace())) < 4.5 * e.stderr
+
+
+def test_information_sharpness_is_that_of_the_dense_matrices() -> None:
+    obj = RELU.objective()
+    g = each(obj)
+    values, vectors = torch.linalg.eigh(fisher_matrix(obj))
+    along = ((g @ vectors).square().mean(0) / values).flip(0)
+    for k in (1, 4):
+        e = information_sharpness(obj, k, tol=1e-8)
+        assert e.value == pytest.approx(float(along[:k].sum()), rel=1e-5)
+        assert e.protocol["directions"] == k and e.converged
+
+
+def test_information_sharpness_of_all_directions_depends_on_the_labels_probabilities_alone() -> None:
+    """Four samples with three outputs and 15 parameters: F has rank 8, and a change of basis moves nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x, model = torch.randn(4, 4).double(), torch.nn.Linear(4, 3).double()
+        mixing = torch.randn(4, 4).double()
+    y = torch.tensor([0, 2, 1, 0])
+    p = model(x).detach().softmax(1)[torch.arange(4), y]
+    obj = Objective(model, torch.nn.functional.cross_entropy, (x, y))
+    expected = pytest.approx(float((1 / p - 1).sum()), rel=1e-6)
+    assert information_sharpness(obj, 8, tol=1e-8).value == expected
+    with pytest.warns(NotConvergedWarning, match="zero"):
+        e = information_sharpness(obj, 15, tol=1e-8)
+    assert (e.value, e.protocol["directions"]) == (expected, 8), "the rest of F is zero"
+    model.weight.data = torch.linalg.solve(mixing.T, model.weight.data.T).T
+    mixed = Objective(model, torch.nn.functional.cross_entropy, (x @ mixing.T, y))
+    assert information_sharpness(mixed, 8, tol=1e-8).value == expected
 
 
 def test_a_sample_of_the_data_has_an_interval_that_holds_the_whole() -> None:

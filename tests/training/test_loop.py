@@ -269,6 +269,26 @@ def test_a_hopeless_run_is_stopped_without_being_finished() -> None:
     assert train(config(stop=stop), classification(), perceptron()).status == "finished"
 
 
+def test_a_run_ends_within_the_epoch_in_which_its_loss_is_low_enough() -> None:
+    """Seven steps an epoch of 53 samples; by hand: training goes on step by step until the loss is below."""
+    data, seen = classification(), perceptron()
+    stop = {"epochs": 50, "train_loss": 0.9, "look_every": 2}
+    outcome = train(config(stop=stop, evaluate_every=100), data, seen)
+    assert outcome.epochs == 50, "no epoch before was evaluated, so none is near"
+    outcome = train(config(stop=stop), data, seen := perceptron())
+    at_ends = train(config(stop={"epochs": 50, "train_loss": 0.9}), data, perceptron())
+    assert outcome.stop_reason == "train_loss" and outcome.epochs == at_ends.epochs
+    assert at_ends.final["train_loss"] < outcome.final["train_loss"] <= 0.9
+    by_hand = perceptron()
+    for steps in range(2, 7, 2):
+        asked = after(7 * (outcome.epochs - 1) + steps)
+        train(config(stop=stop), data, by_hand := perceptron(), should_stop=asked)
+        if evaluate(by_hand, data.train, "cross_entropy")[0] <= 0.9:
+            break
+    assert bits(by_hand) == bits(seen)
+    assert outcome.history[-1]["epoch_loss"] != at_ends.history[-1]["epoch_loss"]
+
+
 def test_one_step_more_is_the_step_that_training_takes() -> None:
     """Interrupted after two epochs of seven steps, and after one step more; with dropout and running statistics."""
     run = config(

@@ -17,6 +17,7 @@ from sharpscope.measures.sample_gradients import (
     fisher_trace,
     gradient_covariance_trace,
     gradient_disparity,
+    information_sharpness,
 )
 from sharpscope.measures.average_direction import average_direction_sharpness
 from sharpscope.measures.worst_case import worst_case_sharpness
@@ -75,6 +76,7 @@ __all__ = [
     "gradient_norm",
     "hammoud2023_sharpness",
     "hessian_diagonal",
+    "information_sharpness",
     "input_jacobian",
     "lambda_max",
     "lambda_max_between_iterates",

@@ -26,6 +26,9 @@ Labels = Literal["model", "data"]
 WEIGHTS = 2e7
 """Most entries of the sample gradients of one batched pass."""
 
+SMALLEST_EIGENVALUE = 1e-6
+"""Share of the Fisher matrix's largest eigenvalue below which a direction is one that the model does not depend on."""
+
 _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
 """What ``torch.vmap`` raises where a model branches on values or writes in place."""
 
@@ -244,5 +247,61 @@ def gradient_disparity(
         samples=batches,
         cost=cost.total(),
         protocol={"batch_size": batch_size, "batches": batches, "seed": seed, **obj.protocol},
+        fingerprint=obj.fingerprint,
+    )
+
+
+@register(
+    "information_sharpness",
+    title="Information geometric sharpness",
+    symbol="tr F⁺C",
+    definition="Sum over the sharpest directions of the Fisher matrix of the data's mean squared derivative of the "
+    "loss along each, in units of the model's own.",
+    source="Jang et al. 2022",
+    unit="1",
+    cost="10 eigenpairs of the Gauss-Newton matrix, the gradient of every sample",
+)
+def information_sharpness(obj: Objective, k: int = 10, tol: float = 1e-2, seed: int = 0) -> Estimate:
+    """Return tr F_k⁺ C = Σ_{j ≤ k} (1/λ_j) (1/N) Σ_i (v_jᵀ∇ℓ_i)² over the k largest eigenpairs of F (IGS).
+
+    C = (1/N) Σ_i ∇ℓ_i ∇ℓ_iᵀ with the data's labels, F the same with labels drawn from the model: for losses that are
+    negative log likelihoods (cross-entropy, half the squared error) the Gauss-Newton matrix. Labels drawn from the
+    model give k. A change of parameters does not move tr F⁺C; it does move which k directions are largest. Where
+    there are at least as many parameters as samples times outputs, the whole pseudo-inverse gives Σ_i (1/p_i − 1)
+    under cross-entropy, p_i the probability of sample i's label, which says nothing of the parameters: hence k.
+    Eigenvalues are found to ``tol``; those below 1e-6 of the largest are left out, and ``directions`` in the protocol
+    says how many are not. Checked against the authors' code, of which this is the form for large models with the
+    exact Fisher matrix.
+
+    Raises `InputError` for k outside [1, size], and where samples interact or cannot be told apart.
+
+    Examples
+    --------
+    One sample whose three labels are equally likely, all of F: 1/p − 1 with p = 1/3.
+
+    >>> model = torch.nn.Linear(2, 3).double()
+    >>> _ = model.weight.data.zero_(), model.bias.data.zero_()
+    >>> obj = Objective(model, torch.nn.functional.cross_entropy, (torch.ones(1, 2).double(), torch.tensor([0])))
+    >>> round(information_sharpness(obj, k=2).value, 6)
+    2.0
+
+    """
+    require_outputs(obj, "information_sharpness")
+    cost = CostMeter(obj)
+    top = curvature.top_eigenvalues(obj, k, tol=tol, seed=seed, matrix="ggn")
+    values = torch.as_tensor(top.values)
+    kept = values > SMALLEST_EIGENVALUE * values.max()
+    directions = top.vectors[kept.to(top.vectors.device)]  # (directions, size)
+    squares = torch.zeros(int(kept.sum()), dtype=torch.float64)
+    for block in sample_gradients(obj, torch.arange(int(obj.n_samples))):
+        squares += (block @ directions.T).double().square().sum(0).cpu()  # (directions,)
+    total = cost.total()
+    total["gradients"] = total.get("gradients", 0) + 1
+    return Estimate(
+        "information_sharpness",
+        float((squares / values[kept]).sum()) / obj.n_samples,
+        converged=bool(top.converged[kept.numpy()].all()),
+        cost=total,
+        protocol={"k": k, "directions": int(kept.sum()), "tol": tol, "seed": seed, **obj.protocol},
         fingerprint=obj.fingerprint,
     )

@@ -106,7 +106,10 @@ def take_step(
 
 
 def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | None) -> bool:
-    """Take the remaining steps of the epoch, fewer once the loss is not finite; return False when asked to stop."""
+    """Take the remaining steps of the epoch, fewer once the loss is not finite or is as low as it is to become.
+
+    Returns False when asked to stop.
+    """
     begin, steps = run.begin_epoch(), len(run.batches)
     for step in range(begin, steps):
         asked = take.agreed(should_stop is not None and should_stop())
@@ -120,6 +123,9 @@ def _train_epoch(run: RunState, take: Step, should_stop: Callable[[], bool] | No
         take(step)
         if step % _FINITE_EVERY == 0 and not run.loss_sum.isfinite():
             break
+        if step + 1 < steps and run.is_low_enough(step + 1):
+            run.note(step + 1)
+            return True
     run.note(steps)
     return True
 

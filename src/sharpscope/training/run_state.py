@@ -124,6 +124,14 @@ class RunState:
             if config.rho_schedule is not None:
                 group["sam_rho"] = learning_rate(config.rho_schedule, radius, *place)
 
+    def is_low_enough(self, step: int) -> bool:
+        """Return whether the rule on ``train_loss`` looks after so many steps of the epoch, and holds there."""
+        stop = self.config.stop
+        if stop.train_loss is None or not stop.looks_within(self.progress.history, step):
+            return False
+        with self.evaluated_weights():
+            return evaluate(self.model, self.dataset.train, self.loss)[0] <= stop.train_loss
+
     def note(self, step: int) -> None:
         """Record that ``step`` steps of the epoch are taken, with the sums and the seconds up to here."""
         now, progress = time.perf_counter(), self.progress
@@ -143,15 +151,18 @@ class RunState:
     def end_epoch(self) -> Row:
         """Evaluate the model, append the epoch's row to the history, and end the run where a rule says so."""
         begin = time.perf_counter()
+        steps = self.progress.step
+        ended_within = steps < len(self.batches)
+        samples = steps * self.batches.size if ended_within else self.batches.samples
         row = dict.fromkeys(("epoch", "lr", "epoch_loss", "epoch_accuracy", *METRICS, "seconds"))
-        row |= {"epoch": self.epoch, "lr": self.lr, "epoch_loss": self.loss_sum.item() / self.batches.samples}
+        row |= {"epoch": self.epoch, "lr": self.lr, "epoch_loss": self.loss_sum.item() / samples}
         if self.dataset.task == "classification" and self.loss_sum.isfinite():
-            answers = self.batches.samples * self.dataset.train.targets[0].numel()
+            answers = samples * self.dataset.train.targets[0].numel()
             row["epoch_accuracy"] = self.correct.item() / answers
         problem = self._non_finite()
         last = stop_reason(self.config.stop, [*self.progress.history, row]) is not None
         due = self.epoch % self.config.evaluate_every == 0 or self.config.stop.looks_at(self.epoch)
-        if problem is None and (last or due):
+        if problem is None and (last or due or ended_within):
             with self.evaluated_weights():
                 row |= evaluate_splits(self.model, self.dataset, self.loss)
             if recorded(row) != row:

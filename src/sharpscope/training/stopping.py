@@ -5,6 +5,7 @@ A rule sees nothing but the recorded epochs, so a resumed run decides as an unin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
@@ -23,6 +24,13 @@ from sharpscope.serialization import StrictConfig
 
 HOPELESS = "hopeless"
 """The reason for which a run is stopped without being finished."""
+
+NEAR = 3.0
+"""Multiple of the training loss asked for from which on ``look_every`` looks within epochs.
+
+A look costs an evaluation of the training set. On the small networks of the adjudication pools an epoch takes the loss
+to a half at most when it is this near, so that no run passes the loss unseen.
+"""
 
 
 class PlateauConfig(StrictConfig):
@@ -69,6 +77,9 @@ class StopConfig(StrictConfig):
       ones for a plateau.
     - ``train_accuracy``: accuracy on the training set, in eval mode, has reached this (kaur2022: 0.99).
     - ``train_loss``: loss on the training set, in eval mode, has come down to this (matched training loss).
+    - ``look_every``: ``train_loss`` is also looked at after every so many steps within an epoch, which ends there:
+      without it a run ends as far below as its last epoch took it. It begins with the epoch after the first that
+      ended at `NEAR` times ``train_loss`` or less.
     - ``plateau``: see `PlateauConfig` (patriarca2024: threshold 1e-4, patience 5).
     - ``relative_change``: |Δ epoch_loss| / previous epoch_loss is below this (hammoud2023: 0.05). The first
       epoch has no previous loss, unless ``first_previous_loss`` stands in for one (hammoud2023's released
@@ -88,17 +99,25 @@ class StopConfig(StrictConfig):
     first_previous_loss: PositiveFloat | None = None
     train_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
     train_loss: PositiveFloat | None = None
+    look_every: PositiveInt | None = None
     hopeless: list[HopelessConfig] = Field(default_factory=list)
 
     @model_serializer(mode="wrap")
     def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave ``hopeless`` out where there is no look, so that runs made before it keep their identifiers."""
+        """Leave a key that came later out while it is unset, so that runs made before it keep their identifiers."""
         fields: dict[str, Any] = handler(self)
-        return {key: value for key, value in fields.items() if key != "hopeless" or value}
+        return {key: value for key, value in fields.items() if key not in ("hopeless", "look_every") or value}
 
     def looks_at(self, epoch: int) -> bool:
         """Return whether a rule needs the evaluation at the end of this epoch, evaluated or not."""
         return any(look.epoch == epoch for look in self.hopeless)
+
+    def looks_within(self, history: Sequence[Mapping[str, Any]], step: int) -> bool:
+        """Return whether ``train_loss`` is looked at after ``step`` steps of the epoch that follows a history."""
+        if self.train_loss is None or self.look_every is None or step % self.look_every:
+            return False
+        losses = [row["train_loss"] for row in history if row["train_loss"] is not None]
+        return len(history) + 1 >= self.min_epochs and min(losses, default=math.inf) <= NEAR * self.train_loss
 
     @model_validator(mode="after")
     def _consistent(self) -> StopConfig:
@@ -106,6 +125,8 @@ class StopConfig(StrictConfig):
             raise ValueError(f"min_epochs = {self.min_epochs} must not exceed epochs = {self.epochs}")
         if self.first_previous_loss is not None and self.relative_change is None:
             raise ValueError("first_previous_loss has a meaning only beside relative_change")
+        if self.look_every is not None and self.train_loss is None:
+            raise ValueError("look_every has a meaning only beside train_loss")
         return self
 
 
