@@ -35,12 +35,7 @@ _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 def sample_gradients(obj: Objective, indices: Tensor) -> Iterator[Tensor]:
     """Yield blocks of ∇ℓ_i (k, size) of chosen samples i (m,), in order; batched where the model allows it."""
-    require_outputs(obj, "a measure of single samples")
-    if not obj.evaluator.separable:
-        raise InputError(
-            "gradients of single samples need samples that do not interact, received an objective in train mode; "
-            "use mode='eval'"
-        )
+    _require_single_samples(obj)
     inputs, targets = obj.evaluator.tensors()
     theta = obj.flat()
     for part in indices.split(max(1, min(256, int(WEIGHTS / obj.size)))):
@@ -50,6 +45,15 @@ def sample_gradients(obj: Objective, indices: Tensor) -> Iterator[Tensor]:
         except _NOT_BATCHED:
             block = torch.stack([obj.subset(i[None]).gradient() for i in part])
         yield block
+
+
+def _require_single_samples(obj: Objective) -> None:
+    require_outputs(obj, "a measure of single samples")
+    if not obj.evaluator.separable:
+        raise InputError(
+            "gradients of single samples need samples that do not interact, received an objective in train mode; "
+            "use mode='eval'"
+        )
 
 
 def _batched(evaluator: Evaluator, theta: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -286,7 +290,7 @@ def information_sharpness(obj: Objective, k: int = 10, tol: float = 1e-2, seed: 
     2.0
 
     """
-    require_outputs(obj, "information_sharpness")
+    _require_single_samples(obj)
     cost = CostMeter(obj)
     top = curvature.top_eigenvalues(obj, k, tol=tol, seed=seed, matrix="ggn")
     values = torch.as_tensor(top.values)
