@@ -36,6 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "normalised_sharpness": {"samples": 8},
     "fisher_trace": {"samples": 4},
     "gradient_disparity": {"batch_size": 2, "batches": 3},
+    "information_sharpness": {"k": 2},
     "epsilon_sharpness": {"steps": 2},
     "low_pass_flatness": {"samples": 4, "sigma": 0.3},
     "local_entropy": {"samples": 4},
@@ -57,6 +58,7 @@ RESCALABLE = {
 NEED_OUTPUTS = {
     *("margin", "path_norm", "geometric_complexity", "input_jacobian", "gauss_newton_split"),
     *("fisher_trace", "fisher_rao_norm", "gradient_covariance_trace", "gradient_disparity"),
+    "information_sharpness",
 }
 """Measures that look at the model's outputs apart from the loss."""
 
@@ -65,7 +67,9 @@ CLASSIFIERS_ONLY = {"margin"}
 UNDEFINED_UNDER_RESCALING = {"distance_from_initialisation", "rescaling_change"}
 """Needs the initial weights; and a change that is rounding, whose own change is anything."""
 
-SEPARABLE_ONLY = {"gradient_covariance_trace", "geometric_complexity", "input_jacobian"}
+SEPARABLE_ONLY = {
+    *("gradient_covariance_trace", "information_sharpness", "geometric_complexity", "input_jacobian"),
+}
 
 REGRESSIONS = {"regression mse", "shared module", "quadratic, multiple eigenvalues", "one parameter"}
 
@@ -284,7 +288,7 @@ TABLE = {
     *("low_pass_flatness", "local_entropy", "geodesic_sharpness", "normalised_sharpness"),
     *("gauss_newton_split", "effective_dimension", "critical_sharpness", "geometric_complexity"),
     *("input_jacobian", "valley_asymmetry", "weight_norm", "path_norm", "margin"),
-    *("distance_from_initialisation", "trace", "frobenius_norm"),
+    *("distance_from_initialisation", "trace", "frobenius_norm", "information_sharpness"),
 }
 """Every definition in use that the package promises to take by name."""
 

@@ -138,3 +138,5 @@ def test_what_is_refused() -> None:
         fisher_rao_norm(next(p for p in PROBLEMS if p.batch_loss).objective())
     with pytest.raises(InputError, match="standard error"):
         gradient_covariance_trace(obj, 1)
+    with pytest.raises(InputError, match="k must be"):
+        information_sharpness(obj, 0)

@@ -277,7 +277,8 @@ def information_sharpness(obj: Objective, k: int = 10, tol: float = 1e-2, seed: 
     says how many are not. Checked against the authors' code, of which this is the form for large models with the
     exact Fisher matrix.
 
-    Raises `InputError` for k outside [1, size], and where samples interact or cannot be told apart.
+    Raises `InputError` for k below 1, and where samples interact or cannot be told apart. A k above the number of
+    parameters is taken for it.
 
     Examples
     --------
@@ -291,6 +292,8 @@ def information_sharpness(obj: Objective, k: int = 10, tol: float = 1e-2, seed: 
 
     """
     _require_single_samples(obj)
+    require_at_least("k", k, 1, "10 are the directions that a classifier of ten classes depends on most")
+    k = min(k, obj.size)
     cost = CostMeter(obj)
     top = curvature.top_eigenvalues(obj, k, tol=tol, seed=seed, matrix="ggn")
     values = torch.as_tensor(top.values)
