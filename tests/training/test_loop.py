@@ -277,7 +277,8 @@ def test_a_run_ends_within_the_epoch_in_which_its_loss_is_low_enough() -> None:
     assert outcome.epochs == 50, "no epoch before was evaluated, so none is near"
     outcome = train(config(stop=stop), data, seen := perceptron())
     at_ends = train(config(stop={"epochs": 50, "train_loss": 0.9}), data, perceptron())
-    assert outcome.stop_reason == "train_loss" and outcome.epochs == at_ends.epochs
+    assert outcome.stop_reason == "train_loss"
+    assert outcome.epochs == at_ends.epochs
     assert at_ends.final["train_loss"] < outcome.final["train_loss"] <= 0.9
     by_hand = perceptron()
     for steps in range(2, 7, 2):
