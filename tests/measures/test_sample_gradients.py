@@ -80,7 +80,8 @@ def test_information_sharpness_is_that_of_the_dense_matrices() -> None:
     for k in (1, 4):
         e = information_sharpness(obj, k, tol=1e-8)
         assert e.value == pytest.approx(float(along[:k].sum()), rel=1e-5)
-        assert e.protocol["directions"] == k and e.converged
+        assert e.protocol["directions"] == k
+        assert e.converged
 
 
 def test_information_sharpness_of_all_directions_depends_on_the_labels_probabilities_alone() -> None:
