@@ -28,8 +28,8 @@ HOPELESS = "hopeless"
 NEAR = 3.0
 """Multiple of the training loss asked for from which on ``look_every`` looks within epochs.
 
-A look costs an evaluation of the training set. On the small networks of the adjudication pools an epoch takes the loss
-to a half at most when it is this near, so that no run passes the loss unseen.
+A look costs an evaluation of the training set. On the small networks of the adjudication pools an epoch takes the
+loss to a half at most when it is this near, so that no run passes the loss unseen.
 """
 
 
