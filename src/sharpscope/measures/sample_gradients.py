@@ -27,7 +27,7 @@ WEIGHTS = 2e7
 """Most entries of the sample gradients of one batched pass."""
 
 SMALLEST_EIGENVALUE = 1e-6
-"""Share of the Fisher matrix's largest eigenvalue below which a direction is one that the model does not depend on."""
+"""Share of the Fisher matrix's largest eigenvalue below which the model does not depend on a direction."""
 
 _NOT_BATCHED = (RuntimeError, ValueError, TypeError, NotImplementedError)
 """What ``torch.vmap`` raises where a model branches on values or writes in place."""
