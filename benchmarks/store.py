@@ -1,16 +1,20 @@
-"""How long the commands take on a store of 2,000 runs with five measures each.
+"""How long the commands take on a store of 2,000 runs with five measures each, and planning 100,000 runs.
 
-    python benchmarks/store.py [--runs 2000] [--folder FOLDER]
+    python benchmarks/store.py [--runs 2000] [--planned 100000] [--folder FOLDER]
 
 The results are made up but whole: configurations, histories of twenty epochs and checkpoints go through the store's
 own `publish`, with every manifest and every force to the disk, so that the first figure is what publishing costs.
 Then every command runs as a process of its own, imports included, three times; the median is printed with its limit.
+
+First a run of 100,000 small trainings is begun in a process of its own, and ended where its first task would start:
+what it took until then by the clock, of the processor and of memory, imports included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -130,14 +134,50 @@ def write(path: Path, content: dict[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+# Takes the place of what would work through the tasks.
+UNTIL_THE_FIRST_TASK = """
+import sys
+from sharpscope.sweep import Summary
+from sharpscope.sweep.scheduling import run
+from sharpscope.cli import main
+
+def stop(self, stop_requests):
+    print(len(self._schedule.tasks), file=sys.stderr)
+    return Summary(0, 0, 0, 0, True, 0.0)
+
+run.Coordinator.run = stop
+main()
+"""
+
+
+def plan(folder: Path, runs: int) -> None:
+    """Begin a run of so many trainings and print what it took up to its first task."""
+    rates = ", ".join(f"{0.0001 * (i + 1):.6g}" for i in range(max(1, runs // 500)))
+    study = folder / "large.toml"
+    text = STUDY.replace("LR", rates).replace("SEED", ", ".join(map(str, range(100))))
+    study.write_text(text[: text.index("[[measures]]")])
+    command = ["run", str(study), "--store", str(folder / "large"), "--no-report", "--workers", "1"]
+    begin = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", UNTIL_THE_FIRST_TASK, *command], capture_output=True, text=True
+    )
+    wall = time.monotonic() - begin
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    count, processor = ended.stderr.split()[-1], used.ru_utime + used.ru_stime
+    print(f"{count} runs planned in {wall:.1f} s (at most 30), {processor:.1f} of them of the processor,")
+    print(f"{used.ru_maxrss / 1024:.0f} MiB (at most 1024)")
+
+
 def main() -> None:
     """Fill a store and time the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--planned", type=int, default=100_000)
     parser.add_argument("--folder", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = asked.folder or Path(made)
+        plan(Path(made), asked.planned)  # first, since the largest child's memory is what the system tells
         if not (folder / "store").is_dir():
             begin = time.monotonic()
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
 
 import numpy
 import pytest
@@ -12,6 +13,7 @@ from sharpscope.serialization import (
     content_hash,
     json_ready,
     readable_json,
+    require_json,
     seal_json,
     unseal_json,
 )
@@ -50,8 +52,9 @@ def test_a_numpy_float_is_a_number():
     ],
 )
 def test_canonical_json_refuses_by_place(value, sentence):
-    with pytest.raises(InputError, match=sentence):
-        canonical_json(value)
+    for refusing in (canonical_json, require_json):
+        with pytest.raises(InputError, match=sentence):
+            refusing(value)
 
 
 def test_typed_canonical_json_tells_a_float_from_an_integer():
@@ -59,12 +62,22 @@ def test_typed_canonical_json_tells_a_float_from_an_integer():
     assert content_hash({"lr": 1.0}, by_value=False) != content_hash({"lr": 1}, by_value=False)
 
 
+def test_what_json_can_hold_is_let_through():
+    deep = 1
+    for _ in range(200):
+        deep = {"a": [deep]}
+    for value in (None, {"a": (1, True, None, "λ", -0.5)}, numpy.float64(0.1), [OrderedDict(b=1)], deep):
+        require_json(value)
+        canonical_json(value)
+
+
 def test_a_value_nested_beyond_reason_is_refused_in_a_sentence():
     value = []
     for _ in range(100_000):
         value = [value]
-    with pytest.raises(InputError, match="nested too deeply"):
-        canonical_json(value)
+    for refusing in (canonical_json, require_json):
+        with pytest.raises(InputError, match="nested too deeply"):
+            refusing(value)
 
 
 def test_json_ready_says_nan_and_infinity_in_one_way_at_every_depth():

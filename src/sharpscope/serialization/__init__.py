@@ -1,9 +1,9 @@
 """How values become text and files: canonical JSON and its hash, strict configuration classes, atomic writing.
 
-`canonical_json` and `content_hash` name results; `json_ready` is the one way in which a NaN or an infinity enters
-JSON; `seal_json` adds a checksum to a table. `StrictConfig` is the base of every configuration class, and `explain`
-turns its refusals into a sentence. `write_whole` and `replacing` put a file in place so that a reader, or a crash,
-finds the old file or the new one.
+`canonical_json` and `content_hash` name results, `require_json` refuses what JSON cannot hold; `json_ready` is the
+one way in which a NaN or an infinity enters JSON; `seal_json` adds a checksum to a table. `StrictConfig` is the base
+of every configuration class, and `explain` turns its refusals into a sentence. `write_whole` and `replacing` put a
+file in place so that a reader, or a crash, finds the old file or the new one.
 """
 
 from sharpscope.serialization.files import replacing, sync_folder, sync_tree, write_whole
@@ -12,6 +12,7 @@ from sharpscope.serialization.json_text import (
     content_hash,
     json_ready,
     readable_json,
+    require_json,
     seal_json,
     unseal_json,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "json_ready",
     "readable_json",
     "replacing",
+    "require_json",
     "seal_json",
     "sync_folder",
     "sync_tree",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import re
@@ -46,6 +47,37 @@ def canonical_json(obj: Any, *, by_value: bool = True) -> str:
         raise InputError("the value is nested too deeply for JSON; flatten it") from None
 
 
+_SLICE = 2**20  # characters that are encoded at a time
+_DEEP = 100  # levels of tables and lists up to which a value is looked through without recursion
+_LEAVES = (str, int, bool, type(None))
+
+
+def require_json(value: Any) -> None:
+    """Raise `InputError`, as `canonical_json` does, for a value that JSON cannot hold; several times as fast.
+
+    >>> require_json({"lr": 0.1, "hidden": (8, 8)})
+    >>> require_json({"lr": float("nan")})
+    Traceback (most recent call last):
+    sharpscope.errors.InputError: lr is nan, which JSON cannot hold; make it finite
+    """
+    level = [value]
+    for _ in range(_DEEP):
+        inside: list[Any] = []
+        for one in level:
+            kind = type(one)
+            if kind is dict and all(type(key) is str for key in one):
+                inside.extend(one.values())
+            elif kind is list or kind is tuple:
+                inside.extend(one)
+            elif kind not in _LEAVES and not (kind is float and math.isfinite(one)):
+                canonical_json(value)  # another class, such as NumPy's, may do
+                return
+        if not inside:
+            return
+        level = inside
+    canonical_json(value)
+
+
 def content_hash(obj: Any, *, by_value: bool = True) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a value's `canonical_json`.
 
@@ -65,7 +97,10 @@ def readable_json(obj: Any) -> str:
     >>> readable_json({"b": "λ", "a": 1})
     '{\n  "a": 1,\n  "b": "λ"\n}\n'
     """
-    return json.dumps(obj, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = io.StringIO()  # piece by piece: a list of all pieces takes several times the text's memory
+    json.dump(obj, text, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text.write("\n")
+    return text.getvalue()
 
 
 def seal_json(text: str) -> str:
@@ -83,8 +118,15 @@ def seal_json(text: str) -> str:
     if match is None:
         raise InputError(f"only a JSON table with a key can be sealed, received {text[:40]!r}; give a table")
     space = "\n  " if match[1] else " "
-    seal = f',{space}"sha256": "{hashlib.sha256(text.encode()).hexdigest()}"'
+    seal = f',{space}"sha256": "{_sha256(text)}"'
     return text[: match.start(1)] + seal + match[0]
+
+
+def _sha256(text: str) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(text), _SLICE):
+        digest.update(text[start : start + _SLICE].encode())
+    return digest.hexdigest()
 
 
 def unseal_json(text: str | bytes) -> dict[str, Any]:

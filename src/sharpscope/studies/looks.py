@@ -73,7 +73,7 @@ def read_budget(text: str) -> float:
 
 def seeds_of(plan: Plan) -> int:
     """Return how many seeds a plan has."""
-    return len({run.config.seed for run in plan.runs})
+    return len({run.table["seed"] for run in plan.runs})
 
 
 def with_seeds(study: Study, number: int) -> Study:

@@ -43,22 +43,26 @@ def _validate(plan: Plan, data_dir: str | None, progress: Any, ranks: int) -> No
     models: dict[str, Any] = {}
     seen: set[tuple[Any, ...]] = set()
     for run in plan.runs:
-        data, model = run.config.data.model_dump_json(), run.config.model.model_dump_json()
-        alike = (data, model, *_what_validation_asks_for(run.config))
-        if alike in seen:
+        if (alike := run.alike("seed")) in seen:
             continue
         seen.add(alike)
+        config = run.config
+        data, model = config.data.model_dump_json(), config.model.model_dump_json()
+        asked = (data, model, *_what_validation_asks_for(config))
+        if asked in seen:
+            continue
+        seen.add(asked)
         if data not in datasets:
-            datasets = {data: load(run.config.data, data_dir=data_dir, progress=progress)}
+            datasets = {data: load(config.data, data_dir=data_dir, progress=progress)}
             models = {}
             _check_samples(study, datasets[data])
         if model not in models:
             with _with_place(study, ("run", "model")):
-                models = {model: build(run.config.model, datasets[data], weight_seed(run.config))}
+                models = {model: build(config.model, datasets[data], weight_seed(config))}
                 if ranks > 1:
                     refuse_unlike_alone(models[model])
         with _with_place(study, ("run",)):
-            validate(run.config, datasets[data], models[model])
+            validate(config, datasets[data], models[model])
 
 
 def _what_validation_asks_for(run: RunConfig) -> tuple[Any, ...]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sharpscope.errors import InputError
-from sharpscope.serialization import canonical_json
+from sharpscope.serialization import require_json
 from sharpscope.sweep.store.identity import NAME, RESERVED_KINDS
 
 _ENTRY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*\Z")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One piece of work, done once and found again by its id.
 
@@ -68,7 +68,7 @@ class Task:
                 f"task {self.id} has the entry '{self.entry}', and workers import it by name; "
                 "write 'package.module:function'"
             )
-        canonical_json(self.payload)  # refuses, here and by its place, what cannot travel to a worker
+        require_json(self.payload)  # refuses, here and by its place, what cannot travel to a worker
         if len(set(self.produces)) < len(self.produces):
             raise InputError(f"task {self.id} produces a result twice; name each once")
 

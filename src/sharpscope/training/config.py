@@ -51,6 +51,8 @@ _LATER_KEYS: dict[str, object] = {
 }
 _ALWAYS = object()
 
+_PARTS = {"data", "model", "optimizer", "schedule", "stop"}
+
 
 class RunConfig(StrictConfig):
     """One training run, completely: the same configuration gives the same bits.
@@ -166,6 +168,19 @@ class RunConfig(StrictConfig):
         """Leave a key that came later out while it is unset, so that runs made before it keep their identifiers."""
         fields: dict[str, Any] = handler(self)
         return {key: value for key, value in fields.items() if _LATER_KEYS.get(key, _ALWAYS) != value}
+
+    def table(self, known: dict[int, tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+        """Return what ``model_dump(mode="json")`` does; runs that share a part share its table.
+
+        ``known`` keeps the parts met so far with their tables, by the part's identity.
+        """
+        table = self.model_dump(mode="json", exclude=_PARTS)
+        for name in _PARTS:
+            part = getattr(self, name)
+            if id(part) not in known:
+                known[id(part)] = (part, part.model_dump(mode="json"))
+            table[name] = known[id(part)][1]
+        return table
 
     def canonical_json(self) -> str:
         """Return the whole configuration, defaults included, as JSON with sorted keys and no white space."""

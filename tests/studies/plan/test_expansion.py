@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sharpscope import InputError
+from sharpscope.serialization import content_hash
 from sharpscope.studies import JointPlan, Plan, load_study, make_plan
 
 BASE = 'name = "few"\n[run]\ndata = "digits"\noptimizer = { name = "sgd", lr = 0.1 }\nmodel = "mlp"\n'
@@ -75,7 +77,34 @@ seed = SEEDS
     told: list[tuple[int, int]] = []
     plan = make_plan(load_study(tmp_path / "large.toml"), progress=lambda *counts: told.append(counts))
     assert told == [(1000, 2200), (2000, 2200), (2200, 2200)]
-    configs = [run.config for run in plan.runs]
-    assert len({config.run_id() for config in configs}) == 2200
+    assert len({run.id for run in plan.runs}) == 2200
     for part, kinds in (("data", 1), ("model", 1), ("optimizer", 2), ("stop", 1)):
-        assert len({id(getattr(config, part)) for config in configs}) == kinds, part
+        assert len({id(run.table[part]) for run in plan.runs}) == kinds, part
+    tables = {id(run.table) for run in plan.runs}
+    assert {id(task.payload["run"]) for task in JointPlan((plan,)).tasks()} == tables, (
+        "tasks have no tables of their own"
+    )
+    for run in plan.runs[::1000]:
+        assert run.config.run_id() == run.id
+        assert run.config.model_dump(mode="json") == run.table
+
+
+def test_a_planned_run_s_table_is_its_whole_configuration(tmp_path: Path) -> None:
+    plan = planned(
+        tmp_path,
+        """
+[grid]
+"data.subset_seed" = ["seed"]
+"augmentation.names" = [["flip"]]
+"stop.train_accuracy" = [0.9]
+"schedule.kind" = ["cosine"]
+label_smoothing = [0.1]
+seed = [3, 4]
+""",
+    )
+    for run, seed in zip(plan.runs, (3, 4), strict=True):
+        config = run.config
+        assert (config.run_id(), config.data.subset_seed) == (run.id, seed)
+        assert json.loads(config.model_dump_json()) == run.table
+        assert run.configuration == content_hash(config.model_dump(mode="json", exclude={"seed"}))
+    assert [one["configuration"] for one in plan.record()["runs"]] == [run.configuration for run in plan.runs]

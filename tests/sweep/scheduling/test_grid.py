@@ -16,8 +16,6 @@ def test_axes_multiply_in_order_and_leave_the_base_alone():
     ]
     assert all(s["optimizer"]["name"] == "sgd" for s in grid)
     assert base == {"optimizer": {"name": "sgd", "lr": 0.5}, "seed": 7}
-    grid[0]["optimizer"]["lr"] = 9
-    assert grid[1]["optimizer"]["lr"] == 0.1
 
 
 def test_cases_change_together_and_multiply_with_axes():
@@ -77,6 +75,17 @@ def test_expand_refuses_in_one_sentence(block, sentence):
     with pytest.raises(InputError, match=sentence) as error:
         expand({"data": "digits"}, [block])
     assert "\n" not in str(error.value)
+
+
+def test_settings_share_the_tables_in_which_they_do_not_differ():
+    base = {"data": {"name": "digits"}, "optimizer": {"name": "sgd", "options": {"momentum": 0.9}}}
+    grid = expand(base, [GridBlock({"optimizer.options.momentum": [0.0, 0.5], "seed": [0, 1, 2]})])
+    assert [(s["optimizer"]["options"]["momentum"], s["seed"]) for s in grid] == [
+        (momentum, seed) for momentum in (0.0, 0.5) for seed in (0, 1, 2)
+    ]
+    assert len({id(s["data"]) for s in grid}) == 1
+    assert len({id(s["optimizer"]) for s in grid}) == 2
+    assert base["optimizer"]["options"] == {"momentum": 0.9}, "left as it was"
 
 
 def test_the_last_of_a_kind_of_axis_may_be_a_range():

@@ -56,14 +56,14 @@ _OF_FIGURES = ("x", "y", "colour", "panel", "line")
 Place = tuple[str | int, ...]
 
 
-def check_columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
+def check_columns(study: Study, columns: Collection[str]) -> None:
     """Raise `InputError`, naming file and line, where a claim or figure names a column that no table will have.
 
-    ``rows`` are the runs' rows, as `PlannedRun.row` gives them.
+    ``columns`` are those of the runs' rows, as `PlannedRun.row` gives them.
     """
     from sharpscope.analysis.claims.expression import columns_of
 
-    known = _known(study, rows)
+    known = _known(study, columns)
     named = list(_of_claims(study.config.claims, ("claims",)))
     named += _of_requirements(study.config.requires, ("requires",))
     for i, figure in enumerate(study.config.figures):
@@ -102,9 +102,9 @@ def check_labels(study: Study, axes: Collection[str]) -> None:
             )
 
 
-def _known(study: Study, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+def _known(study: Study, columns: Collection[str]) -> set[str]:
     config = study.config
-    known = {*_ALWAYS, *(column for row in rows for column in row)}
+    known = {*_ALWAYS, *columns}
     for given in config.measures:
         label = _label(given)
         known |= {label, f"{label}_stderr"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,19 @@ def make_plan(study: Study, progress: Callable[[int, int], None] | None = None) 
         ) from error
     paths = list(dict.fromkeys(p for b in blocks for p in [*[k for c in b.cases for k in c], *b.axes]))
     names = _columns(paths)
+    parts = _Parts(source.folder)
     runs: dict[str, PlannedRun] = {}
-    shared: dict[str, StrictConfig] = {}
-    for number, setting in enumerate(settings, start=1):
-        if progress is not None and (number % _REPORT_EVERY == 0 or number == len(settings)):
-            progress(number, len(settings))
-        run = _run(study, setting, paths, shared)
-        dump = run.model_dump(mode="json")
-        varied = {names[path]: _at(dump, path) for path in paths}
-        planned_run = PlannedRun(run, varied)
-        runs.setdefault(planned_run.id, planned_run)
+    count = len(settings)
+    settings.reverse()
+    while settings:
+        run = _run(study, settings.pop(), paths, parts)  # a setting's memory serves the next runs' tables
+        number = count - len(settings)
+        if progress is not None and (number % _REPORT_EVERY == 0 or number == count):
+            progress(number, count)
+        table = run.table(parts.tables)
+        varied = {names[path]: _at(table, path) for path in paths}
+        run_id = content_hash(table, by_value=False)
+        runs.setdefault(run_id, PlannedRun(run_id, table, varied, run.data.path))
     planned = list(runs.values())
     axes = [names[p] for p in paths if p != "seed" and len({repr(r.settings[names[p]]) for r in planned}) > 1]
     measures, tracks = _measures(study, planned), _tracks(study, planned)
@@ -72,21 +75,13 @@ def make_plan(study: Study, progress: Callable[[int, int], None] | None = None) 
     plan = Plan(study, tuple(planned), tuple(measures), tuple(axes), tuple(tracks), tuple(views))
     _check_claims(study)
     check_labels(study, [names[p] for p in paths])
-    check_columns(study, [run.row for run in planned])
+    check_columns(study, {*IDENTITY, *(column for run in planned for column in run.settings)})
     return plan
 
 
 def _named_tables(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return a base run whose data and model are tables, so that the grid can vary their options."""
     return {k: {"name": v} if k in ("data", "model") and isinstance(v, str) else v for k, v in run.items()}
-
-
-def _found(setting: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]:
-    """Return a setting whose table of data has its path from the study file's folder."""
-    data = setting.get("data")
-    if folder is None or not isinstance(data, Mapping) or not isinstance(data.get("path"), str):
-        return setting
-    return {**setting, "data": {**data, "path": str(folder / data["path"])}}
 
 
 _PARTS: dict[str, type[StrictConfig]] = {
@@ -97,29 +92,45 @@ _PARTS: dict[str, type[StrictConfig]] = {
 }
 
 
-def _shared_parts(setting: Mapping[str, Any], known: dict[str, StrictConfig]) -> dict[str, StrictConfig]:
-    """Return the parts of a setting, validated; runs of equal parts share them, which halves a large plan's memory.
+class _Parts:
+    """The parts of settings, validated once for all runs that share them, and the tables that they become.
 
-    A part that is refused is left out: the validation of the whole run says where it is wrong.
+    Settings of a grid share their tables, so that a part is found by the identity of the table it is made from, which
+    is kept. A table of data has its path from the study file's folder.
     """
-    parts = {}
-    for key, part in _PARTS.items():
-        try:
-            text = f"{key} {json.dumps(setting[key], sort_keys=True)}"
-            if text not in known:
-                known[text] = part.model_validate(setting[key])
-            parts[key] = known[text]
-        except (KeyError, TypeError, ValueError):  # pydantic's refusals are ValueErrors
-            continue
-    return parts
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._known: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self.tables: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    def put_into(self, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a setting with its parts in place of their tables.
+
+        A part that is refused stays a table: the validation of the whole run says where it is wrong.
+        """
+        return {
+            key: self._validated(key, value) if key in _PARTS else value for key, value in setting.items()
+        }
+
+    def _validated(self, key: str, given: Any) -> Any:
+        place = (key, id(given))
+        if place not in self._known:
+            part = self._found(given) if key == "data" else given
+            with contextlib.suppress(ValueError):  # pydantic's refusals are ValueErrors
+                part = _PARTS[key].model_validate(part)
+            self._known[place] = (given, part)
+        return self._known[place][1]
+
+    def _found(self, data: Any) -> Any:
+        if self._folder is None or not isinstance(data, Mapping) or not isinstance(data.get("path"), str):
+            return data
+        return {**data, "path": str(self._folder / data["path"])}
 
 
-def _run(
-    study: Study, setting: Mapping[str, Any], varied: Sequence[str], shared: dict[str, StrictConfig]
-) -> RunConfig:
-    found = _found(setting, study.source.folder)
+def _run(study: Study, setting: Mapping[str, Any], varied: Sequence[str], parts: _Parts) -> RunConfig:
     try:
-        return RunConfig.model_validate({**found, **_shared_parts(found, shared)})
+        return RunConfig.model_validate(parts.put_into(setting))
     except ValidationError as error:
         sentence = explain(error)
         key = leading(sentence)
@@ -180,9 +191,9 @@ def _resolved(options: Mapping[str, Any], measure: Any, run: PlannedRun) -> dict
     resolved = {key: None if value == "none" else value for key, value in options.items()}
     resolved["measure"] = measure.name
     if "seed" in measure.options:
-        resolved.setdefault("seed", run.config.seed)
+        resolved.setdefault("seed", run.table["seed"])
     if resolved.get("step_size") == "learning_rate":
-        resolved["step_size"] = run.config.optimizer.lr
+        resolved["step_size"] = run.table["optimizer"]["lr"]
     return resolved
 
 

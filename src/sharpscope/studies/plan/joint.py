@@ -35,7 +35,7 @@ class JointPlan:
         ``data_dir`` and ``device`` say how to carry the tasks out and are no part of any identifier.
         """
         execution: dict[str, Any] = {"data_dir": data_dir, "device": device}
-        tables = {r.config.data.digest: r.config.data.path for r in self.runs if r.config.data.path}
+        tables = {run.table["data"]["digest"]: run.path for run in self.runs if run.path is not None}
         if tables:  # the path of a user's own data; a run's identifier has their content and not their path
             execution["tables"] = tables
         tracks: dict[str, dict[str, PlannedTrack]] = {}
@@ -45,7 +45,7 @@ class JointPlan:
         tasks: dict[str, Task] = {}
         for plan in self.plans:
             objective = plan.study.config.objective.model_dump(mode="json")
-            configs = _configurations(plan.runs)
+            configs = {run.id: run.table for run in plan.runs}
             words = {run.id: run.words for run in plan.runs}
             by_run: dict[str, list[PlannedMeasure]] = {}
             for measure in plan.measures:
@@ -106,22 +106,6 @@ class JointPlan:
             {**plan.record(), "tasks": {run.id: training[run.id] for run in plan.runs if run.id in training}}
             for plan in self.plans
         ]
-
-
-def _configurations(runs: Sequence[PlannedRun]) -> dict[str, dict[str, Any]]:
-    """Return every run's configuration as JSON holds it, by the run's id.
-
-    Runs that share a part of their configuration share its table too, which halves the memory of 100,000 tasks.
-    """
-    shared: dict[tuple[str, int], Any] = {}
-    tables = {}
-    for run in runs:
-        parts = run.config.__dict__  # kept alive by the plan, so that its objects' identities stay theirs
-        tables[run.id] = {
-            key: shared.setdefault((key, id(parts[key])), value) if isinstance(value, dict) else value
-            for key, value in run.config.model_dump(mode="json").items()
-        }
-    return tables
 
 
 def _training(

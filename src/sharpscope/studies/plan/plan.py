@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from sharpscope import __version__
@@ -16,27 +15,46 @@ from sharpscope.studies.tasks.run_measures import checked
 from sharpscope.training import RunConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a study: its configuration and the values of what varies."""
+    """One run of a study: its identifier, its configuration and the values of what varies.
 
-    config: RunConfig
+    The configuration is kept as the table that its task is given, which takes a third of the memory; runs share the
+    parts in which they do not differ. ``path`` is where a table of the user's own lies, which is no part of that.
+    """
+
+    id: str
+    table: dict[str, Any]
     settings: dict[str, Any]
+    path: str | None = None
 
-    @cached_property
-    def id(self) -> str:
-        """The run's identifier."""
-        return self.config.run_id()
+    @property
+    def config(self) -> RunConfig:
+        """The configuration, made anew at each call."""
+        if self.path is None:
+            return RunConfig.model_validate(self.table)
+        return RunConfig.model_validate({**self.table, "data": {**self.table["data"], "path": self.path}})
 
     @property
     def configuration(self) -> str:
         """The identifier of the setting without the seed: the cluster of its repetitions."""
-        return content_hash(self.config.model_dump(mode="json", exclude={"seed"}))
+        return content_hash({key: value for key, value in self.table.items() if key != "seed"})
+
+    def alike(self, *apart_from: str) -> tuple[Any, ...]:
+        """Return what is equal for runs of one plan that are the same apart from the keys named.
+
+        Parts are told apart by the identity of their tables, which runs share; runs that are alike may differ here.
+        """
+        return tuple(
+            id(value) if isinstance(value, dict | list) else value
+            for key, value in self.table.items()
+            if key not in apart_from
+        )
 
     @property
     def row(self) -> dict[str, Any]:
         """The columns by which the study's selections choose among runs."""
-        return selection.columns(self.settings, self.config)
+        return selection.columns(self.settings, self.table)
 
     @property
     def words(self) -> str:
@@ -80,6 +98,13 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """Return what the store keeps of the plan, enough to tabulate and report without the study file."""
         config = self.study.config
+        clusters: dict[tuple[Any, ...], str] = {}
+        runs = []
+        for run in self.runs:
+            alike = run.alike("seed")
+            if alike not in clusters:
+                clusters[alike] = run.configuration
+            runs.append({"id": run.id, "configuration": clusters[alike], "settings": run.settings})
         return {
             "name": config.name,
             "key": self.study.key,
@@ -95,9 +120,7 @@ class Plan:
             "objective": config.objective.model_dump(mode="json"),
             "axes": list(self.axes),
             "measure_info": {label: self._info(spec) for label, spec in self._specs()},
-            "runs": [
-                {"id": r.id, "configuration": r.configuration, "settings": r.settings} for r in self.runs
-            ],
+            "runs": runs,
             "measures": [
                 {"id": m.id, "run": m.run, "label": m.label, "of": m.spec["measure"]} for m in self.measures
             ],

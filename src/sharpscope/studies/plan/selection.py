@@ -5,24 +5,24 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sharpscope.errors import InputError
 from sharpscope.serialization import canonical_json
 
-if TYPE_CHECKING:
-    from sharpscope.training import RunConfig
 
+def columns(settings: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's row as selections see it: its own columns of the table of runs, and what the grid varies.
 
-def columns(settings: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-    """Return a run's row as selections see it: its own columns of the table of runs, and what the grid varies."""
+    ``run`` is the run's configuration as a table.
+    """
     row = {
-        "data": config.data.name,
-        "model": config.model.name,
-        "optimizer": config.optimizer.name,
-        "lr": config.optimizer.lr,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
+        "data": run["data"]["name"],
+        "model": run["model"]["name"],
+        "optimizer": run["optimizer"]["name"],
+        "lr": run["optimizer"]["lr"],
+        "batch_size": run["batch_size"],
+        "seed": run["seed"],
     }
     return row | {name: value for name, value in settings.items() if name not in row}
 

@@ -46,18 +46,25 @@ def expand(base: Mapping[str, Any], blocks: Sequence[GridBlock] = ()) -> list[di
     [{'batch': 8, 'opt': {'lr': 1}}, {'batch': 16, 'opt': {'lr': 2}}]
     """
     settings: dict[bytes, dict[str, Any]] = {}
+    shared = _Shared()
     for block in blocks or [GridBlock()]:
         for overrides in _overrides(block):
             setting = dict(base)
-            # Shorter paths first, so that a whole table is in place before one of its entries is changed.
-            for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
-                _set(setting, path, value)
-            settings.setdefault(hashlib.sha256(canonical_json(setting).encode()).digest(), setting)
+            for path, parts, value in overrides:
+                shared.put(setting, path, parts, value)
+            settings.setdefault(shared.digest(setting), setting)
     return list(settings.values())
 
 
-def _overrides(block: GridBlock) -> Iterator[dict[str, Any]]:
-    """Yield the path -> value table of every combination of one block."""
+_Override = tuple[str, tuple[str, ...], Any]
+"""A dotted path, its parts, and the value to put there."""
+
+
+def _overrides(block: GridBlock) -> Iterator[list[_Override]]:
+    """Yield what every combination of one block changes.
+
+    Shorter paths come first, so that a whole table is in place before one of its entries is changed.
+    """
     for path, values in block.axes.items():
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
             raise InputError(f"axis '{path}' is {values!r}, and an axis lists its values; write [{values!r}]")
@@ -69,23 +76,58 @@ def _overrides(block: GridBlock) -> Iterator[dict[str, Any]]:
         for path in case:
             if path in block.axes:
                 raise InputError(f"'{path}' is both an axis and in a case of one block; keep one of them")
+        paths = [(path, tuple(path.split("."))) for path in (*case, *block.axes)]
+        order = sorted(range(len(paths)), key=lambda i: len(paths[i][1]))
         for values in itertools.product(*block.axes.values()):
-            yield {**case, **dict(zip(block.axes, values, strict=True))}
+            given = (*case.values(), *values)
+            yield [(*paths[i], given[i]) for i in order]
 
 
-def _set(setting: dict[str, Any], path: str, value: Any) -> None:
-    """Put `value` at a dotted path, in copies of the tables on the way, which are made where they are missing."""
-    *parents, last = path.split(".")
-    if not all([*parents, last]):
-        raise InputError(f"the path '{path}' has an empty part; write names joined by single dots")
-    table = setting
-    for depth, name in enumerate(parents, start=1):
-        there = table.get(name)  # None: absent, or an optional table that is switched off
-        if not isinstance(there, Mapping | None):
+class _Shared:
+    """Changed tables and the canonical text of values, each made once: most settings of a grid share them.
+
+    They are found by the identity of what they are made from, which is kept, so that no other object takes it.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[int, tuple[str, ...], int], tuple[Any, Any, dict[str, Any]]] = {}
+        self._texts: dict[int, tuple[Any, str]] = {}
+
+    def put(self, setting: dict[str, Any], path: str, parts: tuple[str, ...], value: Any) -> None:
+        """Put a value at a dotted path of a setting, in changed copies of the tables on the way."""
+        if not all(parts):
+            raise InputError(f"the path '{path}' has an empty part; write names joined by single dots")
+        first, *rest = parts
+        setting[first] = self._changed(setting.get(first), path, tuple(rest), value) if rest else value
+
+    def _changed(self, table: Any, path: str, parts: tuple[str, ...], value: Any) -> dict[str, Any]:
+        """Return a copy of a table with a value at the parts that lead on from it."""
+        if not isinstance(table, Mapping | None):  # None: absent, or an optional table that is switched off
+            through = path.removesuffix("." + ".".join(parts))
             raise InputError(
-                f"the path '{path}' leads through '{'.'.join(parents[:depth])}', which is {there!r} "
-                "and no table; give that a table or shorten the path"
+                f"the path '{path}' leads through '{through}', which is {table!r} and no table; "
+                "give that a table or shorten the path"
             )
-        table[name] = dict(there or {})
-        table = table[name]
-    table[last] = value
+        key = (id(table), parts, id(value))
+        if key not in self._tables:
+            first, *rest = parts
+            copy = dict(table or {})
+            copy[first] = self._changed(copy.get(first), path, tuple(rest), value) if rest else value
+            self._tables[key] = (table, value, copy)
+        return self._tables[key][2]
+
+    def digest(self, setting: Mapping[str, Any]) -> bytes:
+        """Return the SHA-256 of a setting's canonical JSON."""
+        try:
+            if not all(isinstance(key, str) for key in setting):
+                raise InputError("keys are text")
+            text = ",".join(f"{self._text(key)}:{self._text(setting[key])}" for key in sorted(setting))
+        except InputError:
+            canonical_json(setting)  # says where in the whole setting it is
+            raise
+        return hashlib.sha256(f"{{{text}}}".encode()).digest()
+
+    def _text(self, value: Any) -> str:
+        if id(value) not in self._texts:
+            self._texts[id(value)] = (value, canonical_json(value))
+        return self._texts[id(value)][1]

@@ -49,7 +49,7 @@ class TaskSchedule:
                 self.missing[task.id] = missing
         self._rank = {task_id: rank for rank, task_id in enumerate(self.tasks)}
         self._by_rank = list(self.tasks)
-        self._waits: dict[str, set[str]] = {}  # task -> results
+        self._waits: dict[str, set[str]] = {}  # task -> results, for tasks that wait
         self._dependents: dict[str, list[str]] = {}  # result -> tasks
         for task_id in self.missing:
             waits = {need for need in self.tasks[task_id].needs if need not in published}
@@ -60,13 +60,14 @@ class TaskSchedule:
                         "the tasks; add the task that makes it"
                     )
                 self._dependents.setdefault(need, []).append(task_id)
-            self._waits[task_id] = waits
-        self._ready = [self._rank[task_id] for task_id, waits in self._waits.items() if not waits]
+            if waits:
+                self._waits[task_id] = waits
+        self._ready = [self._rank[task_id] for task_id in self.missing if task_id not in self._waits]
         self._refuse_circles()
 
     def _refuse_circles(self) -> None:
         waits = {task_id: len(needs) for task_id, needs in self._waits.items()}
-        free = [task_id for task_id, count in waits.items() if not count]
+        free = [task_id for task_id in self.missing if task_id not in waits]
         for task_id in free:  # grows while it is walked
             for product in self.missing[task_id]:
                 for dependent in self._dependents.get(product, ()):
@@ -99,6 +100,7 @@ class TaskSchedule:
             if waits is not None:  # not blocked by another need that failed
                 waits.discard(result)
                 if not waits:
+                    del self._waits[dependent]
                     self.give_back(dependent)
 
     def block(self, result: str) -> list[str]:
