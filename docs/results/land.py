@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 from pages import HERE, every_experiment, overview, paper_page, rejudged_page
-from pool import does_a_larger_batch_flatten
+from pool import write_pool
 
 from sharpscope.analysis.claims.verdict import Verdict, verdicts_table
 from sharpscope.report.chart import RunColumns
@@ -56,8 +56,6 @@ def land(tables: Tables) -> None:
         figures.append(
             {"id": figure.id, "title": figure.title, "missing": figure.missing or "", "charts": charts}
         )
-    if paper == "adjudication":
-        (folder / "batch.md").write_text(does_a_larger_batch_flatten(tables), encoding="utf-8")
     write_tables(folder, tables.results(), tables.verdicts)
     write_experiment(
         folder,
@@ -140,6 +138,9 @@ def main() -> None:
             else:
                 key = f"{tables.study['key']} ({tables.study['scale']})"
                 print(f"{key} is left out: {done} of {planned} runs are done", file=sys.stderr)
+    for one in every_experiment():
+        if one.paper == "adjudication":
+            write_pool(one.folder, one.runs, one.said)
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
+from pool import transfer
 
 from sharpscope.analysis.claims.verdict import Word
 from sharpscope.report.numbers import counted, listed, number
@@ -77,6 +78,11 @@ class Experiment:
         seconds = self.said["core_seconds"]
         return "–" if seconds is None else number(seconds / 3600, 2)
 
+    @property
+    def has_league(self) -> bool:
+        """Whether it is a pool at a scale that says something, with a league of measures."""
+        return self.scale != "smoke" and (self.folder / "league.csv").exists()
+
     def link(self, start: str) -> str:
         """Return a link from the page of a paper ("") or from the table of all claims (the paper's name)."""
         return f"[{self.folder.name}]({start}{self.folder.name}/README.md)"
@@ -105,6 +111,8 @@ class Experiment:
                 lines += [f"![{chart['description']}]({chart['file']})", ""]
         if (self.folder / "batch.md").exists():
             lines += ["[Does a larger batch flatten? By every measure](batch.md)", ""]
+        if (self.folder / "league.md").exists():
+            lines += ["[Which measure predicts what? The league of all measures](league.md)", ""]
         return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
     def _done(self) -> str:
@@ -192,6 +200,8 @@ def paper_page(paper: str, landed: Sequence[Experiment], texts: Mapping[str, str
             f"| {one.link('')} | {one.scale} | {len(one.runs)} | {asked} | {one.hours} | {command} |"
         )
     lines += ["", total_hours(own), ""]
+    pools = {one.folder.name: pd.read_csv(one.folder / "league.csv") for one in own if one.has_league}
+    lines += [*transfer(pools), ""] if len(pools) > 1 else []
     waiting = [
         (row, one) for _, row, one in claims_of(paper, landed) if row and row["verdict"] == "inconclusive"
     ]
@@ -273,6 +283,8 @@ def overview(landed: Sequence[Experiment], preface: str) -> str:
             if (one.folder / "batch.md").exists():
                 link = f"{paper}/{one.folder.name}/batch.md"
                 links.append(f"[{one.folder.name}: does a larger batch flatten?]({link})")
+                league = f"{paper}/{one.folder.name}/league.md"
+                links.append(f"[{one.folder.name}: which measure predicts what?]({league})")
         sections += [f"Every page: {', '.join(links)}.", ""]
     tally = tally.loc[:, tally.loc["all"] > 0]
     lines = [resolved(preface.rstrip(), landed, ""), "", f"{total_hours(landed)}", ""]

@@ -19,6 +19,7 @@ RESULTS = ROOT / "docs" / "results"
 sys.path.insert(0, str(RESULTS))
 import land  # type: ignore[import-not-found]  # noqa: E402
 import pages  # type: ignore[import-not-found]  # noqa: E402
+import pool as pool_pages  # type: ignore[import-not-found]  # noqa: E402
 
 LANDED = pages.every_experiment()
 WORDS = "|".join(sorted((re.escape(word) for word in (*pages.WORDS, "not run")), key=len, reverse=True))
@@ -34,8 +35,36 @@ def test_every_page_is_what_land_writes() -> None:
     assert len(LANDED) > 40
     for path, text in land.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path}: run python docs/results/land.py"
-    written = {*land.pages(), *RESULTS.glob("adjudication/*/batch.md")}
+    written = {
+        *land.pages(),
+        *RESULTS.glob("adjudication/*/batch.md"),
+        *RESULTS.glob("adjudication/*/league.md"),
+    }
     assert set(RESULTS.rglob("*.md")) - written == {RESULTS / "preface.md"}
+
+
+def test_the_league_of_a_pool_is_what_its_landed_runs_give(tmp_path: Path) -> None:
+    (one,) = [one for one in LANDED if one.folder.name == "pool-smoke"]
+    land.write_pool(tmp_path, one.runs, one.said)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (one.folder / path.name).read_bytes(), path.name
+
+
+def test_what_transfers_is_said_of_signs_that_are_sure() -> None:
+    def pool(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
+        return pd.DataFrame(rows, columns=["measure", "tau", "tau_low", "tau_high"]).assign(target="gap")
+
+    first = pool(
+        ("a", 0.5, 0.2, 0.8), ("b", 0.5, 0.2, 0.8), ("c", 0.5, 0.2, 0.8), ("only here", 0.1, 0.0, 0.2)
+    )
+    second = pool(("a", 0.3, 0.1, 0.5), ("b", -0.3, -0.5, -0.1), ("c", 0.1, -0.1, 0.3))
+    said = {
+        line.split(" | ")[0]: line.split(" | ")[-1] for line in pool_pages.transfer({"p": first, "q": second})
+    }
+    assert said["| a"] == "same sign, sure in each |"
+    assert said["| b"] == "**changes sign** |"
+    assert said["| c"] == "not sure in each |"
+    assert "| only here" not in said
 
 
 def test_every_verdict_named_on_a_page_is_that_of_the_landed_tables() -> None:
