@@ -143,7 +143,7 @@ def league_page(tables: Mapping[str, pd.DataFrame], results: pd.DataFrame, recor
         _where_runs_stopped(results),
         "",
         "First comes the measure whose τ_b stays furthest from zero with certainty. Intervals: 95 %, over settings,",
-        "not over runs. |τ| ≥: the nearer end of that interval, 0 where it holds 0. Sign error: of the changes of one",
+        "not over runs. |τ| ≥: the nearer end of that interval, 0 where it holds 0. Sign error: of changes of one",
         "setting, the share in which measure and outcome move apart, on average and in the worst environment.",
         "Information: what the measure says of the outcome beyond any two settings, as a share. Partial τ: with the",
         "column's control held fixed. With so many measures a few intervals in a hundred miss zero by chance alone.",
