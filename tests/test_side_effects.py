@@ -6,12 +6,14 @@ backward, of every public call.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import linecache
 import os
 import random
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -193,6 +195,18 @@ def test_nothing_is_left_behind_however_a_call_ends(name: str, kind: Any) -> Non
         torch.manual_seed(7)
         assert torch.equal(torch.rand(3), expected)
     assert held
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.filterwarnings("ignore")
+def test_no_call_keeps_a_model_in_memory(name: str) -> None:
+    model = _model(name != "audit")
+    obj = ss.Objective(model, F.cross_entropy, _data(), chunk_size=16)
+    parameters = [weakref.ref(p) for p in model.parameters()]
+    CALLS[name](obj)
+    del model, obj
+    gc.collect()
+    assert [p() for p in parameters if p() is not None] == []
 
 
 def test_every_public_call_is_here() -> None:

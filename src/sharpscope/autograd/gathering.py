@@ -99,12 +99,12 @@ class GatheredAgain:
         pointer = tensor.untyped_storage().data_ptr() if tensor.numel() else 0
         known = self._known.get(pointer)
         if known is None:
-            return tensor
+            return tensor.detach()  # a graph that held its own result would never be freed
         whole, own, piece = known
         alive = whole()
         if alive is None or alive.untyped_storage().data_ptr() != pointer or alive.dtype != tensor.dtype:
             del self._known[pointer]  # another tensor lies there now, or a view has outlived what it views
-            return tensor
+            return tensor.detach()
         return _Note(own, piece, tensor.size(), tensor.stride(), int(tensor.storage_offset()))
 
     def _unpack(self, saved: Tensor | _Note) -> Tensor:

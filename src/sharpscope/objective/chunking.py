@@ -48,7 +48,7 @@ def counting_held_bytes(parameters: set[int]) -> Iterator[list[int]]:
         if key[0] not in parameters and key not in seen:
             seen.add(key)
             held.append(own.nbytes)
-        return tensor
+        return tensor.detach()  # a graph that held its own result would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield held
