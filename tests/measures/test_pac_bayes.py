@@ -39,10 +39,10 @@ def test_the_interval_covers_the_known_value() -> None:
     obj = QUADRATIC.objective()
     exact = float(dense(obj)[2].trace()) / 0.2
     inside = 0
-    for seed in range(150):
+    for seed in range(60):
         low, high = pac_bayes_sigma(obj, samples=40, seed=seed).interval(0.95)
         inside += low <= exact <= high
-    assert inside >= 130
+    assert inside >= 52
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from sharpscope.estimate import Estimate
 from sharpscope.measures.invariance.attention import HeadPair, find_head_pairs
 from sharpscope.measures.perturbation.ascent import Ascent
 from sharpscope.measures.perturbation.ball import Ball
-from sharpscope.measures.perturbation.over_batches import over_batches
+from sharpscope.measures.perturbation.over_batches import over_batches, rise
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
@@ -109,12 +109,7 @@ def geodesic_sharpness(
                 except StopIteration as end:
                     first, highest = end.value
                     break
-            if not math.isfinite(first):
-                raise NonFiniteError(
-                    f"the loss must be finite at the measured parameters, it is {first:g}; the run has diverged or "
-                    "the inputs are not scaled: measure an earlier checkpoint"
-                )
-            yield max(highest - first, 0.0)
+            yield rise(first, highest)
 
     protocol = {"radius": radius, "steps": steps, "head_pairs": len(pairs), **chosen}
     return over_batches("geodesic_sharpness", obj, rises, batch_size, restarts, seed, protocol, limits)

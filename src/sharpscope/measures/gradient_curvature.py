@@ -69,14 +69,15 @@ def directional_sharpness(
     cost="50 batches of 64, 1 gradient and 1 product each",
 )
 def batch_sharpness(
-    obj: Objective, batch_size: int | None = 64, restarts: int = 50, seed: int = 0
+    obj: Objective, batch_size: int | None = 64, restarts: int = 50, seed: int = 0, *, ratios: bool = False
 ) -> Estimate:
     """Return E_B[g_Bᵀ H_B g_B] / E_B‖g_B‖² over ``restarts`` random batches B of ``batch_size`` samples.
 
     g_B and H_B are gradient and Hessian of the loss of batch B alone. SGD at rate η settles where it is about 2/η.
     The standard error is that of a ratio of means (delta method). With ``batch_size=None`` it is
-    `directional_sharpness`. Batches are drawn without replacement, batch i from (seed, i) alone. The paper's text was
-    not at hand; the formula is that of its abstract.
+    `directional_sharpness`. Batches are drawn without replacement, batch i from (seed, i) alone. With ``ratios`` it is
+    E_B[g_Bᵀ H_B g_B / ‖g_B‖²], the default of the authors' public code, which offers both. The paper's text was not
+    at hand.
 
     Raises
     ------
@@ -109,6 +110,20 @@ def batch_sharpness(
             "batch_sharpness needs gradients that are not zero, received batches that are all fitted exactly; "
             "use lambda_max"
         )
+    protocol = {
+        "batch_size": batch_size,
+        "restarts": restarts,
+        "seed": seed,
+        "ratios": ratios,
+        **obj.protocol,
+    }
+    if ratios:
+        if min(squares) == 0:
+            raise InputError(
+                "ratios=True needs gradients that are not zero, received a batch that is fitted exactly; leave it out"
+            )
+        each = [c / s for c, s in zip(curvatures, squares, strict=True)]
+        return Estimate.of_samples("batch_sharpness", each, cost.total(), protocol, obj.fingerprint)
     value = math.fsum(curvatures) / math.fsum(squares)
     rests = [(c - value * s) / mean for c, s in zip(curvatures, squares, strict=True)]
     spread = math.sqrt(math.fsum(r * r for r in rests) / (restarts - 1))
@@ -118,7 +133,7 @@ def batch_sharpness(
         stderr=spread / math.sqrt(restarts),
         samples=restarts,
         cost=cost.total(),
-        protocol={"batch_size": batch_size, "restarts": restarts, "seed": seed, **obj.protocol},
+        protocol=protocol,
         fingerprint=obj.fingerprint,
     )
 

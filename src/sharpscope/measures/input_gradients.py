@@ -80,7 +80,9 @@ def _jacobian(measure: str, obj: Objective, probabilities: bool) -> Estimate:
             squares += slope.detach().reshape(len(x), -1).double().square().sum(1)
         return squares
 
-    chunks = list(evaluator.each_chunk(squares_of_chunk, evaluator.leaves(grad=False), grad=True))
+    chunks = list(
+        evaluator.of_one_process().each_chunk(squares_of_chunk, evaluator.leaves(grad=False), grad=True)
+    )
     evaluator.cost.gradients += most
     each = torch.cat(chunks)
     value = float((each.sqrt() if probabilities else each).mean())

@@ -30,7 +30,9 @@ def outputs_and_targets(obj: Objective, measure: str) -> Iterator[tuple[Tensor, 
         outputs, _ = evaluator.outputs_and_loss(batch, weights)
         return outputs, batch[1]
 
-    for outputs, targets in evaluator.each_chunk(of_chunk, evaluator.leaves(grad=False), grad=False):
+    for outputs, targets in evaluator.of_one_process().each_chunk(
+        of_chunk, evaluator.leaves(grad=False), grad=False
+    ):
         if not isinstance(outputs, Tensor):
             raise InputError(
                 f"{measure} needs a model that returns one tensor, received {type(outputs).__name__}; wrap the model"

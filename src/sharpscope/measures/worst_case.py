@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import get_args
@@ -10,12 +9,12 @@ from typing import get_args
 import torch
 
 from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
-from sharpscope.errors import InputError, NonFiniteError, require_at_least, require_one_of, require_positive
+from sharpscope.errors import InputError, require_at_least, require_one_of, require_positive
 from sharpscope.estimate import Estimate
 from sharpscope.measures.perturbation.ascent import Ascent, AscentRun, Direction
 from sharpscope.measures.perturbation.ball import Ball, Norm
 from sharpscope.measures.perturbation.batched import run_ascents
-from sharpscope.measures.perturbation.over_batches import over_batches
+from sharpscope.measures.perturbation.over_batches import over_batches, rise
 from sharpscope.measures.registry import register
 from sharpscope.objective.objective import Objective
 from sharpscope.objective.parameters import Selection
@@ -126,13 +125,7 @@ def worst_case_sharpness(
     def rises(parts: Iterable[Objective]) -> Iterator[float]:
         results = run_ascents(ascents(parts), centre)
         while found := list(islice(results, starts)):
-            base, best = found[0][0], max(highest for _, highest in found)
-            if not math.isfinite(base):
-                raise NonFiniteError(
-                    f"loss and gradient must be finite at the measured parameters, the loss there is {base:g}; "
-                    "the run has diverged or the inputs are not scaled: measure an earlier checkpoint"
-                )
-            yield max(best - base, 0.0)
+            yield rise(found[0][0], max(highest for _, highest in found))
 
     protocol = {
         "radius": radius,

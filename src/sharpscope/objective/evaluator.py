@@ -112,7 +112,7 @@ class Evaluator(MeasuredFunction):
         def of_own_data() -> tuple[None, tuple[float, float]]:
             total = weight = 0.0
             try:
-                for value, n in self.each_own_chunk(of_chunk, self.leaves(at, grad=False), grad=False):
+                for value, n in self.each_chunk(of_chunk, self.leaves(at, grad=False), grad=False):
                     total += n * value
                     weight += n
             except RuntimeError as error:
@@ -141,7 +141,7 @@ class Evaluator(MeasuredFunction):
         def of_own_data() -> tuple[Tensor, tuple[float, float]]:
             total = weight = 0.0
             sums = torch.zeros(own.size, dtype=self.dtype, device=self.device)
-            for value, part, n in self.each_own_chunk(of_chunk, leaves):
+            for value, part, n in self.each_chunk(of_chunk, leaves):
                 sums.add_(part, alpha=n)
                 total += n * value
                 weight += n
@@ -165,7 +165,7 @@ class Evaluator(MeasuredFunction):
     ) -> Iterator[tuple[HessianOfChunk, float]]:
         """Yield (the Hessian of a chunk's mean loss, number of samples); see `leaves`."""
         self.verify("hessian")
-        return self.each_own_chunk(self.hessian_of(leaves), leaves, skip=skip, prepare=replace_convolutions)
+        return self.each_chunk(self.hessian_of(leaves), leaves, skip=skip, prepare=replace_convolutions)
 
     def hessian_of(
         self, leaves: dict[str, Tensor]
@@ -184,7 +184,7 @@ class Evaluator(MeasuredFunction):
     ) -> Iterator[tuple[GaussNewtonOfChunk, float]]:
         """Yield (the Gauss-Newton matrix of a chunk's mean loss, number of samples); see `leaves`."""
         self.verify("ggn")
-        return self.each_own_chunk(self.gauss_newton_of(leaves), leaves, skip=skip)
+        return self.each_chunk(self.gauss_newton_of(leaves), leaves, skip=skip)
 
     def gauss_newton_of(
         self, leaves: dict[str, Tensor]

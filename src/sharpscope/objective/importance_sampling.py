@@ -100,7 +100,7 @@ def _bounds(evaluator: Evaluator) -> list[Tensor] | None:
         return bounds if weights is None else bounds[:0]
 
     found = []
-    for bounds in evaluator.each_own_chunk(of_chunk, evaluator.leaves(grad=False)):
+    for bounds in evaluator.each_chunk(of_chunk, evaluator.leaves(grad=False)):
         if bounds is None:
             return None
         found.append(bounds)
@@ -141,7 +141,7 @@ def _graphs_and_bounds(
 
     del found[skip:]
     evaluator.verify("hessian")
-    for graph, weight, bounds in evaluator.each_own_chunk(
+    for graph, weight, bounds in evaluator.each_chunk(
         of_chunk, leaves, skip=skip, prepare=replace_convolutions
     ):
         found.append(bounds)

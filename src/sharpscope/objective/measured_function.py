@@ -216,6 +216,11 @@ class MeasuredFunction(MeasuredData):
         """Return a tensor in the objective's precision, if it is floating point."""
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
+    def of_one_process(self) -> Self:
+        """Return this function, and refuse one whose model or data other processes hold a part of."""
+        refuse_parts(self.distribution, "what looks at outputs")
+        return self
+
     def each_chunk(
         self,
         function: Callable[[Any, Tensor | None], T],
@@ -227,22 +232,9 @@ class MeasuredFunction(MeasuredData):
     ) -> Iterator[T]:
         """Yield ``function(chunk, weights)``, called in the measuring state with leaves in place of the parameters.
 
-        Every chunk starts from the model's own buffers and its own seed, so that none depends on another. Nothing
-        of the measuring state is left while a result is looked at.
+        The chunks are those of this process alone. Each starts from the model's own buffers and its own seed, so that
+        none depends on another. Nothing of the measuring state is left while a result is looked at.
         """
-        refuse_parts(self.distribution, "what looks at outputs")
-        return self.each_own_chunk(function, leaves, skip=skip, grad=grad, prepare=prepare)
-
-    def each_own_chunk(
-        self,
-        function: Callable[[Any, Tensor | None], T],
-        leaves: dict[str, Tensor],
-        *,
-        skip: int = 0,
-        grad: bool = True,
-        prepare: Callable[[nn.Module], None] | None = None,
-    ) -> Iterator[T]:
-        """Yield what `each_chunk` does, for the chunks of this process alone."""
         before = self.batches_before if self.dropout else 0  # masks go by the batch's number among all
         for index, chunk, weights in self._own_chunks(skip):
             yield self.on_chunk(

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 
 from sharpscope.curvature.call_limits import CallLimits
-from sharpscope.errors import InputError, NotConvergedWarning
+from sharpscope.errors import InputError, NonFiniteError, NotConvergedWarning
 from sharpscope.estimate import CostMeter, Estimate
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator
@@ -75,6 +75,19 @@ def over_batches(
         protocol=protocol,
         fingerprint=obj.fingerprint,
     )
+
+
+def rise(base: float, highest: float) -> float:
+    """Return how far the highest loss that an ascent found lies above that of its start, never below zero.
+
+    Raises `NonFiniteError` where the start's loss is not finite.
+    """
+    if not math.isfinite(base):
+        raise NonFiniteError(
+            f"loss and gradient must be finite at the measured parameters, the loss there is {base:g}; "
+            "the run has diverged or the inputs are not scaled: measure an earlier checkpoint"
+        )
+    return max(highest - base, 0.0)
 
 
 def _check(obj: Objective, batch_size: int | None, restarts: int) -> None:
