@@ -75,7 +75,7 @@ def batch_sharpness(
 
     g_B and H_B are gradient and Hessian of the loss of batch B alone. SGD at rate η settles where it is about 2/η.
     The standard error is that of a ratio of means (delta method). With ``batch_size=None`` it is
-    `directional_sharpness`. Batches are drawn without replacement, batch i from (seed, i) alone. With ``ratios`` it is
+    `directional_sharpness`. Batches are drawn without replacement, batch i from (seed, i) alone. ``ratios=True`` is
     E_B[g_Bᵀ H_B g_B / ‖g_B‖²], the default of the authors' public code, which offers both. The paper's text was not
     at hand.
 
