@@ -232,6 +232,7 @@ def test_intervals_from_samples_hold_what_all_the_data_have(larger):
         exact = truth.loc[every.index, "value"]
         held += ((every["low"] <= exact) & (exact <= every["high"])).tolist()
         assert "100 samples drawn at random from 600" in str(found)
+        assert "on 100 of 600 samples" in repr(found)
     assert sum(held) >= 0.9 * len(held)
     assert "for all the data" in found.to_html()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from typing import Any
 
 import altair
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 import sharpscope as ss
 from sharpscope.curvature.by_layer import trace_by_layer
 from sharpscope.estimate import Result
+from sharpscope.examination.plots import specification
 from sharpscope.measures import weight_histogram
 
 
@@ -131,3 +133,19 @@ def test_a_chart_of_nothing_is_refused(made):
     with pytest.raises(ss.InputError, match="needs rows"):
         empty.plot()
     assert empty._repr_html_().startswith("<p><code>monitor with 0 rows")
+
+
+@pytest.mark.parametrize(
+    ("which", "names"),
+    [("largest", ["λ₁", "λ₂"]), ("smallest", ["λ₋₁", "λ₋₂"]), ("both", ["λ₁", "λ₂", "λ₋₁", "λ₋₂"])],
+)
+def test_a_chart_of_eigenvalues_counts_the_smallest_from_the_bottom(which, names):
+    found = ss.top_eigenvalues(objective(), k=2, which=which, tol=0.1)
+    assert [row["name"] for row in specification(found)["data"]["values"]] == names
+
+
+def test_a_density_lies_on_the_axis_where_there_is_nothing(made):
+    rows = specification(made["density"])["data"]["values"]
+    steps = [b["x"] - a["x"] for a, b in pairwise(rows)]
+    assert max(steps) == pytest.approx(min(steps), rel=1e-6)  # no line is drawn across a gap
+    assert min(row["y"] for row in rows) > 0

@@ -34,12 +34,11 @@ def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -
     rows = [
         {
             "x": float(x),
-            "y": float(y),
+            "y": float(max(y, floor)),  # where there is next to nothing the line lies on the axis
             "low": float(max(y - 2 * s, floor)),
             "high": float(max(y + 2 * s, floor)),
         }
         for x, y, s in zip(grid, mean, stderr, strict=True)
-        if y > floor
     ]
     x = {"field": "x", "type": "quantitative", "title": "eigenvalue λ", "scale": {"nice": False}}
     y = {"type": "quantitative", "scale": {"type": "log", "domainMin": floor, "nice": False}}
@@ -93,7 +92,12 @@ def layers_figure(layers: LayerTraces, shares: NDArray[np.float64] | None) -> Sp
                 "mark": {"type": "bar", "height": {"band": 0.7}},
                 "encoding": {
                     "y": y,
-                    "x": {"field": "value", "type": "quantitative", "title": "trace of the layer's block"},
+                    "x": {
+                        "field": "value",
+                        "type": "quantitative",
+                        "title": "trace of the layer's block",
+                        "axis": {"tickCount": 5},
+                    },
                 },
             },
             {

@@ -33,6 +33,11 @@ SCAN = 21
 """Losses that the chart of an objective evaluates."""
 
 
+def _lowered(number: int) -> str:
+    """Return a number as a subscript."""
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
 @singledispatch
 def specification(result: Any) -> dict[str, Any]:
     """Return the Vega-Lite specification of a result's chart."""
@@ -56,9 +61,13 @@ def _(result: MeasureTable) -> dict[str, Any]:
 
 @specification.register
 def _(result: Eigenpairs) -> dict[str, Any]:
+    names = [f"λ{_lowered(i + 1)}" for i in range(len(result.values))]
+    if result.protocol.get("which") in ("smallest", "both"):  # the smallest are counted from the bottom
+        half = len(names) // 2 if result.protocol["which"] == "both" else 0
+        names[half:] = [f"λ₋{_lowered(i + 1)}" for i in range(len(names) - half)]
     rows = [
-        (f"λ{i + 1}", float(value), float(value - error), float(value + error))
-        for i, (value, error) in enumerate(zip(result.values, result.error_estimates, strict=True))
+        (name, float(value), float(value - error), float(value + error))
+        for name, value, error in zip(names, result.values, result.error_estimates, strict=True)
     ]
     return figures.values_figure(rows, "eigenvalue")
 

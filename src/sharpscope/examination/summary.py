@@ -33,7 +33,8 @@ def sentences_of(found: Examination) -> Sentences:
         headline = f"loss {number(found.loss)} on {counted(_looked_at(found), found.counted)}"
     else:
         state = "converged" if bool(pairs.converged[0]) else "not converged"
-        headline = f"λ_max = {with_error(pairs.value, float(pairs.error_estimates[0]))}, {state}"
+        on = "" if found.samples == found.population else f" on {found.samples} of {found.population} samples"
+        headline = f"λ_max = {with_error(pairs.value, float(pairs.error_estimates[0]))}{on}, {state}"
         lines += _about_ends(found)
     lines.append(
         f"The loss is {number(found.loss)} and its gradient's norm {number(found.gradient_norm)}, over "
