@@ -128,11 +128,11 @@ def test_a_value_that_still_rises_is_not_taken_for_certain(benchmark: ModuleType
 
 
 def test_a_part_of_the_benchmark(benchmark: ModuleType) -> None:
-    chosen = [p for p in benchmark.problems(1) if p.size != 300 and p.size != 5000][::13]
+    chosen = [p for p in benchmark.problems(1) if p.size != 300 and p.size != 5000][::31]
     assert {p.family for p in chosen} == set(benchmark.SPECTRA + benchmark.DATA)
     rows = [benchmark.outcome(p) for p in chosen]
     total = {name: sum(int(row[name]) for row in rows) for name in ("values", "converged", "off", "beyond")}
-    assert len(rows) >= 100
+    assert len(rows) >= 70
     assert total["off"] <= 0.005 * total["converged"]
     assert total["beyond"] <= 0.002 * total["converged"]
     assert sum(row["unflagged"] for row in rows) == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -160,3 +161,20 @@ def test_few_parameters_and_many_samples_need_no_model(size: int) -> None:
         found = top_eigenvalues(obj, mode=mode)
         assert found.converged.all()
         assert found.values[0] == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("samples", [100, 4000])
+def test_sums_of_terms_that_round_alike_are_within_what_is_claimed(dtype: torch.dtype, samples: int) -> None:
+    beyond = 0.0
+    for value in (0.1, 0.7, 1.1):
+        x = torch.full((samples, 1), value, dtype=dtype)
+        model = nn.Linear(1, 1, bias=False).to(dtype)
+        obj = Objective(model, lambda o, t: (o - t).square().mean() / 2, (x, 0 * x))
+        exact = Fraction(float(x[0, 0])) ** 2
+        found = top_eigenvalues(obj)
+        error = abs(float(Fraction(found.value) - exact))
+        assert error <= found.error_estimates[0]
+        beyond = max(beyond, error / (12 * torch.finfo(dtype).eps * float(exact)))
+    if samples == 4000:  # as a floor that does not count samples would have it
+        assert beyond > 1

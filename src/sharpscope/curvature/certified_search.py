@@ -24,12 +24,7 @@ from sharpscope.autograd.vectors import dot, norm
 from sharpscope.curvature.certificate import coupled_bounds, missed_probability, upper_limit
 from sharpscope.curvature.lanczos import Krylov, like
 from sharpscope.curvature.spectral_model import SpectralModel
-from sharpscope.curvature.wanted import Array, Assessment, Operator, Outcome, Wanted
-
-ROUNDING, ROUNDING_OF_SMALL = 10, 64
-"""Multiples of the epsilon in use, and of float64's, times ‖A‖ below which no error is claimed: what products and
-what small dense matrices leave unknown. With 10 of float64's alone one claim of seventy on matrices of 60 and 300 was
-off, by 1e-15."""
+from sharpscope.curvature.wanted import Array, Assessment, Operator, Outcome, Wanted, rounding
 
 ACCURATE, LOOSEST = 0.3, 1e-3
 """Ritz pairs are accurate enough to be deflated when their residuals are at most this share of the tolerance, or of
@@ -43,11 +38,6 @@ one vector, five off three, four off six."""
 
 REST = 0.5
 """A run that would fill the whole space within this share of the steps it has taken is not cut short for a probe."""
-
-
-def rounding(epsilon: float, norm: float) -> float:
-    """Return what is unknown of eigenvalues of a matrix of this norm in this precision, see `ROUNDING`."""
-    return (ROUNDING * epsilon + ROUNDING_OF_SMALL * float(np.finfo(np.float64).eps)) * norm
 
 
 def fewest(k: int) -> int:
@@ -82,8 +72,9 @@ class CertifiedSearch:
         start: Tensor,
         room: int,
         certify: bool = True,
+        summed: int = 0,
     ) -> None:
-        self.certify = certify
+        self.certify, self.summed = certify, summed
         self.operator, self.wanted, self.fresh = operator, wanted, fresh
         self.size = start.shape[-1]
         self.room = min(max(room, fewest(wanted.k)), self.size)
@@ -295,8 +286,9 @@ class CertifiedSearch:
 
     @property
     def rounding(self) -> float:
-        """What the precision leaves unknown of an eigenvalue, by `ROUNDING`; ‖A‖ as far as it is known."""
-        return rounding(self.epsilon, float(np.abs(np.linalg.eigvalsh(self._projected())).max()))
+        """What the precision leaves unknown of an eigenvalue; ‖A‖ as far as it is known."""
+        size = float(np.abs(np.linalg.eigvalsh(self._projected())).max())
+        return rounding(self.epsilon, size, self.summed)
 
     def _target(self, values: Array) -> Array:
         return np.asarray(self.wanted.tol * np.abs(values))

@@ -30,10 +30,9 @@ from torch import Tensor
 
 from sharpscope.autograd.vectors import dot, norm, project_out
 from sharpscope.curvature.certificate import coupled_bounds, missed_probability, upper_limit
-from sharpscope.curvature.certified_search import rounding
 from sharpscope.curvature.lanczos import Krylov, like
 from sharpscope.curvature.spectral_model import INDEPENDENT, SpectralModel
-from sharpscope.curvature.wanted import Array, Operator, Outcome
+from sharpscope.curvature.wanted import Array, Operator, Outcome, rounding
 
 SAFETY = 4.0
 """Factor on what the model says is missing, which a part's noise makes too small: with 1 two, with 2 one of twelve
@@ -122,6 +121,8 @@ class ModelSearch:
         A.
     level
         The probability with which the errors may be wrong; None certifies nothing and takes the model's word.
+    summed
+        Samples whose products are summed one after another, see `sharpscope.curvature.wanted.rounding`.
 
     """
 
@@ -133,7 +134,9 @@ class ModelSearch:
         tol: float,
         fresh: Callable[[], Tensor],
         level: float | None,
+        summed: int = 0,
     ) -> None:
+        self.summed = summed
         self.operator, self.model, self.k, self.tol, self.fresh, self.level = (
             operator,
             model,
@@ -297,7 +300,8 @@ class ModelSearch:
         """Take the Ritz pairs of the basis, outermost first, and what the model says is missing of them."""
         theta, turn = np.linalg.eigh((self._small + self._small.T) / 2)
         self._theta, self._turn = theta[::-1].copy(), turn[:, ::-1].copy()
-        self.rounding = rounding(torch.finfo(self.basis.dtype).eps, float(np.abs(theta).max(initial=0.0)))
+        size, epsilon = float(np.abs(theta).max(initial=0.0)), torch.finfo(self.basis.dtype).eps
+        self.rounding = rounding(epsilon, size, self.summed)
         self.vectors, self.remainder = self._ritz(self.k)
         self.residuals = self.remainder.double().norm(dim=1).cpu().numpy()
         self._deflated = self.model.deflated(self.basis)

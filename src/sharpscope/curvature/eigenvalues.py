@@ -113,9 +113,9 @@ def top_eigenvalues(
         How many of which: ``"largest"`` and ``"smallest"`` are algebraic (negative ones are the smallest),
         ``"magnitude"`` goes by |λ|, ``"both"`` gives the k largest, then the k smallest.
     tol
-        Error relative to each |value| at which the search stops. About 1e-6 is the least that float32 resolves of the
-        largest eigenvalue; values small beside ‖H‖ are resolved less well. Where that is reached first the search
-        stops, says so, and ``converged`` is False.
+        Error relative to each |value| at which the search stops. 1e-6 and 1.5e-8 for each sample of a chunk is the
+        least that float32 resolves of the largest eigenvalue; values small beside ‖H‖ are resolved less well. Where
+        that is reached first the search stops, says so, and ``converged`` is False.
     seed
         Of the random start vectors. Same seed, same bits.
     max_products
@@ -124,7 +124,8 @@ def top_eigenvalues(
         An earlier result, or vectors (b, size), to begin from. It saves products where it is nearly right; it never
         replaces the certificate.
     memory
-        Budget for kept graphs and the search's own vectors, such as ``"4GiB"``; see `CurvatureProducts`.
+        Budget for what is kept from one product to the next, graphs and the search's own vectors, such as
+        ``"4GiB"``; see `CurvatureProducts`. A product needs room beside it: a chunk's passes and about four vectors.
     matrix
         ``"hessian"``, or ``"ggn"``: the generalised Gauss-Newton matrix (1/N) Σ Jᵀ (∂²ℓ/∂f²) J, f the model's
         outputs (Schraudolph 2002), which equals the Hessian where the model is linear and has no negative eigenvalue

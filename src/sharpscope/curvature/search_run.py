@@ -21,6 +21,7 @@ from sharpscope.curvature.operators import CurvatureProducts, Matrix, Memory, bu
 from sharpscope.curvature.spectral_model import KEPT, SpectralModel
 from sharpscope.curvature.wanted import Array, Assessment, Wanted
 from sharpscope.errors import InputError
+from sharpscope.objective.batches import tensors_in
 from sharpscope.objective.importance_sampling import draw, importance_scores, part_size
 from sharpscope.objective.objective import Objective
 from sharpscope.seeding import generator, seed_of
@@ -122,6 +123,16 @@ class SearchRun:
         """What has been spent, in gradients of all the data; scores cost one unless graphs are built on the way."""
         return sum(share * operator.gradients for operator, share in self.parts) + self._scored_apart
 
+    @property
+    def summed(self) -> int:
+        """Samples of a chunk, whose products a CPU sums one after another."""
+        evaluator = self.obj.evaluator
+        if evaluator.device.type != "cpu":
+            return 0  # not measured there
+        batch = evaluator.batch_to_check()
+        rows = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
+        return min(rows, evaluator.chunk_size or rows)
+
     def fresh(self) -> Tensor:
         """Return a random vector (n,), standard normal."""
         return self.obj.layout.normal(self.draws, torch.float64).to(self.obj.device, self.obj.dtype)
@@ -154,7 +165,7 @@ class SearchRun:
         self.limits.expected = _expected(wanted, len(start), certify)
         search: CertifiedSearch | None = None
         with self.limits.until_it_ends():
-            search = CertifiedSearch(full, wanted, self.fresh, start, self.room, certify)
+            search = CertifiedSearch(full, wanted, self.fresh, start, self.room, certify, self.summed)
             self.limits.count(search.products)
             while search.outcome == "running" and self.products_so_far < self.max_products:
                 self.limits.check()
@@ -278,6 +289,7 @@ class SearchRun:
                 self.wanted.tol,
                 self.fresh,
                 level,
+                self.summed,
             )
             self.limits.count(search.products)
             while search.outcome == "running" and self.products_so_far < self.max_products:

@@ -18,6 +18,23 @@ Which = Literal["largest", "smallest", "magnitude", "both"]
 Outcome = Literal["running", "finished", "limited by precision", "out of products"]
 
 
+ROUNDING, ROUNDING_OF_SMALL = 10, 64
+"""Multiples of the epsilon in use, and of float64's, times ‖A‖ below which no error is claimed: what products and
+what small dense matrices leave unknown. With 10 of float64's alone one claim of seventy on matrices of 60 and 300 was
+off, by 1e-15."""
+
+SUMMED = 0.125
+"""Multiple of epsilon for every sample whose products are summed one after another. Terms of one size are rounded
+alike: sums of up to 8192 constants on a CPU were off by up to 0.124 a term in either precision, where matrices are
+narrow; with 64 inputs and 32 outputs by 17 in all."""
+
+
+def rounding(epsilon: float, norm: float, summed: int = 0) -> float:
+    """Return what is unknown of eigenvalues of a matrix of this norm in this precision, see `ROUNDING`, `SUMMED`."""
+    products = (ROUNDING + SUMMED * summed) * epsilon
+    return (products + ROUNDING_OF_SMALL * float(np.finfo(np.float64).eps)) * norm
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is sought: ``k`` eigenvalues of an end, of each of both ends, or of the largest magnitude."""
