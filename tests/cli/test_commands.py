@@ -244,17 +244,17 @@ def heartbeats(store: Path) -> list[str]:
 
 def test_ctrl_c_finishes_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     study = tmp_path / "long.toml"
-    study.write_text(STUDY.replace("epochs = 2", "epochs = 2000").replace("[0, 1]", "[0]"))
+    study.write_text(STUDY.replace("epochs = 2", "epochs = 800").replace("[0, 1]", "[0]"))
     command = [sys.executable, "-m", "sharpscope", "run", str(study), "--store", str(tmp_path / "store")]
+    command.append("--no-report")
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 60
     while not any('"fraction"' in text for text in heartbeats(tmp_path / "store")):  # it trains
-        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "goes on from here" in out
     assert "Traceback" not in err

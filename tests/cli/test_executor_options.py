@@ -13,6 +13,7 @@ from sharpscope.cli.executor_options import ExecutorOptions
 from sharpscope.errors import InputError
 from sharpscope.sweep import LocalExecutor
 from sharpscope.sweep.executors.interface import Resources
+from sharpscope.sweep.executors.slurm.commands import SlurmOptions
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,15 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, object],
         ExecutorOptions(**options)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["nodes=2", "ntasks=2", "ntasks-per-node=4", "array=0-3", "array=1"])
+def test_a_job_is_one_worker_on_one_node(option: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=f"a job is one worker on one node, its ranks included, received {option}"
+    ):
+        ExecutorOptions(executor="slurm", slurm=(option,)).make(tmp_path)
+    assert SlurmOptions(extra={"nodes": "1"}).extra
 
 
 def test_the_gpus_of_a_machine_are_dealt_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sharpscope.cli.app import app
+from sharpscope.cli.detach import FOLDER
 from sharpscope.studies.plan.catalogue import every_file
 from sharpscope.sweep import Summary
 from small_store import small_store
@@ -117,7 +118,9 @@ def arguments(draw: st.DrawFn, name: str) -> list[str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
-    small_store(folder)
+    detached = small_store(folder).root / FOLDER
+    detached.mkdir()
+    (detached / "elsewhere-1.log").write_text("2 runs, 2 measures: 4 done\n\x1b[2J\nexit status 0\n")
     return folder
 
 

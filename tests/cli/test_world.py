@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.state_dict_saver import save
 
+import ranks
 from conftest import Call
 from sharpscope.cli import world
 from sharpscope.data import DataConfig, load
@@ -65,31 +66,59 @@ def test_the_command_of_the_page_gives_what_one_process_does(
         assert "parameters and data sharded over 2 ranks" in mine["protocol"]
 
 
-@pytest.mark.slow
-def test_one_page_is_written_and_an_error_is_one_sentence(weights: Path):
-    words = [
-        "-m",
-        "sharpscope",
-        "examine",
-        "mlp",
-        "--option",
-        "hidden=[9]",
-        "--data",
-        "digits",
-        "--samples",
-        "64",
-    ]
+def command(rank: int, words: list[str]) -> int:
+    """Run a command of ours as one rank of two, as torchrun would."""
+    from sharpscope.cli.app import status_of_call
+
+    os.environ["RANK"] = str(rank)
+    sys.argv = ["sharpscope", *words]
+    return status_of_call()
+
+
+def patient_command(rank: int, words: list[str]) -> int:
+    """Do the same; the ranks are ended before the time after which the others speak up, however slow they are."""
+    from sharpscope.cli import app
+
+    app.QUIET = ranks.PATIENCE
+    return command(rank, words)
+
+
+WORLD = {"TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "localhost", "WORLD_SIZE": "2"}
+ON_DIGITS = ["examine", "mlp", "--option", "hidden=[9]", "--data", "digits", "--samples", "64"]
+
+
+def test_one_page_is_written(weights: Path, tmp_path: Path):
+    world = tmp_path / "world"
+    world.mkdir()
     without = "audit,surface,density,by_layer,worst_case,average_direction,trace,frobenius_norm"
-    ended = torchrun(
-        weights.parent, [*words, "--checkpoint", "weights", "--without", without, "-o", "page.html"]
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert (weights.parent / "page.html").stat().st_size > 1000
-    assert ended.stdout.count("page: page.html") == 1
-    ended = torchrun(weights.parent, [*words, "--checkpoint", "nowhere"])
-    assert ended.returncode != 0
-    said = [line for line in ended.stderr.splitlines() if "error: " in line and "sharpscope" not in line]
-    assert len([line for line in said if "nowhere" in line]) == 1
+    words = [
+        *ON_DIGITS,
+        "--checkpoint",
+        str(weights),
+        "--without",
+        without,
+        "-o",
+        str(tmp_path / "page.html"),
+    ]
+    ranks.finish(ranks.start(2, command, world, words, environment=WORLD), world)
+    assert [(world / f"{rank}.json").read_text() for rank in range(2)] == ["0", "0"]
+    assert (tmp_path / "page.html").stat().st_size > 1000
+    first, second = ((world / f"{rank}.said").read_text() for rank in range(2))
+    assert first.count("page: ") == 1
+    assert "page: " not in second
+
+
+def test_an_error_is_one_sentence_of_the_first_rank(tmp_path: Path):
+    words = [*ON_DIGITS, "--checkpoint", "nowhere"]
+    first, second = ranks.start(2, patient_command, tmp_path, words, environment=WORLD)
+    first.join(ranks.PATIENCE)
+    second.kill()  # as torchrun does when a rank has failed
+    second.join()
+    assert (tmp_path / "0.json").read_text() == "2"
+    said = [line for line in (tmp_path / "0.said").read_text().splitlines() if "error: " in line]
+    assert len(said) == 1
+    assert "nowhere" in said[0]
+    assert "error: " not in (tmp_path / "1.said").read_text(), "the others wait to be ended"
 
 
 def test_a_folder_of_weights_serves_one_process(weights: Path, cli: Call, monkeypatch: pytest.MonkeyPatch):

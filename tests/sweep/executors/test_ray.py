@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -19,7 +18,13 @@ from sharpscope.errors import InputError, SharpscopeError
 from sharpscope.sweep import LocalExecutor, Store, Task, run_tasks
 from sharpscope.sweep.executors.interface import Resources
 from sharpscope.sweep.executors.ray import RayExecutor
-from sweep.executors.a_sweep import RUNS, at_work, finish, garbage, run, sharpscope, tables
+from sweep.executors.a_sweep import (
+    check_that_it_outlives_its_terminal,
+    check_two_ranks,
+    finish,
+    run,
+    sharpscope,
+)
 
 pytest.importorskip("ray", exc_type=ImportError)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="the script is for POSIX")]
@@ -50,21 +55,13 @@ def of_the_second_node(process):
     return any("--node-name=second" in parent.cmdline() for parent in process.parents())
 
 
-def test_a_node_killed_in_the_middle_of_a_sweep_changes_nothing_in_its_tables(cluster, tmp_path):
-    finish(run("local", "--workers", "2", cwd=tmp_path))
-    process = run("ray", "--executor", "ray", "--workers", "2", cwd=tmp_path)
-    lost = at_work(process, tmp_path / "ray", tmp_path / "local", of_the_second_node)
-    cluster("lose")
-    output, errors = finish(process)
-    psutil.wait_procs([lost], timeout=120)
-    assert not lost.is_running()
-    assert output.startswith(f"{RUNS} runs, {RUNS} measures: {2 * RUNS} done")
-    assert len(output.splitlines()) == 2, output
-    assert errors.count("worker lost (attempt 1)") == 1, errors
-    noise = [line for line in errors.splitlines() if not line.startswith(("[", "6 runs,", "worker lost"))]
-    assert noise == []
-    assert tables(tmp_path / "ray", tmp_path / "tables") == tables(tmp_path / "local", tmp_path / "plain")
-    assert garbage(tmp_path / "ray") == []
+def test_a_detached_sweep_comes_to_a_laptop_s_tables_though_a_node_is_killed(cluster, tmp_path):
+    check_that_it_outlives_its_terminal(
+        *("ray", "--executor", "ray", "--workers", "2"),
+        cwd=tmp_path,
+        mine=of_the_second_node,
+        strike=lambda lost: cluster("lose"),
+    )
 
 
 def test_the_page_s_commands_run(cluster, tmp_path, monkeypatch):
@@ -172,8 +169,9 @@ def test_an_actor_that_is_killed_is_a_lost_worker(local, store):
 def test_what_no_node_has_is_refused_and_a_store_that_nodes_do_not_see_is_named(local, store):
     with pytest.raises(InputError, match="1 CPU and 0.5 GPU and no node of the Ray cluster has that"):
         RayExecutor(store.root, Resources(gpus=0.5))
-    with pytest.raises(InputError, match="3 CPUs and no node"):
-        RayExecutor(store.root, Resources(threads=3))
+    for three in (Resources(threads=3), Resources(ranks=3)):  # all ranks of a task are on one node
+        with pytest.raises(InputError, match="3 CPUs and no node"):
+            RayExecutor(store.root, three)
     assert RayExecutor(store.root).workers == 2
     assert RayExecutor(store.root, Resources(threads=2)).workers == 1
     elsewhere = RayExecutor(store.root / "elsewhere", workers=1)
@@ -190,12 +188,5 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
 
 
 def test_two_ranks_share_a_ray_worker(tmp_path, monkeypatch):
-    write_study(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    words = ["run", "rates.toml", "--executor", "ray", "--ranks", "2", "--workers", "1", "--no-report"]
-    output, _ = finish(sharpscope(*words, "--store", "store", cwd=tmp_path))
-    assert output.startswith("4 runs, 4 measures: 8 done")
-    found = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("runs/*/environment.json")]
-    assert [one["ranks"] for one in found] == [2] * 4
-    measured = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("measures/*/measure.json")]
-    assert all("the data of all 2 ranks" in one["protocol"] for one in measured)
+    check_two_ranks("ray", tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,7 +17,14 @@ from sharpscope.sweep import Store, Task, run_tasks
 from sharpscope.sweep.executors.interface import Resources
 from sharpscope.sweep.executors.slurm.commands import SlurmOptions
 from sharpscope.sweep.executors.slurm.executor import SlurmExecutor
-from sweep.executors.a_sweep import RUNS, at_work, finish, garbage, run, sharpscope, tables
+from sweep.executors.a_sweep import (
+    check_that_it_outlives_its_terminal,
+    check_two_ranks,
+    finish,
+    garbage,
+    run,
+    sharpscope,
+)
 from sweep.executors.test_slurm_jobs import once, starts
 
 if any(shutil.which(name) is None for name in ("slurmctld", "slurmd", "munged")):
@@ -87,19 +93,20 @@ def go(store, tasks, meddle=None, **options):
     return summary, events
 
 
-def test_a_job_cancelled_in_the_middle_of_a_sweep_changes_nothing_in_its_tables(slurm, tmp_path):
-    finish(run("local", "--workers", "2", cwd=tmp_path))
-    process = run("slurm", "--executor", "slurm", "--workers", "3", cwd=tmp_path)
-    lost = at_work(process, tmp_path / "slurm", tmp_path / "local", lambda process: True)
-    job = job_of(lost)
-    ask("scancel", job)
-    output, errors = finish(process)
-    assert not lost.is_running()
-    assert f"{RUNS} runs, {RUNS} measures: {2 * RUNS} done" in output
-    assert f"its Slurm job {job} was cancelled" in errors
-    assert errors.count("worker lost") == 1
-    assert tables(tmp_path / "slurm", tmp_path / "tables") == tables(tmp_path / "local", tmp_path / "plain")
-    assert garbage(tmp_path / "slurm") == []
+def test_a_detached_sweep_comes_to_a_laptop_s_tables_though_a_job_is_cancelled(slurm, tmp_path):
+    cancelled = []
+
+    def cancel(lost):
+        cancelled.append(job_of(lost))
+        ask("scancel", *cancelled)
+
+    output = check_that_it_outlives_its_terminal(
+        *("slurm", "--executor", "slurm", "--workers", "3"),
+        cwd=tmp_path,
+        mine=lambda process: True,
+        strike=cancel,
+    )
+    assert f"its Slurm job {cancelled[0]} was cancelled" in output
     assert not (tmp_path / "slurm" / ".slurm").exists()
     assert ask("squeue", "--noheader") == ""
 
@@ -165,11 +172,4 @@ def test_the_page_s_commands_run(slurm, tmp_path):
 
 
 def test_two_ranks_share_a_job(slurm, tmp_path):
-    write_study(tmp_path)
-    words = ["run", "rates.toml", "--executor", "slurm", "--ranks", "2", "--workers", "1", "--no-report"]
-    output, _ = finish(sharpscope(*words, "--store", "store", cwd=tmp_path))
-    assert output.startswith("4 runs, 4 measures: 8 done")
-    found = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("runs/*/environment.json")]
-    assert [one["ranks"] for one in found] == [2] * 4
-    measured = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("measures/*/measure.json")]
-    assert all("the data of all 2 ranks" in one["protocol"] for one in measured)
+    check_two_ranks("slurm", tmp_path)

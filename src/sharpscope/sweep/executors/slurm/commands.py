@@ -19,6 +19,9 @@ from sharpscope.sweep.executors.local.executor import interrupts_held_back
 WARNING = 90
 """Seconds before its time limit at which a job is told to save and stop."""
 
+_ONE_WORKER = {"nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-socket", "array"}
+"""Options of sbatch that would start the worker's command several times, which then do the same work."""
+
 _PATIENCE = 60.0  # seconds that a command may take; Slurm's own are patient with a busy controller
 _AT_ONCE = 200  # jobs named in one command line
 
@@ -32,7 +35,8 @@ class SlurmOptions:
         partition: None leaves it to Slurm.
         extra: further options of sbatch, name -> value; an empty value makes a switch.
 
-    Raises `InputError` for a time that Slurm would not understand.
+    Raises `InputError` for a time that Slurm would not understand, and for an option by which a job would start more
+    than one worker.
     """
 
     time: str | None = None
@@ -41,6 +45,12 @@ class SlurmOptions:
 
     def __post_init__(self) -> None:
         self.warning()
+        for name in _ONE_WORKER & self.extra.keys():
+            if name == "array" or self.extra[name] != "1":
+                raise InputError(
+                    f"a job is one worker on one node, its ranks included, received {name}={self.extra[name]}; leave "
+                    "it out, and use --workers for the number of jobs and --ranks for processes of one job"
+                )
 
     def warning(self) -> int:
         """Return how many seconds before its limit a job saves and stops, to be queued again.
