@@ -6,11 +6,11 @@ two runs of one seed is free of that, a comparison across seeds is not.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import permutations
 from math import erfc, sqrt
 
 import numpy as np
-import pandas as pd
 
 from sharpscope.analysis.rank_correlation import Kendall, RanksWithin
 from sharpscope.analysis.resampling import Floats, Integers
@@ -108,7 +108,7 @@ def page_p_value(x: Floats, y: Floats, blocks: Integers) -> float:
         return erfc(abs(observed - mean) / sqrt(2 * variance))
     chances, start = np.ones(1), 0
     for a, b in ranks:
-        sums = np.array([order @ a for order in np.array(list(permutations(b)))])
+        sums = _orders(tuple(sorted(b.tolist()))) @ a
         low = int(sums.min())
         chances = np.convolve(chances, np.bincount(sums - low) / len(sums))
         start += low
@@ -116,9 +116,16 @@ def page_p_value(x: Floats, y: Floats, blocks: Integers) -> float:
     return min(1.0, float(chances[distance >= abs(observed - mean) - 1e-6].sum()))
 
 
+@lru_cache(maxsize=16)
+def _orders(values: tuple[int, ...]) -> Integers:
+    """Return every order of the values, equal ones as often as they come, (orders, values)."""
+    return np.array(list(permutations(values)))
+
+
 def _doubled_ranks(values: Floats) -> Integers:
     """Return twice the midranks, which are integers."""
-    return np.asarray((2 * pd.Series(values).rank().to_numpy()).round(), dtype=np.int64)
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((2 * count.cumsum() - count + 1)[place], dtype=np.int64)
 
 
 def _squares(ranks: Integers) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sharpscope.analysis.claims.contrast import POOLED_SEEDS, Design, coefficient, pooled_noise, steps
+from sharpscope.analysis.claims.contrast import FEW_SEEDS, Design, coefficient, pooled_noise, steps
 
 
 def design(seeds=3, settings=4, spread=0.0, keep=None, seed=0):
@@ -65,10 +65,31 @@ def test_many_seeds_whose_slopes_agree_keep_the_pooled_noise():
     assert freedom == 21
 
 
-def test_the_rule_changes_after_five_seeds():
-    assert POOLED_SEEDS == 5
-    widths = [np.ptp(coefficient(design(seeds=k, spread=9.0), np.ones(1)).interval(0.95)) for k in (5, 6)]
-    assert widths[1] > widths[0]
+def with_slopes_apart(seeds, f):
+    """A design of three settings whose slopes differ between seeds with this F statistic, and its error if pooled."""
+    owner, x = np.repeat(np.arange(seeds), 3), np.tile(np.arange(3), seeds)
+    unlike = np.linspace(-1, 1, seeds)
+    bend = np.tile([1.0, -2.0, 1.0], seeds) * np.roll(unlike, 1)[owner]
+    slope = (x - 1) * unlike[owner]
+    slope *= np.sqrt(f * (bend @ bend) / (slope @ slope))
+    return Design(x[:, None].astype(float), slope + bend, owner, owner, x)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 6, 10])
+def test_the_error_is_pooled_unless_the_slopes_differ_at_a_level_that_few_seeds_lower(seeds):
+    level = 0.1 if seeds <= FEW_SEEDS else 0.25
+    edge = stats.f.isf(level, seeds - 1, seeds - 1)
+    for f, freedom in ((0.98 * edge, 2 * (seeds - 1)), (1.02 * edge, seeds - 1)):
+        found = coefficient(with_slopes_apart(seeds, f), np.ones(1))
+        assert found.confidence.freedom == freedom
+
+
+def test_a_step_between_neighbours_is_judged_by_the_seeds_own_where_they_differ():
+    """Three seeds change by -2, 0 and 2 from the first setting to the second, and hardly elsewhere."""
+    owner, x = np.repeat(np.arange(3), 6), np.tile(np.arange(6), 3)
+    y = 2.0 * (owner - 1) * (x == 0) + 0.01 * np.random.default_rng(0).normal(size=len(x))
+    found = steps(Design(x[:, None].astype(float), y, owner, owner, x), x.astype(float))
+    assert [step.confidence.freedom for *_, step in found] == [2, 10, 10, 10, 10]
 
 
 def test_seeds_with_fewer_runs_weigh_less():

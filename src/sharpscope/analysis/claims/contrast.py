@@ -21,15 +21,19 @@ from sharpscope.analysis.claims.selection import Selected, labels
 from sharpscope.analysis.claims.verdict import NAN
 from sharpscope.analysis.resampling import Floats, Integers
 
-POOLED_SEEDS = 5
-"""Up to this many seeds the error is pooled over settings and seeds; from one more on the seeds' own slopes give it.
-``benchmarks/verdicts.py``, three settings and a rise of two standard deviations: the seeds' own slopes decide .66 of
-cases with five seeds, the pooled error .79; with six seeds the rule for many decides .82."""
+FEW_SEEDS = 5
+"""Up to this many seeds Student's distribution of the seeds' own slopes has few degrees of freedom, and the error is
+pooled over settings and seeds unless the slopes differ much."""
 
+POOL_UNLESS_FEW = 0.1
 POOL_UNLESS = 0.25
-"""From `POOLED_SEEDS` + 1 seeds on the error is still pooled unless the slopes differ between seeds at this level,
-the one that Bancroft advises (*Analysis and inference for incompletely specified models*, Biometrics 20, 1964).
-Seeds' slopes that vary as much as the noise leave the interval a coverage of 94 % or more."""
+"""The error is pooled unless the slopes differ between seeds at this level, the former up to `FEW_SEEDS` seeds.
+Bancroft advises .25 (*Analysis and inference for incompletely specified models*, Biometrics 20, 1964). With .25 three
+seeds would decide .37 of cases with three settings and a rise of two standard deviations, and five seeds .70; with .1
+they decide .43 and .75 (``benchmarks/verdicts.py``). The price is coverage where slopes vary twice as much as the
+noise: 91 % instead of 93. Not much is left to gain: of all intervals around the mean whose width depends on the two
+mean squares and which hold in 93 % of cases whatever the slopes, the best decides .41 with three seeds and .75 with
+five (by linear programming)."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,12 @@ def coefficient(design: Design, weights: Floats, noise: tuple[float, int] | None
     """Return the combination ``weights``, (p,), of the least-squares coefficients of y, one intercept per block.
 
     - One seed: no interval.
-    - Up to `POOLED_SEEDS` seeds: the coefficients of all rows together. Their error is that of `pooled_noise`, with
-      Student's distribution, or of ``noise``, a variance and its degrees of freedom, where it is given.
-    - More seeds: the mean of the seeds' own coefficients, each weighted by its precision. Where they differ between
-      seeds more than the residual explains (an F test at `POOL_UNLESS`), the error is their weighted variance, seeds
-      - 1 degrees of freedom (Hartung & Knapp, Statistics in Medicine 20, 2001); otherwise it is pooled as above.
+    - Where the seeds' own coefficients differ no more than the residual explains: the coefficients of all rows
+      together. Their error is that of `pooled_noise`, with Student's distribution, or of ``noise``, a variance and
+      its degrees of freedom, where it is given.
+    - Where they differ more (an F test at `POOL_UNLESS_FEW` or `POOL_UNLESS`): the mean of the seeds' own
+      coefficients, each weighted by its precision. Its error is their weighted variance, seeds - 1 degrees of
+      freedom (Hartung & Knapp, Statistics in Medicine 20, 2001).
 
     >>> x, y = np.array([0.0, 1, 2, 0, 1, 2]), np.array([0.0, 1, 2.5, 5, 6.5, 7])
     >>> seeds = np.repeat([0, 1], 3)
@@ -83,11 +88,15 @@ def coefficient(design: Design, weights: Floats, noise: tuple[float, int] | None
     if abs(together) <= 1e-12 * float(np.abs(design.y).max() * np.abs(x @ solved).sum()):
         together = 0.0  # a constant y, but for rounding
     pooled = Estimated(together, k, Student(together, sqrt(variance * factor), freedom), by_cluster=own)
-    if k <= POOLED_SEEDS:
-        return pooled
-    slopes = _indicators(design.seeds)[:, :, None] * design.columns[:, None, :]  # (n, k, p)
-    without, left = _residual(design, slopes.reshape(len(y), -1))
-    if left < 1 or left == freedom or not _differ(variance * freedom, freedom, without, left):
+    if noise is None:
+        slopes = _indicators(design.seeds)[:, :, None] * design.columns[:, None, :]  # (n, k, p)
+        without, left = _residual(design, slopes.reshape(len(y), -1))
+    else:  # of the noise that was given, the part that is not the spread of these coefficients
+        weight = 1 / factors
+        spread = float(weight @ (own - weight @ own / weight.sum()) ** 2)
+        without, left = max(variance * freedom - spread, 0.0), freedom - (k - 1)
+    level = POOL_UNLESS_FEW if k <= FEW_SEEDS else POOL_UNLESS
+    if not 0 < left < freedom or not _differ(variance * freedom, freedom, without, left, level):
         return pooled
     return _random(own, factors, without / left)
 
@@ -122,30 +131,29 @@ def _random(own: Floats, factors: Floats, residual: float) -> Estimated:
     return Estimated(mean, k, Student(mean, error, k - 1), by_cluster=own)
 
 
-def _differ(left: float, freedom: int, without: float, left_freedom: int) -> bool:
+def _differ(left: float, freedom: int, without: float, left_freedom: int, level: float) -> bool:
     from scipy.special import fdtrc
 
     if without <= 0:
         return left > 0
     ratio = (left - without) / (freedom - left_freedom) / (without / left_freedom)
-    return bool(fdtrc(freedom - left_freedom, left_freedom, max(ratio, 0.0)) < POOL_UNLESS)
+    return bool(fdtrc(freedom - left_freedom, left_freedom, max(ratio, 0.0)) < level)
 
 
 def _of_each_seed(x: Floats, y: Floats, seeds: Integers, weights: Floats) -> tuple[Floats, Floats]:
     """Return each seed's combination of coefficients and its variance factor, NaN where its runs fix none."""
-    found, factors = [], []
-    for seed in np.unique(seeds):
-        here = x[seeds == seed]
-        scale = np.sqrt((here**2).sum(axis=0))
-        if (scale < 1e-9).any() or np.linalg.matrix_rank(here / scale, tol=1e-6) < x.shape[1]:
-            found.append(NAN)
-            factors.append(NAN)
-            continue
-        inverse = np.linalg.inv((here / scale).T @ (here / scale))
-        solved = (inverse @ (weights / scale)) / scale
-        found.append(float(solved @ (here.T @ y[seeds == seed])))
-        factors.append(float(solved @ (here.T @ here) @ solved))
-    return np.array(found), np.array(factors)
+    of_seed = _indicators(seeds)  # (n, k)
+    scale = np.sqrt(of_seed.T @ x**2)  # (k, p)
+    found, factors = np.full((2, len(scale)), NAN)
+    known = (scale >= 1e-9).all(axis=1)
+    scaled_x = x / np.where(known[:, None], scale, 1.0)[of_seed.argmax(axis=1)]
+    gram = np.einsum("nk,np,nq->kpq", of_seed, scaled_x, scaled_x)  # (k, p, p)
+    known &= np.linalg.eigvalsh(gram)[:, 0] > 1e-12
+    wanted = weights / scale[known]  # (k, p)
+    solved = np.linalg.solve(gram[known], wanted[:, :, None])[:, :, 0]
+    found[known] = (solved * (of_seed.T @ (scaled_x * y[:, None]))[known]).sum(axis=1)
+    factors[known] = (solved * wanted).sum(axis=1)
+    return found, factors
 
 
 def _residual(design: Design, columns: Floats) -> tuple[float, int]:
@@ -167,7 +175,8 @@ def _indicators(names: Integers) -> Floats:
 def steps(design: Design, x: Floats) -> list[tuple[float, float, Estimated]]:
     """Return, for each two neighbouring values of x, both values and the change of y from the one to the other.
 
-    The change is that of the runs at these two values alone; its error is that of the whole design.
+    The change is that of the runs at these two values alone; its error is that of the whole design, unless the
+    seeds' own changes differ by more.
     """
     values = np.unique(x)
     noise = pooled_noise(design)

@@ -16,6 +16,10 @@ from sharpscope.analysis.resampling import Floats, Integers
 from sharpscope.analysis.tables import finished, unfinished
 from sharpscope.errors import InputError
 
+LARGEST, SMALLEST = 1e152, 1e-152
+"""Columns are refused whose largest value is beyond these: the squares of such numbers, which every interval is made
+of, overflow, or vanish so that noise would look like none."""
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -34,7 +38,8 @@ def select(
 ) -> Selected:
     """Return the rows that meet the conditions and the expressions' values there.
 
-    Raises `NotEvaluable` where a column is missing or no row is left, saying which.
+    Raises `NotEvaluable` where a column is missing, no row is left, or the values are too large or small to square,
+    saying which.
     """
     if not len(table):
         raise NotEvaluable(f"there is no {what} yet")
@@ -57,6 +62,13 @@ def select(
         keep &= np.isfinite(column)
         if not keep.any():
             raise NotEvaluable(f"no {what} has a finite value of {text}")
+    for text, column in zip(expressions, columns, strict=True):
+        size = float(np.abs(column[keep]).max())
+        if size > LARGEST or 0 < size < SMALLEST:
+            raise NotEvaluable(
+                f"{text} reaches {size:.3g}, and numbers above {LARGEST:g} or below {SMALLEST:g} have no squares: "
+                "give it in another unit"
+            )
     kept = rows[keep].reset_index(drop=True)
     return Selected(kept, met, tuple(column[keep] for column in columns))
 

@@ -62,6 +62,8 @@ class Crossing(BaseClaim):
                 raise NotEvaluable(f"no pair gives the {name}")
             ends.append(student(by_cluster(difference[here], pairs.clusters[here])))
         swing = student(_swings(difference, pairs.clusters, at_ends[0], at_ends[1]))
+        if not swing.clusters:  # each end has seeds of its own
+            swing = Estimated(ends[1].value - ends[0].value, min(end.clusters for end in ends))
         above, below = (0.0, inf), (-inf, 0.0)
         claimed = (above, below) if direction_sign(self.low) > 0 else (below, above)
         checks = tuple(Check(name, end, *side) for name, end, side in zip(names, ends, claimed, strict=True))

@@ -1,0 +1,99 @@
+"""The tables of docs/claims.md, made of the figures that benchmarks/verdicts.py computes."""
+
+from __future__ import annotations
+
+SEEDS = (2, 3, 5, 10)
+"""Numbers of seeds of the table on coverage."""
+
+
+def share(value: float | None) -> str:
+    """A share in per cent, or a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def tables(found: dict[str, dict]) -> dict[str, list[str]]:
+    """The tables of docs/claims.md by the name of their marker, lines of Markdown."""
+    lines = {
+        "coverage": [
+            "| kind | 2 seeds | 3 | 5 | 10 | wrongly decided, at most |",
+            "|---|---|---|---|---|---|",
+        ]
+    }
+    for kind, row in found["coverage"].items():
+        cells = [
+            "–" if row[str(k)] is None else f"{share(row[str(k)]['low'])}–{share(row[str(k)]['high'])}"
+            for k in SEEDS
+        ]
+        wrong = [cell["wrong"] for cell in row.values() if cell is not None]
+        first = found["first_seeds"].get(kind, {})
+        wrong += [cell["wrong"] for cell in first.values()]
+        ranges = [f"{k} seeds: {share(cell['low'])}–{share(cell['high'])}" for k, cell in first.items()]
+        note = f" ({', '.join(ranges)})" if ranges else ""
+        lines["coverage"].append(
+            f"| {kind}{note} | {' | '.join(cells)} | {share(max(wrong)) if wrong and max(wrong) else '–'} |"
+        )
+    seeds = list(found["power"]["trend"])
+    lines["power"] = [f"| rule | {' | '.join(seeds)} seeds |", "|---" * (len(seeds) + 1) + "|"]
+    for rule, row in (found["power"] | {"former rule": found["former_power"]}).items():
+        lines["power"].append(f"| {rule} | {' | '.join(share(row[k]) for k in seeds)} |")
+    slopes = found["random_slopes"]
+    seeds = list(next(iter(slopes.values())))
+    lines["slopes"] = [
+        f"| settings, slopes' sd / noise | {' | '.join(seeds)} seeds |",
+        "|---" * (len(seeds) + 1) + "|",
+    ]
+    lines["slopes"] += [
+        f"| {sd} | {' | '.join(share(row[k]) for k in seeds)} |" for sd, row in slopes.items()
+    ]
+    lines["conjunctions"] = ["| parts | any part at 5 % | Holm | decided either way |", "|---|---|---|---|"]
+    lines["conjunctions"] += [
+        f"| {parts} | {share(row['any'])} | {share(row['holm'])} | {share(row['decided'])} |"
+        for parts, row in found["conjunctions"].items()
+    ]
+    wrong = found["looks"]["wrong"]
+    lines["looks"] = ["| kind, noise, seed effects | 95 % at each look | planned looks |", "|---|---|---|"]
+    lines["looks"] += [
+        f"| {name} | {share(row['naive'])} | {share(row['planned'])} |" for name, row in wrong.items()
+    ]
+    lines["effort"] = ["| effect / sd | decided by 12 seeds | seeds on average |", "|---|---|---|"]
+    lines["effort"] += [
+        f"| {effect} | {share(row['decided'])} | {row['seeds']:.1f} |"
+        for effect, row in found["looks"]["effort"].items()
+    ]
+    lines["level"] = [
+        f"For looks at 3, 5, 8 and 12 seeds each interval has the level {100 * found['looks']['level']:.2f} % "
+        f"(found anew by bisection on other draws: {100 - 100 * found['looks']['found level']:.2f} %)."
+    ]
+    lines["unplanned"] = [
+        "| noise | 95 % at each seed | confidence sequence | α/(k(k − 1)) |",
+        "|---|---|---|---|",
+    ]
+    lines["unplanned"] += [
+        f"| {noise} | {share(row['naive'])} | {share(row['sequence'])} | {share(row['bonferroni'])} |"
+        for noise, row in found["unplanned"]["wrong"].items()
+    ]
+    seeds = list(next(iter(found["unplanned"]["width"].values())))
+    lines["width"] = [f"| prior variance | {' | '.join(seeds)} seeds |", "|---" * (len(seeds) + 1) + "|"]
+    lines["width"] += [
+        f"| {prior} | {' | '.join('none' if row[k] is None else f'{row[k]:.2f}' for k in seeds)} |"
+        for prior, row in found["unplanned"]["width"].items()
+    ]
+    shapes = list(next(iter(found["humps"].values())))
+    lines["humps"] = [f"| configurations × seeds | {' | '.join(shapes)} |", "|---" * (len(shapes) + 1) + "|"]
+    lines["humps"] += [
+        f"| {pool} | {' | '.join(share(row[name]) for name in shapes)} |"
+        for pool, row in found["humps"].items()
+    ]
+    return lines
+
+
+def renew(page: str, found: dict[str, dict]) -> str:
+    """The page with what lies between each pair of markers, ``<!-- name -->`` and ``<!-- /name -->``, written
+    anew."""
+    for name, lines in tables(found).items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if start in page:
+            before, _, rest = page.partition(start)
+            _, _, after = rest.partition(end)
+            page = f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{after}"
+    return page
