@@ -145,7 +145,7 @@ def _of_each_seed(x: Floats, y: Floats, seeds: Integers, weights: Floats) -> tup
     of_seed = _indicators(seeds)  # (n, k)
     scale = np.sqrt(of_seed.T @ x**2)  # (k, p)
     found, factors = np.full((2, len(scale)), NAN)
-    known = (scale >= 1e-9).all(axis=1)
+    known = np.asarray((scale >= 1e-9).all(axis=1))
     scaled_x = x / np.where(known[:, None], scale, 1.0)[of_seed.argmax(axis=1)]
     gram = np.einsum("nk,np,nq->kpq", of_seed, scaled_x, scaled_x)  # (k, p, p)
     known &= np.linalg.eigvalsh(gram)[:, 0] > 1e-12
