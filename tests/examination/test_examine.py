@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -290,3 +292,13 @@ def test_a_plan_of_batches_leaves_parts_out_and_draws_no_samples():
 def test_a_plan_refuses(obj, options):
     with pytest.raises(InputError):
         make_plan(obj, **options)
+
+
+def test_a_trace_that_is_lost_in_its_error_is_not_called_the_largest(found):
+    def told(values, stderrs):
+        layers = replace(found.by_layer, values=np.array(values), stderrs=np.array(stderrs))
+        return str(replace(found, by_layer=layers))
+
+    assert "Layer 2 has the largest trace, 75% of the whole" in told([1.0, 3.0], [0.01, 0.01])
+    assert "Layer 0 has the largest trace that can be told from zero" in told([1.0, 3.0], [0.01, 9.0])
+    assert "No layer's trace can be told to be above zero" in told([1.0, 3.0], [9.0, 9.0])

@@ -111,15 +111,21 @@ def _about_layers(found: Examination) -> list[str]:
     layers = found.by_layer
     if layers is None or len(layers.names) < 2:
         return []
-    first = int(np.argmax(layers.values))
-    total = float(layers.values.sum())
-    text = f"Layer {layers.names[first]} has the largest trace"
-    if total > 0 and layers.values[first] > 0:
+    lows = layers.intervals()[:, 0]
+    largest = int(np.argmax(layers.values))
+    first = largest if lows[largest] > 0 else int(np.argmax(lows))
+    known, total = bool(lows[first] > 0), float(layers.values.sum())
+    if known:
+        text = f"Layer {layers.names[first]} has the largest trace"
+        text += "" if first == largest else " that can be told from zero"
+    else:
+        text = f"No layer's trace can be told to be above zero by {counted(layers.probes, 'probe')}"
+    if known and total > 0 and layers.values[first] > 0:
         text += f", {layers.values[first] / total:.0%} of the whole"
     if found.eigenvector_shares is not None:
         heavy = int(np.argmax(found.eigenvector_shares))
         share = f"{found.eigenvector_shares[heavy]:.0%}"
-        also = "the same layer" if heavy == first else f"layer {layers.names[heavy]}"
+        also = "the same layer" if known and heavy == first else f"layer {layers.names[heavy]}"
         text += f"; {share} of the first eigenvector lies in {also}"
     return [f"{text}."]
 
