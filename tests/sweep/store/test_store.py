@@ -232,20 +232,22 @@ def test_only_the_garbage_of_the_dead_is_removed(store, dead_tag):
     assert sorted(path.name for path in store.root.glob("work/*")) == sorted([unfinished.name, others.name])
 
 
-def work_until_killed(root, deaths):
-    """Go through all that writes to a store, dying by kill -9 at the `deaths`-th touch of the store's folder."""
+def die_at_touch(root, deaths):
+    """Let this process die by kill -9 at the `deaths`-th touch of the store's folder; it cannot be taken back."""
     touches = 0
 
     def hook(event, arguments):
         nonlocal touches
-        if any(
-            isinstance(argument, (str, os.PathLike)) and str(root) in str(argument) for argument in arguments
-        ):
+        if any(isinstance(one, (str, os.PathLike)) and str(root) in str(one) for one in arguments):
             touches += 1
             if touches == deaths:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+
+
+def work(root):
+    """Go through all that writes to a store."""
     store = Store(root)
     store.prepare()
     store.write_study({"name": "quick"})
@@ -266,7 +268,8 @@ def test_killed_at_every_touch_of_the_disk_a_store_is_whole(tmp_path):
         child = os.fork()
         if child == 0:
             try:
-                work_until_killed(root, deaths)
+                die_at_touch(root, deaths)
+                work(root)
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -277,16 +280,13 @@ def test_killed_at_every_touch_of_the_disk_a_store_is_whole(tmp_path):
             assert values == ["whole", "whole"]
         assert store.read_study() in (None, {"name": "quick"})
         assert [failure.reason for failure in store.failures()] in ([], ["it died"])
-        work_until_killed(root, 0)
+        work(root)
         store.remove_garbage()
         assert (store.path("a1") / "deep" / "value.txt").read_text() == "whole"
         assert store.failures() == []
         assert [p for name in ("tmp", "work", "failures") for p in (root / name).iterdir()] == []
-        assert sorted(path.name for path in root.glob("*.json*")) == [
-            "journal.jsonl",
-            "sharpscope.json",
-            "study.json",
-        ]
+        records = {"journal.jsonl", "sharpscope.json", "study.json"}
+        assert {path.name for path in root.glob("*.json*")} == records
         if status == 0:
             break
         assert os.WTERMSIG(status) == signal.SIGKILL
