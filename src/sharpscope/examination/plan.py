@@ -159,7 +159,7 @@ def make_plan(
             isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
             for m in obj.model.modules()
         ),
-        room=budget(None, obj.device),
+        room=budget(None, obj.device) if obj.evaluator.distribution is None else 0,
         given={"k": k, "tol": tol, "points": points},
     )
 
@@ -312,4 +312,7 @@ def time_samples(obj: Objective, seed: int = 0) -> Speed:
     with CurvatureProducts(some) as product:
         new, kept = seconds(lambda: product(vector)), seconds(lambda: product(vector))
         held = product.kept_bytes / count
-    return Speed(loss, gradient, new, min(kept, new), held)
+    each = [loss, gradient, new, min(kept, new), held]
+    if obj.evaluator.distribution is not None:  # all ranks must make the same plan: the slowest one's
+        each = [max(column) for column in zip(*obj.evaluator.distribution.ranks.each(each), strict=True)]
+    return Speed(*each)
