@@ -130,7 +130,9 @@ class SearchRun:
         if evaluator.device.type != "cpu":
             return 0  # not measured there
         if evaluator.distribution is not None:
-            return int(self.obj.n_samples)  # the most that a rank can hold: all ranks must stop at the same error
+            return int(
+                self.obj.n_samples
+            )  # the most that a rank can hold: all ranks must stop at the same error
         batch = evaluator.batch_to_check()
         rows = max((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), default=0)
         return min(rows, evaluator.chunk_size or rows)
