@@ -213,8 +213,7 @@ def test_what_a_coordinator_of_another_machine_leaves_is_gone_on_with(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not away.stdout.readline().startswith("progress 1"):
-        pass
+    assert any(line.startswith("progress 1") for line in away.stdout), "it ended before"
     away.kill()
     away.communicate()
     store = Store(tmp_path / "store")
@@ -243,8 +242,7 @@ def test_what_a_coordinator_of_this_machine_leaves_is_gone_on_with_at_once(tmp_p
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not other.stdout.readline().startswith("progress 1"):
-        pass
+    assert any(line.startswith("progress 1") for line in other.stdout), "it ended before"
     events = []
 
     def kill(event):
@@ -285,8 +283,7 @@ def test_a_coordinator_frozen_past_its_lease_finds_its_task_done_elsewhere(tmp_p
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not away.stdout.readline().startswith("progress 5"):
-        pass
+    assert any(line.startswith("progress 5") for line in away.stdout), "it ended before"
     frozen = [psutil.Process(away.pid), *psutil.Process(away.pid).children(recursive=True)]
     for process in frozen:
         process.suspend()
