@@ -11,10 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-P = importlib.import_module("verdicts_page")
-V = importlib.import_module("verdicts")
+with (
+    pytest.MonkeyPatch.context() as path
+):  # for good it would hide the tests' own problems.py and sweep package
+    path.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    P = importlib.import_module("verdicts_page")
+    V = importlib.import_module("verdicts")
 STORED = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="utf-8"))
 
 

@@ -16,10 +16,11 @@ from sharpscope.analysis.claims.requirements import TRAINED, missed
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-sys.path.insert(0, str(RESULTS))
-import land  # type: ignore[import-not-found]  # noqa: E402
-import pages  # type: ignore[import-not-found]  # noqa: E402
-import pool as pool_pages  # type: ignore[import-not-found]  # noqa: E402
+with pytest.MonkeyPatch.context() as path:
+    path.setattr(sys, "path", [str(RESULTS), *sys.path])
+    import land  # type: ignore[import-not-found]
+    import pages  # type: ignore[import-not-found]
+    import pool as pool_pages  # type: ignore[import-not-found]
 
 LANDED = pages.every_experiment()
 WORDS = "|".join(sorted((re.escape(word) for word in (*pages.WORDS, "not run")), key=len, reverse=True))
