@@ -69,7 +69,7 @@ def bits(module: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_training_is_the_same_to_the_bit(accumulation: int, tmp_path: Path) -> None:
-    watching = SharpnessCallback(objective, every=2, path=tmp_path / "s.parquet", samples=4, max_products=8)
+    watching = SharpnessCallback(objective, every=2, path=tmp_path / "s.parquet", samples=4, max_products=30)
     trainers = []
     for callbacks in ([], [watching]):
         trainers.append(fit(callbacks, tmp_path, gradient_accumulation_steps=accumulation))  # which seeds
@@ -110,7 +110,7 @@ class Reporter(transformers.TrainerCallback):  # type: ignore[misc, name-defined
 
 def test_reporters_get_the_numbers_wherever_they_stand(tmp_path: Path) -> None:
     before, after = Reporter(), Reporter()
-    watching = SharpnessCallback(objective, every=4, samples=4, max_products=8)
+    watching = SharpnessCallback(objective, every=4, samples=4, max_products=30)
     trainer = fit([before, watching, after], tmp_path, logging_steps=3)
     trainer.train()
     for reporter in (before, after):
@@ -133,7 +133,7 @@ def test_a_reporter_that_fails_ends_no_training(tmp_path: Path) -> None:
             if "sharpness/lambda_max" in logs:
                 raise ConnectionError("no route to host")
 
-    watching = SharpnessCallback(objective, every=4, samples=4, max_products=8)
+    watching = SharpnessCallback(objective, every=4, samples=4, max_products=30)
     with pytest.warns(RuntimeWarning, match="no route to host"):
         fit([watching, Fails()], tmp_path).train()
     assert [row["step"] for row in watching.monitor.rows] == [4, 8, 12]
@@ -143,7 +143,7 @@ def test_tensorboard_through_report_to(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    watching = SharpnessCallback(objective, every=4, samples=4, max_products=8)
+    watching = SharpnessCallback(objective, every=4, samples=4, max_products=30)
     fit([watching], tmp_path, report_to=["tensorboard"], logging_dir=str(tmp_path / "logs")).train()
     events = EventAccumulator(str(next((tmp_path / "logs").rglob("events*")).parent))
     events.Reload()

@@ -167,3 +167,11 @@ def bulk(payload, context):
         with open(path, "wb") as file:
             for start in range(0, payload["size"], len(piece)):
                 file.write(piece[: payload["size"] - start])
+
+
+def workers_left():
+    """Return this process's children, but not the server from which ranks of other tests are forked."""
+    import psutil
+
+    children = psutil.Process().children()
+    return [child for child in children if "multiprocessing" not in " ".join(child.cmdline())]

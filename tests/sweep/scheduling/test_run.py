@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 
-import psutil
 import pytest
 
 from sharpscope.errors import InputError, SharpscopeError, StoreError
 from sharpscope.sweep import LocalExecutor, Store, Task, run_tasks
 from sharpscope.sweep.executors.local import executor as local
 from sharpscope.sweep.store.sharing import Peers, Sharing
+from sweep.fake_tasks import workers_left
 
 FAKE = "sweep.fake_tasks"
 
@@ -80,7 +80,7 @@ def test_one_and_two_workers_publish_the_same_and_a_second_call_does_nothing(tmp
     monkeypatch.setattr(Store, "prepare", lambda self: pytest.fail("a finished store need not be writable"))
     assert run_tasks(store, chained()).skipped == 5
     monkeypatch.undo()
-    assert not psutil.Process().children()
+    assert not workers_left()
 
 
 def test_threads_are_fixed_before_anything_is_imported(store):
@@ -180,7 +180,7 @@ def test_a_full_disk_stops_the_sweep_in_one_sentence(store, rust):
     assert "\n" not in str(error.value)
     assert published(store) == {}
     assert list((store.root / "tmp").iterdir()) == []
-    assert not psutil.Process().children()
+    assert not workers_left()
 
 
 def test_plans_that_cannot_work_are_refused_before_anything_runs(store):
@@ -211,7 +211,7 @@ def test_an_error_of_the_watcher_ends_the_workers(store):
 
     with pytest.raises(RuntimeError, match="cannot draw"):
         run_tasks(store, [task("a", "stubborn", seconds=60), task("b", value=1)], workers=2, on_event=watch)
-    assert not psutil.Process().children()
+    assert not workers_left()
     assert list((store.root / "tmp").iterdir()) == []
 
 
@@ -232,7 +232,7 @@ def interrupting(store, tasks, when, gaps, workers=2):
     before = signal.getsignal(signal.SIGINT)
     summary = run_tasks(store, tasks, workers=workers, on_event=watch)
     assert signal.getsignal(signal.SIGINT) is before
-    assert not psutil.Process().children()
+    assert not workers_left()
     return summary, events
 
 
@@ -386,5 +386,5 @@ def test_a_store_that_can_no_longer_be_looked_into_stops_the_sweep(store, monkey
     with pytest.raises(StoreError, match="cannot read the store"):
         run_tasks(store, [task("a", "count", steps=10_000, factor=1)], workers=1)
     assert len(looks) == 2
-    assert not psutil.Process().children()
+    assert not workers_left()
     assert [path.name.partition("@")[0] for path in (store.root / "work").iterdir()] == ["a"], "it was saved"
