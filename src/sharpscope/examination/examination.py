@@ -19,7 +19,7 @@ from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate, Result
 from sharpscope.examination.measurements import PartByPart, row_name
-from sharpscope.examination.plan import ExaminationPlan, Section, make_plan, untimed_plan
+from sharpscope.examination.plan import ExaminationPlan, Section, make_plan
 from sharpscope.examination.sampling import Draw
 from sharpscope.examination.summary import Sentences, sentences_of
 from sharpscope.landscape.surface import Surface
@@ -193,9 +193,15 @@ def examine(
     """
     began = time.perf_counter()
     if plan is None:
-        make = untimed_plan if deadline is None else make_plan
-        plan = make(
-            obj, without=without, deadline=deadline, samples=samples, k=k, tol=tol, points=surface_points
+        plan = make_plan(
+            obj,
+            without=without,
+            deadline=deadline,
+            samples=samples,
+            k=k,
+            tol=tol,
+            points=surface_points,
+            timed=deadline is not None,
         )
     limit = None if plan.deadline is None else max(plan.deadline - (time.perf_counter() - began), 1e-3)
     parts = [section for section in plan.sections if not section.left_out]

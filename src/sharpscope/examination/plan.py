@@ -140,14 +140,16 @@ def make_plan(
     tol: float | None = None,
     points: int | None = None,
     seed: int = 0,
+    timed: bool = True,
 ) -> ExaminationPlan:
     """Time a few samples, and return what an examination would take, cut to fit ``deadline`` seconds.
 
     With enough time everything is measured thoroughly on all the data, or on ``samples`` of it. With less the parts
     are measured briefly; then on fewer samples, the same for all parts so that their numbers agree; and from 64
     samples on parts are left out, the least worth first. ``k``, ``tol`` and ``points`` are kept as given.
+    Without ``timed`` nothing is evaluated and no seconds are expected, which fits where there is no deadline.
     """
-    speed = time_samples(obj, seed)
+    speed = time_samples(obj, seed) if timed else Speed(0.0, 0.0, 0.0, 0.0, 0.0)
     return fit(
         speed,
         wanted_parts(without),
@@ -161,25 +163,6 @@ def make_plan(
         ),
         room=budget(None, obj.device) if obj.evaluator.distribution is None else 0,
         given={"k": k, "tol": tol, "points": points},
-    )
-
-
-def untimed_plan(
-    obj: Objective,
-    *,
-    without: Sequence[str] = (),
-    deadline: float | None = None,
-    samples: int | None = None,
-    k: int | None = None,
-    tol: float | None = None,
-    points: int | None = None,
-) -> ExaminationPlan:
-    """Return the plan where time does not matter: every part thoroughly, without expected seconds."""
-    nothing = Speed(0.0, 0.0, 0.0, 0.0, 0.0)
-    given = {"k": k, "tol": tol, "points": points}
-    population = int(obj.n_samples)
-    return fit(
-        nothing, wanted_parts(without), population, samples=samples, divisible=divisible(obj), given=given
     )
 
 
