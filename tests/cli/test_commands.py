@@ -244,7 +244,8 @@ def heartbeats(store: Path) -> list[str]:
 
 def test_ctrl_c_finishes_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     study = tmp_path / "long.toml"
-    study.write_text(STUDY.replace("epochs = 2", "epochs = 2000").replace("[0, 1]", "[0]"))
+    study.write_text(STUDY.replace("epochs = 2", "epochs = 4000").replace("[0, 1]", "[0]"))
+    # a heartbeat every two seconds: with 2000 epochs the run was over before the third was seen
     command = [sys.executable, "-m", "sharpscope", "run", str(study), "--store", str(tmp_path / "store")]
     command.append("--no-report")
     process = subprocess.Popen(
