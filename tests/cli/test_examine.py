@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,21 @@ def test_what_it_refuses(cli, tmp_path: Path) -> None:
     assert code == 2
     assert "--output takes a file in a folder that exists" in err
     assert not list(tmp_path.iterdir())
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        code, _, err = cli(*ARGUMENTS, "-o", place)
+        assert code == 2
+        assert "--output takes a file in a folder that exists" in err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpscope.cli.examine.os.access", lambda path, mode: False)
+    monkeypatch.setattr("sharpscope.cli.target.load_target", None)  # whoever computes first fails
+    code, _, err = cli(*ARGUMENTS, "-o", tmp_path / "p.html")
+    assert code == 2
+    assert "in a folder that can be written to" in err
 
 
 def test_a_deadline_and_a_sample_are_said_on_the_page(cli, tmp_path: Path) -> None:
@@ -48,11 +64,11 @@ def test_a_deadline_and_a_sample_are_said_on_the_page(cli, tmp_path: Path) -> No
     assert "What was measured" in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("text", ["soon", "0", "-3", "15 x", "", "1m5"])
+@pytest.mark.parametrize("text", ["soon", "0", "0s", "-3s", "15 x", "", "1m5", "30m1h", "90", "infh"])
 def test_a_deadline_that_is_no_time_is_refused(cli, text: str, tmp_path: Path) -> None:
     code, _, err = cli(*ARGUMENTS, f"--deadline={text}", "-o", tmp_path / "p.html")
     assert code == 2
-    assert "--deadline takes a time such as 90s, 15m or 1h30m" in err
+    assert "--deadline must be a time such as 90s, 15m, 1h30m or 1d" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -97,6 +97,8 @@ def test_one_page_is_written(weights: Path, tmp_path: Path):
         str(weights),
         "--without",
         without,
+        "--deadline",
+        "1h",
         "-o",
         str(tmp_path / "page.html"),
     ]

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from sharpscope import InputError, Objective, examine, top_eigenvalues
+from ranks import run
+from sharpscope import InputError, NotConvergedWarning, Objective, examine, top_eigenvalues
 from sharpscope.curvature.by_layer import layers_of, shares_by_layer, trace_by_layer
-from sharpscope.examination import PARTS, make_plan
+from sharpscope.data import DataConfig, load
+from sharpscope.examination import PARTS, make_plan, measurements, plan
 from sharpscope.examination.plan import BRIEF, THOROUGH, Speed, fit
 from sharpscope.examination.sampling import Draw
+from sharpscope.models import ModelConfig, build
 
 QUICK = {"k": 2, "surface_points": 5}
 
@@ -59,14 +68,26 @@ def test_traces_by_layer_add_up_and_each_is_its_block_s(obj, hessian):
     assert start == obj.size == sum(many.sizes)
 
 
-def test_all_layers_cost_less_than_three_times_one_eigenvalue():
+def deep() -> Objective:
     torch.manual_seed(0)
-    deep = nn.Sequential(*(m for _ in range(12) for m in (nn.Linear(6, 6), nn.Tanh()))).double()
-    obj = Objective(deep, F.mse_loss, (torch.randn(30, 6).double(), torch.randn(30, 6).double()))
+    model = nn.Sequential(*(m for _ in range(12) for m in (nn.Linear(6, 6), nn.Tanh()))).double()
+    return Objective(model, F.mse_loss, (torch.randn(30, 6).double(), torch.randn(30, 6).double()))
+
+
+def residual() -> Objective:
+    """Return a ResNet-18 with a sixteenth of its channels, on digits."""
+    digits = load(DataConfig(name="digits"))
+    model = build(ModelConfig(name="resnet18", options={"width": 1 / 16}), digits, 0)
+    return Objective(model, F.cross_entropy, (digits.train.inputs[:40], digits.train.targets[:40]))
+
+
+@pytest.mark.parametrize(("problem", "count"), [(deep, 12), (residual, 41)])
+def test_all_layers_cost_less_than_three_times_one_eigenvalue(problem, count: int):
+    obj = problem()
     before = obj.cost.products
     traces = trace_by_layer(obj)
     by_layer = obj.cost.products - before
-    assert len(traces.names) == 12
+    assert len(traces.names) == count
     top_eigenvalues(obj, k=1)
     assert 0 < by_layer <= 3 * (obj.cost.products - before - by_layer)
 
@@ -302,3 +323,63 @@ def test_a_trace_that_is_lost_in_its_error_is_not_called_the_largest(found):
     assert "Layer 2 has the largest trace, 75% of the whole" in told([1.0, 3.0], [0.01, 0.01])
     assert "Layer 0 has the largest trace that can be told from zero" in told([1.0, 3.0], [0.01, 9.0])
     assert "No layer's trace can be told to be above zero" in told([1.0, 3.0], [9.0, 9.0])
+
+
+def test_what_goes_wrong_at_some_radii_is_said_once_with_these_radii(obj, monkeypatch):
+    measured, real = [], measurements.average_direction_sharpness
+
+    def limited(over: Objective, radius: float, *given: Any, **options: Any):
+        measured.append(radius)
+        if len(measured) == 3:
+            raise InputError("there must be time for two draws, here deadline=3 passed; raise the deadline")
+        warnings.warn(
+            "average-direction sharpness: too wide after 4 samples; raise max_samples or the width",
+            NotConvergedWarning,
+            stacklevel=2,
+        )
+        return real(over, radius, *given, **options)
+
+    monkeypatch.setattr(measurements, "average_direction_sharpness", limited)
+    found = examine(obj, without=[part for part in PARTS if part != "average_direction"])
+    radii = [f"{radius:.3g}" for radius in measured]
+    about = [note for note in found.notes if "direction" in note and "Not measured" not in note]
+    assert about == [
+        f"average direction at radii {radii[0]} and {radii[1]}: too wide after 4 samples",
+        f"average direction at radius {radii[2]}: not measured (there must be time for two draws, here its share of "
+        "the time was over; raise the deadline)",
+    ]
+    assert [estimate.protocol["radius"] for estimate in found.average_direction] == measured[:2]
+
+
+def a_rank_s_examination(rank: int, deadline: float) -> dict[str, Any]:
+    """Plan and examine on ranks of which the second takes ten times as long, by its clock."""
+    ticks = count(step=1 + 9 * rank)
+    plan.time = SimpleNamespace(perf_counter=lambda: float(next(ticks)))  # type: ignore[assignment]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(40, 3).double(), torch.arange(40) % 2
+    obj = Objective(model, F.cross_entropy, (x[rank::2], y[rank::2]), group=dist.group.WORLD)
+    made = make_plan(obj, deadline=deadline)
+    plans: list[Any] = [None, None]
+    dist.all_gather_object(plans, made)
+    if plans[0] != plans[1]:  # by different plans each would wait for the other for good
+        return {"plan": repr(made)}
+    found = examine(obj, plan=made)
+    return {
+        "plan": repr(made),
+        "brief": made.brief,
+        "left out": list(found.left_out),
+        "λ_max": found.eigenvalues.value if found.eigenvalues else None,
+    }
+
+
+def test_ranks_of_different_speed_make_one_plan_of_the_slowest(tmp_path: Path):
+    deadline = 1100.0
+    first, second = run(2, a_rank_s_examination, tmp_path, deadline)
+    assert first == second
+    assert first["brief"]
+    assert first["left out"] == list(PARTS[4:])
+    assert first["λ_max"] > 0
+    fast = Speed(*[1 / 40] * 4, 0.0)
+    alone = fit(fast, PARTS, 40, deadline=deadline, divisible=False)
+    assert not alone.brief, "the first rank, for itself, would have had time for everything"

@@ -39,6 +39,15 @@ def test_a_failed_write_keeps_the_old_file_and_removes_its_own(tmp_path, monkeyp
     assert os.listdir(tmp_path) == ["page.html"]
 
 
+def test_a_pipe_or_device_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="cannot be replaced"):
+        write_whole(pipe, "new")
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 def test_the_content_reaches_the_disk_before_its_name_and_the_folder_after(tmp_path, monkeypatch):
     order = []
     real_sync, real_replace = os.fsync, os.replace

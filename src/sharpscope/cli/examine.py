@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpscope.cli.options import Json, TargetOptions, with_target
+from sharpscope.cli.options import Json, TargetOptions, seconds_in, with_target
 from sharpscope.cli.streams import say
 from sharpscope.cli.world import Shard, join, rank
 
@@ -66,16 +66,12 @@ def examine(
     from sharpscope.cli.printing import number, print_json, print_table
     from sharpscope.cli.target import show_progress
     from sharpscope.curvature.call_limits import INTERRUPTED
-    from sharpscope.errors import InputError
     from sharpscope.examination import examine as examine_objective
     from sharpscope.examination import make_plan
 
     skipped = [part.strip() for part in (without or "").split(",") if part.strip()]
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(
-            f"--output takes a file in a folder that exists, received {str(output)!r}; name such a file"
-        )
-    limit = None if deadline is None else seconds_in(deadline)
+    _check_output(output)
+    limit = None if deadline is None else seconds_in(deadline, "--deadline")
     world = join(target.device, shard)
     loaded, samples = _load(target, seed, world)
     plan = make_plan(loaded.obj, without=skipped, deadline=limit, samples=samples, k=k, seed=seed)
@@ -130,6 +126,21 @@ def examine(
         raise typer.Exit(130)
 
 
+def _check_output(output: Path) -> None:
+    """Refuse a page that could not be written after all the work; a device or pipe would be replaced by it."""
+    from sharpscope.errors import InputError
+
+    folder = output.absolute().parent
+    if (output.exists() and not output.is_file()) or not folder.is_dir():
+        raise InputError(
+            f"--output takes a file in a folder that exists, received {str(output)!r}; name such a file"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--output takes a file in a folder that can be written to, received {str(output)!r}; name another"
+        )
+
+
 def _load(target: TargetOptions, seed: int, world: World | None) -> tuple[Target, int | None]:
     """Load the target on all its data where samples of it can be drawn; return it and how many are to be drawn."""
     from sharpscope.cli.target import load_target
@@ -140,28 +151,6 @@ def _load(target: TargetOptions, seed: int, world: World | None) -> tuple[Target
         if divisible(loaded.obj):
             return loaded, target.samples
     return load_target(target, seed, world), None
-
-
-def seconds_in(text: str) -> float:
-    """Return a time such as 90s, 15m, 2h or 1h30m in seconds; a plain number is seconds.
-
-    >>> seconds_in("90"), seconds_in("15m"), seconds_in("1h30m")
-    (90.0, 900.0, 5400.0)
-    """
-    from sharpscope.errors import InputError
-
-    plain = re.fullmatch(r"\d+(\.\d+)?", text.strip())
-    parts = re.fullmatch(r"(?:(\d+)h)?\s*(?:(\d+)m(?:in)?)?\s*(?:(\d+)s)?", text.strip())
-    total = (
-        float(text)
-        if plain
-        else sum(int(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
-        if parts
-        else 0.0
-    )
-    if not total > 0:
-        raise InputError(f"--deadline takes a time such as 90s, 15m or 1h30m, received {text!r}; write it so")
-    return float(total)
 
 
 TOLD = 20.0

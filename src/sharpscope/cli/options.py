@@ -55,7 +55,17 @@ DataDir = Annotated[
 ]
 Store = Annotated[
     Path | None,
-    typer.Option("--store", metavar="FOLDER", help="Where results go.  [default: results/NAME of the study]"),
+    typer.Option(
+        "--store", metavar="FOLDER", help="Where its results lie.  [default: results/NAME of the study]"
+    ),
+]
+Looks = Annotated[
+    str | None,
+    typer.Option(
+        "--looks",
+        metavar="N,N,...",
+        help="Seeds in all at each look of 'run --until decided', which takes 3,5,8,12 by default.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Workers = Annotated[
@@ -148,6 +158,31 @@ Output = Annotated[
     Path, typer.Option("--output", metavar="FOLDER", help="Where table, figure and progress go.")
 ]
 complete_study = _study_names
+
+_SECONDS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
+"""Seconds of each unit of a time, the longest first, which is the order that they are written in."""
+
+
+def seconds_in(text: str, option: str) -> float:
+    """Return the seconds of a time such as 90s, 15m, 1.5h, 1d or 1h30m, the value of ``option``.
+
+    >>> [seconds_in(text, "--deadline") for text in ("90s", "15m", "90 min", "1.5h", "1h30m", "1d")]
+    [90.0, 900.0, 5400.0, 5400.0, 5400.0, 86400.0]
+
+    Raises `InputError` for all else, and for a time of nothing.
+    """
+    from sharpscope.errors import InputError
+
+    amount, rest, total = r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*", text, 0.0
+    for unit, seconds in _SECONDS.items():
+        if found := re.match(f"{amount}{unit}(?![a-z])\\s*", rest):
+            total += float(found[1]) * seconds
+            rest = rest[found.end() :]
+    if rest or not total:
+        raise InputError(
+            f"{option} must be a time such as 90s, 15m, 1h30m or 1d, received {text!r}; write it so"
+        )
+    return total
 
 
 @dataclass(frozen=True)

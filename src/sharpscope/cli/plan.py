@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpscope.cli.options import Json, Scale, StudyName
+from sharpscope.cli.options import Json, Looks, Scale, Store, StudyName
 from sharpscope.cli.streams import say
 from sharpscope.errors import InputError
 
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 def plan(
     study: StudyName,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            "--store",
-            metavar="FOLDER",
-            help="Earlier runs.  [default: results/NAME of the study, if it is there]",
-        ),
-    ] = None,
+    store: Store = None,
     scale: Scale = None,
     seeds: Annotated[
         str | None,
@@ -33,10 +26,7 @@ def plan(
             "--seeds", metavar="N,N,...", help="Seeds in all, each judged alone.  [default: the study's own]"
         ),
     ] = None,
-    looks: Annotated[
-        str | None,
-        typer.Option("--looks", metavar="N,N,...", help="Seeds at planned looks, as in run --until decided."),
-    ] = None,
+    looks: Looks = None,
     noise: Annotated[
         list[str] | None,
         typer.Option(

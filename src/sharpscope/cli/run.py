@@ -18,6 +18,7 @@ from sharpscope.cli.options import (
     Executor,
     Gpus,
     Json,
+    Looks,
     Memory,
     Partition,
     Ranks,
@@ -29,6 +30,7 @@ from sharpscope.cli.options import (
     Threads,
     Time,
     Workers,
+    seconds_in,
 )
 from sharpscope.cli.streams import say
 from sharpscope.errors import InputError
@@ -61,12 +63,7 @@ def run(
         Literal["decided"] | None,
         typer.Option("--until", help="Add seeds look by look until every claim is decided."),
     ] = None,
-    looks: Annotated[
-        str | None,
-        typer.Option(
-            "--looks", metavar="N,N,...", help="Seeds at each look of --until.  [default: 3,5,8,12]"
-        ),
-    ] = None,
+    looks: Looks = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -178,7 +175,6 @@ def _run_and_print(
         validate_plan,
         write_reports,
     )
-    from sharpscope.studies.looks import read_budget
     from sharpscope.sweep import Store
 
     studies = load_studies(name, scale)
@@ -187,7 +183,7 @@ def _run_and_print(
         from sharpscope.analysis.claims import Looks
 
         planned = None if sequence[0] is None else Looks.read(sequence[0])
-        budget = None if sequence[1] is None else read_budget(sequence[1])
+        budget = None if sequence[1] is None else seconds_in(sequence[1], "--budget")
     target = Store(store or Path("results") / plan.folder)
     validate_plan(plan, data_dir, ranks=options.ranks)
     standing: Sequence[Standing] = ()

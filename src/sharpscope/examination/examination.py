@@ -285,9 +285,14 @@ def _share(limits: CallLimits, plan: ExaminationPlan, left: Sequence[Section]) -
     return rest if expected <= 0 else min(rest, OVERRUN * rest * left[0].seconds / expected) or rest
 
 
+_OTHER_REMEDIES = re.compile(r"(; (raise max_samples|pass partial=)|: set samples=).*")
+"""Remedies by arguments that an examination does not take."""
+
+
 def _in_words(part: str, message: str) -> str:
     """Return what a part says with its name before it; how much time it was given is the examination's affair."""
     said = re.sub(r"deadline=\S+ passed", "its share of the time was over", message)
+    said = _OTHER_REMEDIES.sub("", said)
     name = part.replace("_", " ")
     return said if said.lower().replace("-", " ").startswith(name) else f"{name}: {said}"
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from sharpscope.curvature import Eigenpairs, spectral_density, top_eigenvalues
 from sharpscope.curvature.probes import Probed, probe
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, NotConvergedWarning
 from sharpscope.estimate import Estimate
 from sharpscope.examination.plan import (
     AUDIT_SAMPLES,
@@ -24,6 +25,7 @@ from sharpscope.landscape import surface
 from sharpscope.measures import audit, average_direction_sharpness, worst_case_sharpness
 from sharpscope.measures.average_direction import unit_direction
 from sharpscope.objective import Objective
+from sharpscope.report.numbers import listed, number
 
 AVERAGE_RADII = (0.01, 0.03, 0.1)
 """Radii of the average direction as shares of the length of the weights: from where the loss is quadratic to where it
@@ -52,11 +54,12 @@ class PartByPart:
                 obj, probes=effort.density[0], steps=effort.density[1], seed=seed, deadline=time
             ),
             "average_direction": self._average_direction,
-            "worst_case": lambda time: tuple(
-                worst_case_sharpness(
+            "worst_case": lambda time: _at_each(
+                "worst case",
+                WORST_RADII,
+                lambda radius: worst_case_sharpness(
                     obj, radius, batch_size=None, restarts=1, seed=seed, deadline=_fraction(time, 3)
-                )
-                for radius in WORST_RADII
+                ),
             ),
             "surface": lambda time: surface(obj, points=effort.points, radius=0.5, seed=seed, deadline=time),
             "audit": lambda time: audit(_few(obj), seed=seed, deadline=time),
@@ -115,8 +118,10 @@ class PartByPart:
         length = float(self.obj.flat().double().norm())
         radii = [share * length for share in AVERAGE_RADII]
         draws, width = self.effort.draws, self.effort.width
-        found = tuple(
-            average_direction_sharpness(
+        found = _at_each(
+            "average direction",
+            radii,
+            lambda radius: average_direction_sharpness(
                 self.obj,
                 radius,
                 draws,
@@ -124,18 +129,45 @@ class PartByPart:
                 max_samples=draws,
                 seed=self.seed,
                 deadline=_fraction(time, len(radii)),
-            )
-            for radius in radii
+            ),
         )
         if self.drawn is not None:
             units = [unit_direction(self.obj, self.seed, i) for i in range(VECTORS_FOR_SAMPLING)]
-            for estimate, radius in zip(found, radii, strict=True):
+            for estimate in found:
+                radius = float(str(estimate.protocol["radius"]))
                 spread = self.drawn.of_rises([radius * unit for unit in units])
                 freedom = min(self.drawn.block_count, estimate.samples or 2) - 1
                 self.intervals[row_name(estimate)] = _around(
                     estimate.value, estimate.stderr or 0.0, spread, freedom
                 )
         return found
+
+
+def _at_each(part: str, radii: Sequence[float], measure: Callable[[float], Estimate]) -> tuple[Estimate, ...]:
+    """Return an estimate for each radius; warn once, naming the radii, of what went wrong at some of them.
+
+    A radius that cannot be measured is left out with such a warning; its `InputError` is raised where none can be.
+    """
+    found: list[Estimate] = []
+    said: dict[str, list[float]] = {}
+    refused: InputError | None = None
+    for radius in radii:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            try:
+                found.append(measure(radius))
+            except InputError as error:
+                refused = error
+                said.setdefault(f"not measured ({error})", []).append(radius)
+        for warning in heard:
+            if issubclass(warning.category, UserWarning):
+                said.setdefault(str(warning.message).rpartition("sharpness: ")[2], []).append(radius)
+    if refused is not None and not found:
+        raise refused
+    for message, where in said.items():
+        at = f"radi{'us' if len(where) == 1 else 'i'} {listed(list(map(number, where)))}"
+        warnings.warn(f"{part} at {at}: {message}", NotConvergedWarning, stacklevel=2)
+    return tuple(found)
 
 
 def row_name(estimate: Estimate) -> str:

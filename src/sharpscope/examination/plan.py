@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from sharpscope.curvature import CurvatureProducts
 from sharpscope.curvature.operators import budget
@@ -157,10 +156,7 @@ def make_plan(
         deadline=deadline,
         samples=samples,
         divisible=divisible(obj),
-        recomputed=any(
-            isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
-            for m in obj.model.modules()
-        ),
+        recomputed=any(getattr(m, "running_mean", None) is not None for m in obj.model.modules()),
         room=budget(None, obj.device) if obj.evaluator.distribution is None else 0,
         given={"k": k, "tol": tol, "points": points},
     )

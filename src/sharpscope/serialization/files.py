@@ -20,8 +20,11 @@ def replacing(path: Path, *, scratch: Path | None = None, durable: bool = True) 
     beside `path`. It is forced to the disk before the rename and the folder's list of names after it, so that a
     crash of the machine leaves the old content or the new one whole. Without `durable` nothing is forced, which is
     for files that a crash makes void anyway. Where the block or the disk fails, the file written is removed, `path`
-    is left as it was and the exception goes on.
+    is left as it was and the exception goes on. A device or pipe, such as /dev/null, is refused: the rename would
+    put a file in its place.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "a device or pipe cannot be replaced by a file", str(path))
     partial = scratch or path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 PLANNED = (3, 5, 8, 12)
 """Seeds at the planned looks where the user names none; `benchmarks/verdicts.py` simulates these four."""
-
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -55,20 +52,6 @@ class LooksTaken:
     progress: tuple[Standing, ...]
     summary: Summary
     why: str
-
-
-def read_budget(text: str) -> float:
-    """Return the seconds of a time such as ``2h``, ``90min``, ``30s`` or ``1d``; raise `InputError` else.
-
-    >>> read_budget("1.5h")
-    5400.0
-    """
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(s|min|h|d)", text.strip())
-    if found is None or float(found[1]) == 0:
-        raise InputError(
-            f"--budget must be a time such as 90min, 2h or 1d, received {text!r}; write one of these"
-        )
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def seeds_of(plan: Plan) -> int:
