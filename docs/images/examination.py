@@ -15,7 +15,8 @@ from torch import nn
 
 import sharpscope as ss
 from sharpscope.data import load
-from sharpscope.examination.figures import density_figure, layers_figure, surface_figure
+from sharpscope.examination.figures import density_figure, layers_figure
+from sharpscope.examination.surface_figure import surface_figure
 from sharpscope.report.theme import config
 
 EPOCHS = 12

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import altair
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -149,3 +151,15 @@ def test_a_density_lies_on_the_axis_where_there_is_nothing(made):
     steps = [b["x"] - a["x"] for a, b in pairwise(rows)]
     assert max(steps) == pytest.approx(min(steps), rel=1e-6)  # no line is drawn across a gap
     assert min(row["y"] for row in rows) > 0
+
+
+def test_a_surface_shows_its_trajectory_and_refuses_to_draw_nothing(made):
+    plane = made["surface"]
+    assert [layer["mark"]["type"] for layer in specification(plane)["layer"][1:]] == ["line", "point"]
+    walked = replace(plane, trajectory=np.array([[0.4, 0.2], [0.1, -0.3]]))
+    path = next(layer for layer in specification(walked)["layer"] if "point" in layer["mark"])
+    assert [(row["x"], row["y"]) for row in path["data"]["values"]] == [(0.4, 0.2), (0.1, -0.3), (0, 0)]
+    nothing = replace(plane, losses=np.full_like(plane.losses, np.nan))
+    with pytest.raises(ss.InputError, match="needs a finite loss"):
+        nothing.plot()
+    assert "none finite" in nothing._repr_html_()

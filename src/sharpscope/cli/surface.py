@@ -49,11 +49,14 @@ def surface(
     from copy import deepcopy
     from dataclasses import replace
 
+    import numpy as np
+
     from sharpscope.cli.printing import number, print_json
     from sharpscope.cli.target import load_target, output_folder, show_progress
+    from sharpscope.examination.surface_figure import surface_figure
     from sharpscope.landscape import surface as take
     from sharpscope.models.weights import load_weights
-    from sharpscope.report.landscape import draw_surface, save_specification
+    from sharpscope.report.landscape import save_specification
 
     output_folder(output)
     loaded = load_target(replace(target, checkpoint=checkpoint), seed)
@@ -77,14 +80,15 @@ def surface(
     found.table().to_csv(output / "surface.csv", index=False)
     places = None if found.trajectory is None else [(float(x), float(y)) for x, y in found.trajectory]
     title = f"Loss around a model: {loaded.data}, batch norm {found.protocol['batch_norm']}"
-    figures = save_specification(draw_surface(found.table(), places, title), output / "surface")
+    figures = save_specification({**surface_figure(found), "title": title}, output / "surface")
     (output / "surface.partial.json").unlink(missing_ok=True)
     centre = float(found.losses[points // 2, points // 2])
+    highest = float(found.losses[np.isfinite(found.losses)].max())
     if json:
         print_json(
             {
                 "loss": centre,
-                "largest": float(found.losses.max()),
+                "largest": highest,
                 "explained": found.explained,
                 "lengths": list(found.lengths),
                 "protocol": dict(found.protocol),
@@ -96,7 +100,7 @@ def surface(
             }
         )
         return
-    say(f"loss {number(centre)} at the model, {number(float(found.losses.max()))} at most in the plane")
+    say(f"loss {number(centre)} at the model, {number(highest)} at most in the plane")
     for note in loaded.notes:
         say(f"note: {note}")
     if found.explained is not None:

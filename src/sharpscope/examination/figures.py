@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sharpscope.curvature import SpectralDensity
 from sharpscope.curvature.by_layer import LayerTraces
 from sharpscope.estimate import Estimate
-from sharpscope.landscape.surface import Surface
 from sharpscope.measures.invariance.audit import INVARIANT, Audit
 
 Spec = dict[str, Any]
@@ -22,9 +21,6 @@ MOST_LAYERS = 40
 
 LEAST_CHANGE = 1e-16
 """Least relative change that the figure of an audit shows: rounding of float64."""
-
-LEVELS = 12
-"""Contour lines of a surface, evenly spaced in the logarithm of the loss where it spans a factor of 20."""
 
 
 def density_figure(density: SpectralDensity, ends: NDArray[np.float64] | None) -> Spec:
@@ -319,80 +315,3 @@ def rises_figure(estimates: tuple[Estimate, ...], radius: str) -> Spec:
             },
         ],
     }  # fmt: skip
-
-
-def surface_figure(surface: Surface) -> Spec:
-    """Return the loss over the plane as cells with contour lines; a cross marks the model."""
-    finite = surface.losses[np.isfinite(surface.losses)]
-    low, high = float(finite.min()), float(finite.max())
-    logarithmic = low > 0 and high / low > 20
-    levels = (
-        np.geomspace(low, high, LEVELS + 2)[1:-1] if logarithmic else np.linspace(low, high, LEVELS + 2)[1:-1]
-    )
-    half = [float(axis[1] - axis[0]) / 2 for axis in (surface.x, surface.y)]
-    cells = [
-        {
-            "x0": float(x) - half[0],
-            "x1": float(x) + half[0],
-            "y0": float(y) - half[1],
-            "y1": float(y) + half[1],
-            "loss": float(surface.losses[j, i]) if math.isfinite(surface.losses[j, i]) else None,
-        }
-        for j, y in enumerate(surface.y)
-        for i, x in enumerate(surface.x)
-    ]
-    scale: Spec = {"scheme": "viridis", "reverse": True, **({"type": "log"} if logarithmic else {})}
-    x = {"type": "quantitative", "title": "first direction", "scale": {"nice": False}}
-    y = {"type": "quantitative", "title": "second direction", "scale": {"nice": False}}
-    return {
-        "width": 340,
-        "height": 340,
-        "layer": [
-            {
-                "data": {"values": cells},
-                "mark": "rect",
-                "encoding": {
-                    "x": {**x, "field": "x0"},
-                    "x2": {"field": "x1"},
-                    "y": {**y, "field": "y0"},
-                    "y2": {"field": "y1"},
-                    "color": {
-                        "field": "loss",
-                        "type": "quantitative",
-                        "scale": scale,
-                        "legend": {"title": "loss", "orient": "right", "direction": "vertical", "tickCount": 5},
-                    },
-                },
-            },
-            {
-                "data": {"values": _contours(surface, levels)},
-                "mark": {"type": "line", "strokeWidth": 0.8, "color": "white", "opacity": 0.8},
-                "encoding": {
-                    "x": {**x, "field": "x"},
-                    "y": {**y, "field": "y"},
-                    "detail": {"field": "line"},
-                    "order": {"field": "order"},
-                },
-            },
-            {
-                "data": {"values": [{"x": 0, "y": 0}]},
-                "mark": {"type": "point", "shape": "cross", "size": 90, "color": "#fff", "stroke": "#111"},
-                "encoding": {"x": {**x, "field": "x"}, "y": {**y, "field": "y"}},
-            },
-        ],
-    }  # fmt: skip
-
-
-def _contours(surface: Surface, levels: NDArray[np.float64]) -> list[dict[str, object]]:
-    from contourpy import contour_generator
-
-    losses = np.where(np.isfinite(surface.losses), surface.losses, np.nan)
-    lines = contour_generator(surface.x, surface.y, np.ma.masked_invalid(losses))
-    rows: list[dict[str, object]] = []
-    for i, level in enumerate(levels):
-        for j, line in enumerate(lines.lines(float(level))):
-            rows += [
-                {"line": f"{i}-{j}", "order": n, "x": float(x), "y": float(y)}
-                for n, (x, y) in enumerate(np.asarray(line))
-            ]
-    return rows

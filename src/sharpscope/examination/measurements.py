@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from sharpscope.curvature import Eigenpairs, spectral_density, top_eigenvalues
@@ -21,7 +22,7 @@ from sharpscope.examination.plan import (
     Effort,
 )
 from sharpscope.examination.sampling import Draw, student
-from sharpscope.landscape import surface
+from sharpscope.landscape import Surface, surface
 from sharpscope.measures import audit, average_direction_sharpness, worst_case_sharpness
 from sharpscope.measures.average_direction import unit_direction
 from sharpscope.objective import Objective
@@ -61,7 +62,7 @@ class PartByPart:
                     obj, radius, batch_size=None, restarts=1, seed=seed, deadline=_fraction(time, 3)
                 ),
             ),
-            "surface": lambda time: surface(obj, points=effort.points, radius=0.5, seed=seed, deadline=time),
+            "surface": self._surface,
             "audit": lambda time: audit(_few(obj), seed=seed, deadline=time),
         }
 
@@ -140,6 +141,12 @@ class PartByPart:
                 self.intervals[row_name(estimate)] = _around(
                     estimate.value, estimate.stderr or 0.0, spread, freedom
                 )
+        return found
+
+    def _surface(self, time: float | None) -> Surface:
+        found = surface(self.obj, points=self.effort.points, radius=0.5, seed=self.seed, deadline=time)
+        if not np.isfinite(found.losses).any():
+            raise InputError("there was no time for its first point, or no loss in the plane is finite")
         return found
 
 

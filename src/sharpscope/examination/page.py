@@ -9,8 +9,9 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from sharpscope.examination.figures import density_figure, layers_figure, rises_figure, surface_figure
+from sharpscope.examination.figures import density_figure, layers_figure, rises_figure
 from sharpscope.examination.plan import AUDIT_SAMPLES, PARTS, PROBED
+from sharpscope.examination.surface_figure import surface_figure
 from sharpscope.landscape.surface import Surface
 from sharpscope.report.numbers import number
 from sharpscope.report.page import safe, script_hash, symbols

@@ -15,6 +15,7 @@ from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate
 from sharpscope.examination import figures
 from sharpscope.examination.examination import Examination
+from sharpscope.examination.surface_figure import surface_figure
 from sharpscope.integrations.monitor import SharpnessMonitor
 from sharpscope.landscape.interpolation import Interpolation
 from sharpscope.landscape.surface import Surface
@@ -103,7 +104,7 @@ def _(result: Interpolation) -> dict[str, Any]:
 
 @specification.register
 def _(result: Surface) -> dict[str, Any]:
-    return figures.surface_figure(result)
+    return surface_figure(result)
 
 
 @specification.register
@@ -151,7 +152,7 @@ def _(result: Objective) -> dict[str, Any]:
 @specification.register
 def _(result: Examination) -> dict[str, Any]:
     if result.surface is not None:
-        return figures.surface_figure(result.surface)
+        return surface_figure(result.surface)
     if result.density is not None:
         return figures.density_figure(result.density, None)
     raise InputError(

@@ -1,4 +1,4 @@
-"""Figures of the landscape: a loss curve between two models, a surface around one. Tables in, SVG and PNG out."""
+"""The figure of the loss between two models, and figures of the landscape as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -68,57 +68,6 @@ def draw_line(table: pd.DataFrame, widths: Mapping[str, tuple[float, float]], ti
     if table["accuracy"].notna().any():
         panels.append(curve("accuracy", "accuracy", 120, {"domain": [0, 1]}))
     return {"data": {"values": rows}, "title": title, "vconcat": panels}
-
-
-def draw_surface(table: pd.DataFrame, trajectory: list[tuple[float, float]] | None, title: str) -> Spec:
-    """Return the Vega-Lite specification of a surface as cells coloured by loss, the trajectory drawn over them."""
-    shown = table.copy()
-    finite = shown["loss"].map(math.isfinite)
-    low, high = shown["loss"][finite].min(), shown["loss"][finite].max()
-    scale: Spec = {"scheme": "viridis", "reverse": True}
-    if low > 0 and high / low > 20:
-        scale["type"] = "log"
-    step = {axis: float(pd.Series(sorted(set(shown[axis]))).diff().min()) for axis in ("x", "y")}
-    for axis in ("x", "y"):
-        shown[f"{axis}0"], shown[f"{axis}1"] = shown[axis] - step[axis] / 2, shown[axis] + step[axis] / 2
-    cells = {
-        "data": {"values": _rows(shown)},
-        "mark": {"type": "rect"},
-        "encoding": {
-            "x": {
-                "field": "x0",
-                "type": "quantitative",
-                "title": "first direction",
-                "scale": {"nice": False},
-            },
-            "x2": {"field": "x1"},
-            "y": {
-                "field": "y0",
-                "type": "quantitative",
-                "title": "second direction",
-                "scale": {"nice": False},
-            },
-            "y2": {"field": "y1"},
-            "color": {"field": "loss", "type": "quantitative", "scale": scale, "title": "loss"},
-        },
-    }
-    place = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
-    here = {
-        "data": {"values": [{"x": 0, "y": 0}]},
-        "mark": {"type": "point", "shape": "cross", "size": 90, "color": "#111", "filled": True},
-        "encoding": place,
-    }
-    layers: list[Spec] = [cells]
-    if trajectory:
-        path = [{"x": x, "y": y, "order": i} for i, (x, y) in enumerate([*trajectory, (0.0, 0.0)])]
-        layers.append(
-            {
-                "data": {"values": path},
-                "mark": {"type": "line", "point": {"color": "#111", "size": 25}, "color": "#111"},
-                "encoding": {**place, "order": {"field": "order"}},
-            }
-        )
-    return {"title": title, "width": 420, "height": 420, "layer": [*layers, here]}
 
 
 def save_specification(spec: Spec, stem: Path) -> list[Path]:
