@@ -85,7 +85,7 @@ def layers_figure(layers: LayerTraces, shares: NDArray[np.float64] | None) -> Sp
         "data": {"values": traces},
         "layer": [
             {
-                "mark": {"type": "bar", "height": {"band": 0.7}},
+                "mark": {"type": "bar", "height": {"band": 0.7}, "opacity": 0.6},
                 "encoding": {
                     "y": y,
                     "x": {

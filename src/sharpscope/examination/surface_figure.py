@@ -16,6 +16,9 @@ Spec = dict[str, Any]
 LEVELS = 12
 """Contour lines of a surface, evenly spaced in the logarithm of the loss where it spans a factor of 20."""
 
+OVERLAP = 1.04
+"""Width of a cell in steps of the grid: cells that only touch let the ground shine through between them."""
+
 TRAJECTORY = "#d55e00"
 """Colour of a trajectory, which no loss has."""
 
@@ -33,7 +36,7 @@ def surface_figure(surface: Surface) -> Spec:
     levels = (
         np.geomspace(low, high, LEVELS + 2)[1:-1] if logarithmic else np.linspace(low, high, LEVELS + 2)[1:-1]
     )
-    half = [float(axis[1] - axis[0]) / 2 for axis in (surface.x, surface.y)]
+    half = [OVERLAP * float(axis[1] - axis[0]) / 2 for axis in (surface.x, surface.y)]
     cells = [
         {
             "x0": float(x) - half[0],

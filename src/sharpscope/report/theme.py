@@ -47,6 +47,7 @@ def config(ground: Ground) -> dict[str, Any]:
         # The page names each chart once and offers its data as a table; a label per mark would only be noise.
         "aria": False,
         "view": {"stroke": "transparent"},
+        "mark": {"color": _CATEGORIES[ground][0]},
         "axis": {
             "labelColor": ink["quiet"],
             "titleColor": ink["text"],
