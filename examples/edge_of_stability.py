@@ -76,7 +76,7 @@ def picture(tables: dict[str, pd.DataFrame]) -> alt.ConcatChart:
             x=alt.X("step", title="steps")
         )
         curve = base.mark_line(point=alt.OverlayMarkDef(size=14), strokeJoin="round").encode(
-            y=alt.Y("curvature", title="λ_max of P^-½ H P^-½" if preconditioned else "λ_max of H")
+            y=alt.Y("curvature", title="preconditioned λ_max" if preconditioned else "λ_max")
         )
         line = base.mark_line(strokeDash=[6, 4], color="#c0392b").encode(y=alt.Y("edge"))
         charts.append((curve + line).properties(width=210, height=200))
@@ -85,7 +85,8 @@ def picture(tables: dict[str, pd.DataFrame]) -> alt.ConcatChart:
         subtitle="full-batch training on digits; points: measurements; dashed: the optimizer's edge",
         anchor="start",
     )
-    return alt.concat(*charts, columns=2).resolve_scale(y="independent").properties(title=title)
+    drawn = alt.concat(*charts, columns=2).resolve_scale(y="independent").properties(title=title)
+    return drawn.configure_axis(titleFontWeight="normal").configure_title(fontWeight=600, subtitleColor="#566072")
 
 
 def main(folder: Path, steps: int) -> None:
