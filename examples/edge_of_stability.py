@@ -86,7 +86,9 @@ def picture(tables: dict[str, pd.DataFrame]) -> alt.ConcatChart:
         anchor="start",
     )
     drawn = alt.concat(*charts, columns=2).resolve_scale(y="independent").properties(title=title)
-    return drawn.configure_axis(titleFontWeight="normal").configure_title(fontWeight=600, subtitleColor="#566072")
+    return drawn.configure_axis(titleFontWeight="normal").configure_title(
+        fontWeight=600, subtitleColor="#566072"
+    )
 
 
 def main(folder: Path, steps: int) -> None:

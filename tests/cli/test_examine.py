@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sharpscope.cli.target import show_progress
+from sharpscope.curvature.call_limits import CallProgress
+
 ARGUMENTS = ("examine", "mlp", "--data", "digits", "--samples", 60, "--option", "hidden=[4]", "--k", 1)
 
 
@@ -90,3 +93,13 @@ def test_ctrl_c_keeps_the_parts_that_are_done(
         assert "trace" in text
         assert "it was interrupted" in text
         assert "with what was measured before the interrupt" in out
+
+
+def test_a_line_of_progress_fits_the_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    show_progress(CallProgress("examine", 1, None, "part", 1.0, 1.0, "a long note " * 9))
+    show_progress(CallProgress("examine", 2, 2, "part", 1.0, 1.0))
+    first, _, rest = capsys.readouterr().err.partition("\rexamine: a part takes about 1 s, 2")
+    assert len(first) == 40  # it goes back to the start, and leaves the last column free
+    assert rest.endswith("\n")

@@ -87,6 +87,8 @@ def examine(
         plan=plan,
     )
     interrupted = INTERRUPTED in found.left_out.values()
+    if interrupted and sys.stderr.isatty():
+        print(file=sys.stderr)  # below the line of progress
     if interrupted and not found.seconds:
         raise KeyboardInterrupt  # there is nothing to keep
     said = (*loaded.notes, f"Inputs: {loaded.standardisation}.")

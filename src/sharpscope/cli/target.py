@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -291,5 +292,6 @@ def show_progress(state: CallProgress) -> None:
     """Print how far a long call is, where a person watches: one line that is written over and over."""
     if sys.stderr.isatty():
         end = "" if state.expected is None or state.done < state.expected else "\n"
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
         with contextlib.suppress(OSError):  # a message is not worth the measurement
-            print(f"\r{visible(str(state)):<110}", end=end, file=sys.stderr, flush=True)
+            print(f"\r{visible(str(state))[:width]:<{width}}", end=end, file=sys.stderr, flush=True)
