@@ -337,7 +337,7 @@ def test_what_goes_wrong_at_some_radii_is_said_once_with_these_radii(obj, monkey
             NotConvergedWarning,
             stacklevel=2,
         )
-        return real(over, radius, *given, **options)
+        return real(over, radius, *given, **{**options, "relative_width": 100.0})
 
     monkeypatch.setattr(measurements, "average_direction_sharpness", limited)
     found = examine(obj, without=[part for part in PARTS if part != "average_direction"])
