@@ -51,6 +51,22 @@ class _Scatter(torch.autograd.Function):
         return _apply(_Gather, slope, *ctx.how), None, None, None
 
 
+class _WithValue(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, value: float) -> Tensor:
+        return own.new_tensor(value)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        return slope, None
+
+
+def with_value(own: Tensor, value: float) -> Tensor:
+    """Return a scalar of this value with the gradient of ``own``; own + (value − own) would round as ``own`` does."""
+    whole: Tensor = _apply(_WithValue, own, value)
+    return whole
+
+
 def gather(own: Tensor, piece: Piece, ranks: Ranks, summed: bool) -> Tensor:
     """Return a whole parameter from the part that each rank holds, differentiable as often as one likes.
 

@@ -20,6 +20,7 @@ from sharpscope.autograd.gathering import (
     differentiable_placement,
     gather,
     put_together_when_read,
+    with_value,
     without_hooks_of,
 )
 from sharpscope.autograd.ranks import Ranks, is_of_collective
@@ -119,8 +120,9 @@ class FullySharded(_InStep):
 class _SharedMean:
     """The mean loss of a chunk of which each rank has a part: Σ n_r ℓ_r / Σ n_r.
 
-    Its value is that mean on every rank. Its gradient on a rank is that of n_r ℓ_r / Σ n_r, which the scatter of
-    gathered parameters sums over ranks.
+    Its value is that mean on every rank, to the bit: what follows from it, such as whether a step is taken, must be
+    the same on all. Its gradient on a rank is that of n_r ℓ_r / Σ n_r, which the scatter of gathered parameters sums
+    over ranks.
     """
 
     def __init__(self, mean: Mean, ranks: Ranks, idle: bool) -> None:
@@ -132,7 +134,7 @@ class _SharedMean:
     def __call__(self, outputs: Any) -> Tensor:
         own = self.share * checked_loss(self.mean(outputs))
         whole = sum(part for (part,) in self.ranks.each([float(own.detach())]))
-        return own + (whole - own.detach())
+        return with_value(own, whole)
 
 
 class TensorParallel(_InStep):
