@@ -108,6 +108,10 @@ def test_the_loss_is_that_of_the_file_s_rows(cli: Call, folder: Path) -> None:
     with np.load("images.npz") as arrays:
         x, y = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
     assert found["loss"] == pytest.approx(functional.cross_entropy(model(x), y).item(), rel=1e-6)
+    exact = shown(cli, "theirs:cnn", "--checkpoint", "w.pt", "--data", "images.npz", "--float64")
+    assert exact["loss"] == pytest.approx(
+        functional.cross_entropy(model.double()(x.double()), y).item(), rel=1e-12
+    )
     assert found["samples"] == 9
     assert any("module. is taken off" in note for note in found["notes"])
     two = shown(
@@ -173,6 +177,12 @@ def test_a_language_model_with_a_text(cli: Call, folder: Path) -> None:
     assert found["loss"] == pytest.approx(obj.loss(), rel=1e-5)
     assert found["samples"] == 9 * 7 + 3
     assert shown(cli, "hf:lm", "--data", "theirs:tokens")["samples"] == 2
+    double = Objective.from_transformers(
+        model, [{"input_ids": rows}, {"input_ids": rest}], dtype=torch.float64
+    )
+    exact = shown(cli, "hf:lm", "--text", "text.txt", "--block", 8, "--float64")
+    assert exact["loss"] == pytest.approx(double.loss(), rel=1e-12)
+    assert exact["loss"] != found["loss"]
     assert shown(cli, "hf:lm", "--text", "text.txt", "--mode", "train")["samples"] == 5 * 15 - 4
     page = folder / "p.html"
     without = "surface,density,worst_case,average_direction,audit,trace,frobenius_norm"

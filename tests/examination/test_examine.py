@@ -108,7 +108,7 @@ def test_the_model_is_left_as_it_was(obj):
 
 
 def test_words_carry_the_number_and_its_error(found):
-    assert re.match(r"λ_max = [\d.]+ ± [\d.e-]+, converged", found.sentences.headline)
+    assert re.match(r"λ_max = [\d.]+ ± [\d.e−]+, converged", found.sentences.headline)
     text = str(found)
     assert "40 samples" in text
     assert "83 parameters" in text
@@ -320,7 +320,7 @@ def test_a_trace_that_is_lost_in_its_error_is_not_called_the_largest(found):
         layers = replace(found.by_layer, values=np.array(values), stderrs=np.array(stderrs))
         return str(replace(found, by_layer=layers))
 
-    assert "Layer 2 has the largest trace, 75% of the whole" in told([1.0, 3.0], [0.01, 0.01])
+    assert "Layer 2 has the largest trace, 75 % of the whole" in told([1.0, 3.0], [0.01, 0.01])
     assert "Layer 0 has the largest trace that can be told from zero" in told([1.0, 3.0], [0.01, 9.0])
     assert "No layer's trace can be told to be above zero" in told([1.0, 3.0], [9.0, 9.0])
 

@@ -91,8 +91,9 @@ def examine(
         print(file=sys.stderr)  # below the line of progress
     if interrupted and not found.seconds:
         raise KeyboardInterrupt  # there is nothing to keep
-    said = (*loaded.notes, f"Inputs: {loaded.standardisation}.")
-    found = replace(found, notes=(*said, *found.notes))
+    inputs = loaded.standardisation
+    said = () if inputs == "tokens" else (f"{inputs[0].upper()}{inputs[1:]}.",)
+    found = replace(found, notes=(*loaded.notes, *said, *found.notes))
     if rank() == 0:
         found.to_html(output)
     table = found.to_frame()

@@ -287,6 +287,12 @@ class TargetOptions:
             "--mode", metavar="eval|train", help="Batch normalisation: running or batch statistics."
         ),
     ] = "eval"
+    float64: Annotated[
+        bool,
+        typer.Option(
+            "--float64", help="Measure in float64, which tells eigenvalues near zero apart; slower."
+        ),
+    ] = False
     data_dir: DataDir = None
     device: Device = "cpu"
 

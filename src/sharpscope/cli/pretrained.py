@@ -20,6 +20,8 @@ IMAGES = 32
 
 def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
     """Build the objective of ``hf:name`` on a text, on rows of a file, on images, or on batches of one's own."""
+    import torch
+
     from sharpscope.models.pretrained import open_pretrained
     from sharpscope.models.weights import load_weights
     from sharpscope.objective.batches import map_tensors
@@ -38,7 +40,11 @@ def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
     if isinstance(batches, list):
         batches = [map_tensors(batch, lambda t: t.to(chosen.device)) for batch in batches]
     obj = Objective.from_transformers(
-        opened.model.to(chosen.device), batches, mode=chosen.mode, params=chosen.params or None
+        opened.model.to(chosen.device),
+        batches,
+        mode=chosen.mode,
+        params=chosen.params or None,
+        dtype=torch.float64 if chosen.float64 else None,
     )
     counted = "samples" if opened.kind.endswith("classifier") else "tokens"
     return Target(obj, f"hf:{name}", data, how, (*notes, *said), counted)

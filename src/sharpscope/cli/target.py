@@ -87,7 +87,7 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World
     filled = chosen.checkpoint is not None and world is not None and world.sharded
     empty = build_empty(model_choice, dataset) if filled else None  # so that no rank ever holds all of it
     model = build(model_choice, dataset, seed) if empty is None else empty
-    if config is not None and config.dtype == "float64":
+    if chosen.float64 or (config is not None and config.dtype == "float64"):
         model = model.to(torch.float64)
     notes = dataset.notes
     distributed = chosen.checkpoint is not None and is_distributed_checkpoint(chosen.checkpoint)

@@ -273,7 +273,7 @@ def _models_of(earlier: Eigenpairs, obj: Objective) -> dict[float, SpectralModel
 def _remedy(why: str) -> str:
     for said, remedy in (
         ("from zero", "take them for zero to that accuracy"),
-        ("float32 resolves", "build the objective with dtype=torch.float64, or ask for a looser tol"),
+        ("float32 resolves", "measure in float64 (dtype=torch.float64, --float64), or ask for a looser tol"),
         ("resolves", "ask for a looser tol"),
         ("deadline", "raise the deadline"),
         ("max_products", "raise max_products"),

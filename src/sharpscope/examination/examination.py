@@ -307,7 +307,7 @@ def _notes(plan: ExaminationPlan, left_out: Mapping[str, str]) -> list[str]:
         effort = plan.effort
         notes.append(
             f"Measured briefly, for deadline={plan.deadline:g}: {effort.k} eigenvalue{'s' * (effort.k > 1)} at each "
-            f"end to {effort.tol:.0%}, {effort.most_probes} probes, a density of {effort.density[0]} × "
+            f"end to {100 * effort.tol:g} %, {effort.most_probes} probes, a density of {effort.density[0]} × "
             f"{effort.density[1]} products. More time makes the intervals narrower."
         )
     return notes

@@ -135,7 +135,7 @@ def values_figure(rows: Sequence[tuple[str, float, float, float]], title: str) -
     # a value without an interval says how large it is, so its axis begins at zero
     exact = all(low == high for _, _, low, high in rows)
     scale: Spec = {"zero": True, "nice": True} if exact else {"zero": False, "padding": 16}
-    x = {"type": "quantitative", "title": title, "scale": scale}
+    x = {"type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 5}}
     return {
         "data": {"values": data},
         "width": 360,
@@ -209,7 +209,10 @@ def audit_figure(audit: Audit) -> Spec:
         "type": "quantitative",
         "scale": {"type": "log", "domainMin": LEAST_CHANGE, "nice": False},
         "title": "largest relative change",
-        "axis": {"format": ".0e", "values": [1e-16, 1e-12, 1e-8, 1e-4, 1, 1e4, 1e8, 1e12]},
+        "axis": {
+            "values": [1e-16, 1e-12, 1e-8, 1e-4, 1, 1e4, 1e8, 1e12],
+            "labelExpr": "datum.value === 1 ? '1' : replace(format(datum.value, '.0e'), '+', '')",
+        },
     }
     comparable: Spec = {"field": "comparable", "type": "nominal", "sort": ["yes", "no"]}
     return {
@@ -304,7 +307,7 @@ def rises_figure(estimates: tuple[Estimate, ...], radius: str) -> Spec:
     y = {"type": "quantitative", "title": "rise of the loss", "scale": scale, "axis": {"tickCount": 5}}
     return {
         "data": {"values": rows},
-        "width": 260,
+        "width": 360,
         "height": 200,
         "layer": [
             {"mark": {"type": "line"}, "encoding": {"x": x, "y": {**y, "field": "rise"}}},

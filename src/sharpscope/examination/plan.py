@@ -64,7 +64,7 @@ class Effort:
     expected_probes: int = 40
     density: tuple[int, int] = (4, 40)
     draws: int = 400
-    width: float | None = 0.2
+    width: float | None = 0.4
     expected_draws: int = 84
     points: int = 15
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BULK = 0.98
 """Share of the eigenvalues that the bulk of the density holds."""
 
+OUTLYING = 1.5
+"""How many times the bulk's upper end λ_max must be to count as outside of it; few eigenvalues are all bulk."""
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -34,7 +37,7 @@ def sentences_of(found: Examination) -> Sentences:
     else:
         state = "converged" if bool(pairs.converged[0]) else "not converged"
         on = "" if found.samples == found.population else f" on {found.samples} of {found.population} samples"
-        headline = f"λ_max = {with_error(pairs.value, float(pairs.error_estimates[0]))}{on}, {state}"
+        headline = f"λ_max = {_with_error(pairs.value, pairs.error_estimates[0])}{on}, {state}"
         lines += _about_ends(found)
     lines.append(
         f"The loss is {number(found.loss)} and its gradient's norm {number(found.gradient_norm)}, over "
@@ -57,6 +60,15 @@ def sentences_of(found: Examination) -> Sentences:
     return Sentences(headline, tuple(lines))
 
 
+def _with_error(value: float, error: float) -> str:
+    """Return a value with its error, its minus as long as those of the other numbers."""
+    return with_error(float(value), float(error)).replace("-", "−")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
 def _looked_at(found: Examination) -> int:
     """Return how many samples loss and gradient are over."""
     return found.population if found.whole else found.samples
@@ -67,11 +79,11 @@ def _about_ends(found: Examination) -> list[str]:
     assert pairs is not None
     half = len(pairs.values) // 2
     top, bottom = float(pairs.values[0]), float(pairs.values[half])
-    lines = [f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}."]
+    lines = [f"The smallest eigenvalue is {_with_error(bottom, pairs.error_estimates[half])}."]
     all_data = found.intervals.get("lambda_1")
     if bottom < -1e-3 * abs(top):
         lines[0] = (
-            f"The smallest eigenvalue is {with_error(bottom, float(pairs.error_estimates[half]))}: "
+            f"The smallest eigenvalue is {_with_error(bottom, pairs.error_estimates[half])}: "
             "the loss bends downwards in some direction, so this point is a saddle or lies on a slope."
         )
     if all_data is not None:
@@ -101,8 +113,8 @@ def _about_bulk(found: Examination) -> list[str]:
     share = np.cumsum(weights[order])
     ends = np.searchsorted(share, [(1 - BULK) / 2, (1 + BULK) / 2]).clip(max=len(share) - 1)
     low, high = (float(node) for node in nodes[order][ends])
-    text = f"{BULK:.0%} of the eigenvalues lie between {number(low)} and {number(high)}"
-    if found.eigenvalues is not None and high > 0:
+    text = f"{_share(BULK)} of the eigenvalues lie between {number(low)} and {number(high)}"
+    if found.eigenvalues is not None and 0 < OUTLYING * high <= found.eigenvalues.value:
         text += f"; λ_max is {number(found.eigenvalues.value / high, 2)} times the upper end of this bulk"
     return [f"{text}."]
 
@@ -121,10 +133,10 @@ def _about_layers(found: Examination) -> list[str]:
     else:
         text = f"No layer's trace can be told to be above zero by {counted(layers.probes, 'probe')}"
     if known and total > 0 and layers.values[first] > 0:
-        text += f", {layers.values[first] / total:.0%} of the whole"
+        text += f", {_share(layers.values[first] / total)} of the whole"
     if found.eigenvector_shares is not None:
         heavy = int(np.argmax(found.eigenvector_shares))
-        share = f"{found.eigenvector_shares[heavy]:.0%}"
+        share = _share(found.eigenvector_shares[heavy])
         also = "the same layer" if known and heavy == first else f"layer {layers.names[heavy]}"
         text += f"; {share} of the first eigenvector lies in {also}"
     return [f"{text}."]

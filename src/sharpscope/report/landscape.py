@@ -27,7 +27,8 @@ def draw_line(table: pd.DataFrame, widths: Mapping[str, tuple[float, float]], ti
         "field": "alpha",
         "type": "quantitative",
         "title": "α: 0 is the first model, 1 the second",
-        "axis": {"tickCount": 7, "labelFlush": False},
+        "axis": {"tickCount": 7},
+        "scale": {"nice": False},
     }
     ends = {"values": [{"alpha": 0}, {"alpha": 1}]}
     rule = {

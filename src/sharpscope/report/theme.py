@@ -59,6 +59,7 @@ def config(ground: Ground) -> dict[str, Any]:
             "tickColor": ink["line"],
             "gridColor": ink["grid"],
             "labelPadding": 4,
+            "labelFlush": False,  # pushed inwards, the labels at the ends run into their neighbours
         },
         "legend": {
             "orient": "top",
