@@ -24,3 +24,21 @@ def test_means_pass_and_sums_do_not_wherever_they_are() -> None:
             check_mean_reduction(wrong, outputs, targets)
     with pytest.raises(InputError, match=r"scalar tensor, received shape \(9,\)"):
         check_mean_reduction(nn.CrossEntropyLoss(reduction="none"), outputs, targets)
+
+
+def test_losses_of_samples_that_cancel_are_compared_as_well_as_their_sums_are_known() -> None:
+    """A mean of 1e-4 over losses of a thousand and either sign: sums in another order differ by more than it."""
+
+    def mean(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs * targets).mean()
+
+    for seed in range(20):
+        draws = torch.Generator().manual_seed(seed)
+        half = 1000 * torch.randn(32, 1, generator=draws)
+        targets = torch.cat([half, -half])[torch.randperm(64, generator=draws)] + 1e-4
+        outputs = torch.ones(64, 1)
+        check_mean_reduction(mean, outputs, targets)
+        with pytest.raises(InputError, match="mean over samples"):
+            check_mean_reduction(lambda o, t: 64 * mean(o, t).square().sqrt() + o.sum(), outputs, targets)
+        with pytest.raises(InputError, match="mean over samples"):  # a wrong weight of large losses shows
+            check_mean_reduction(lambda o, t: (o * t).sum() / (len(t) + 1), outputs, targets)

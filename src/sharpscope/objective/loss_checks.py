@@ -79,9 +79,8 @@ def _check_parts(evaluator: Evaluator, loss: Callable[[Any, Any], Tensor], batch
     n = len(targets)
     if n > 1:
         parts = [slice(0, (n + 2) // 3), slice((n + 2) // 3, n)]
-        _compare(
-            loss, mean(slice(0, n)), parts, [mean(part) for part in parts], targets, evaluator.counts, None
-        )
+        whole, means = mean(slice(0, n)), [mean(part) for part in parts]
+        _compare(loss, whole, parts, means, targets, evaluator.counts, None, lambda: 0.0)
 
 
 def check_mean_reduction(
@@ -100,11 +99,23 @@ def check_mean_reduction(
             return
         first = (n + 2) // 3  # uneven parts: equal ones would let a mean of batch means pass
         parts = [slice(0, first), slice(first, n)]
-        means = [
-            float(WeightedMean(loss, targets[part], None, counts)(map_tensors(outputs, itemgetter(part))))
-            for part in parts
-        ]
-    _compare(loss, float(value), parts, means, targets, counts, outputs)
+
+        def mean(part: slice) -> float:
+            return float(
+                WeightedMean(loss, targets[part], None, counts)(map_tensors(outputs, itemgetter(part)))
+            )
+
+        def rounding() -> float:
+            """Return by how much sums of the samples' losses may differ, which cancel where their signs differ."""
+            try:
+                size = sum(abs(mean(slice(i, i + 1))) for i in range(n)) / n
+            except Exception:  # a loss of a single sample need not be possible
+                return 0.0
+            return n * torch.finfo(value.dtype).eps * size
+
+        _compare(
+            loss, float(value), parts, [mean(part) for part in parts], targets, counts, outputs, rounding
+        )
 
 
 def _compare(
@@ -115,13 +126,15 @@ def _compare(
     targets: Tensor,
     counts: Counts | None,
     outputs: Any,
+    rounding: Callable[[], float],
 ) -> None:
-    """Refuse a value on a batch that is not the weighted mean of those on its parts."""
+    """Refuse a value on a batch that is not the weighted mean of those on its parts, within their ``rounding``."""
     weights = [float(len(targets[part]) if counts is None else counts(targets[part]).sum()) for part in parts]
     if not (sum(weights) > 0 and math.isfinite(value)):
         return
     weighted = sum(w * mean for w, mean in zip(weights, means, strict=True) if w) / sum(weights)
-    if abs(value - weighted) <= 1e-6 + 1e-3 * abs(weighted) or not math.isfinite(weighted):
+    off = abs(value - weighted) - 1e-6 - 1e-3 * abs(weighted)
+    if not off > 0 or off <= rounding():
         return
     remedy = "use reduction='mean' without class weights of your own, or Objective.from_batch_loss"
     if isinstance(outputs, Tensor) and outputs.ndim == targets.ndim + 1 and outputs.shape[-1] == 1:
