@@ -380,6 +380,6 @@ def test_ranks_of_different_speed_make_one_plan_of_the_slowest(tmp_path: Path):
     assert first["brief"]
     assert first["left out"] == list(PARTS[4:])
     assert first["λ_max"] > 0
-    fast = Speed(*[1 / 40] * 4, 0.0)
+    fast = Speed(1 / 40, 1 / 40, 1 / 40, 1 / 40, 0.0)
     alone = fit(fast, PARTS, 40, deadline=deadline, divisible=False)
     assert not alone.brief, "the first rank, for itself, would have had time for everything"
