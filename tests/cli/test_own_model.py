@@ -66,6 +66,12 @@ def words():
 def nothing():
     return None
 
+def ends():
+    raise SystemExit(3)
+
+def broken(outputs, targets):
+    raise ValueError("no such thing")
+
 def squares(outputs, targets):
     return outputs.square().mean()
 
@@ -83,6 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     torch.manual_seed(0)
     draw = np.random.default_rng(0)
     np.savez("images.npz", x=draw.normal(size=(9, 1, 4, 4)).astype(np.float32), y=np.arange(9) % 3)
+    np.savez("gap.npz", x=np.ones((4, 1, 4, 4), np.float32), y=np.array([0, 2, 0, 2]))
     frame = pd.DataFrame(draw.normal(size=(8, 3)), columns=["a", "b", "price"])
     frame.to_csv("t.csv", index=False)
     frame.to_parquet("t.parquet")
@@ -239,6 +246,12 @@ def test_classifiers_with_rows_and_with_images(cli: Call, folder: Path) -> None:
         (("--data", "theirs:shuffled"), "shuffle=False"),
         (("--data", "theirs:words"), "must be pairs of inputs and targets"),
         (("--data", "theirs:nothing"), "batches must be"),
+        (("--data", "theirs:ends"), "raised SystemExit (3)"),
+        (("--data", "gap.npz"), "If whole numbers are classes, say --task classification"),
+        (
+            ("--data", "images.npz", "--loss", "theirs:broken"),
+            "raised ValueError (no such thing) in theirs.py",
+        ),
         (("--data", "t.csv"), "--target is needed"),
         (("--data", "t.csv", "--target", "prices"), "did you mean price?"),
         (("--data", "t.csv", "--target", "price"), "must take the inputs of t.csv"),

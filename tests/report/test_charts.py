@@ -1,11 +1,15 @@
 """The charts' data, scales and specifications."""
 
+import json
+
 import altair
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 
 from report.synthetic_study import AXES, INFO, study
+from sharpscope.report.chart import cut_marks
 from sharpscope.report.charts import chart_study
 from sharpscope.report.curves import curves
 from sharpscope.report.scales import grid_scale, scale_of
@@ -52,6 +56,18 @@ def test_a_trend_holds_every_finished_run_and_the_geometric_mean_of_each_setting
     assert means["y"].tolist() == pytest.approx([expected])
     assert means["seeds"].tolist() == [3]
     assert "falls from learning rate 0.01 to 0.3 in all 4 settings" in chart.caption
+
+
+def test_an_arrow_stands_where_an_interval_is_cut():
+    rows = [
+        {"kind": "mean", "low": -5.0, "from": 0.0, "high": 2.0, "to": 2.0},
+        {"kind": "mean", "low": 1.0, "from": 1.0, "high": 9.0, "to": 3.0},
+        {"kind": "mean", "low": None, "from": 0.0, "high": None, "to": 3.0},
+        {"kind": "run", "low": -9.0, "from": 0.0, "high": 9.0, "to": 3.0},
+    ]
+    spec = {"data": {"values": rows}, "layer": cut_marks({"type": "quantitative"}, {})}
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec))
+    assert svg.count('aria-roledescription="point"') == 2
 
 
 def test_an_outcome_prints_tau_with_interval_and_control(drawn):

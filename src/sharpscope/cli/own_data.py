@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.cli.options import TargetOptions
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, SharpscopeError
 
 if TYPE_CHECKING:
     from sharpscope.data import Dataset
@@ -31,6 +33,21 @@ class Target:
     notes: tuple[str, ...]
     counted: str
     """What the objective's samples are: ``samples``, ``train samples`` of a data set with parts, ``tokens``."""
+
+
+@contextmanager
+def own_errors(what: str) -> Iterator[None]:
+    """Turn what the user's own code raises while an objective is built into one sentence with the place in it."""
+    try:
+        yield
+    except SharpscopeError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"{what} must be computable on these data, it raised {type(error).__name__} ({error}) in "
+            f"{Path(place.filename).name}, line {place.lineno}; correct the code or the data"
+        ) from error
 
 
 def own_data(chosen: TargetOptions, path: Path) -> OwnData:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.cli.options import TargetOptions
-from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, own_data
+from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, own_data, own_errors
 from sharpscope.errors import DataError, InputError, suggestion
 
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ def load_pretrained(name: str, chosen: TargetOptions, seed: int) -> Target:
     batches, data, how, said = _batches(opened, chosen, seed)
     if isinstance(batches, list):
         batches = [map_tensors(batch, lambda t: t.to(chosen.device)) for batch in batches]
-    obj = Objective.from_transformers(
-        opened.model.to(chosen.device),
-        batches,
-        mode=chosen.mode,
-        params=chosen.params or None,
-        dtype=torch.float64 if chosen.float64 else None,
-    )
+    with own_errors(f"the model hf:{name}"):
+        obj = Objective.from_transformers(
+            opened.model.to(chosen.device),
+            batches,
+            mode=chosen.mode,
+            params=chosen.params or None,
+            dtype=torch.float64 if chosen.float64 else None,
+        )
     counted = "samples" if opened.kind.endswith("classifier") else "tokens"
     return Target(obj, f"hf:{name}", data, how, (*notes, *said), counted)
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpscope.cli.options import TargetOptions
-from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, dataset_of, own_data
+from sharpscope.cli.own_data import OWN_CODE, Target, call_data_factory, dataset_of, own_data, own_errors
 from sharpscope.cli.streams import visible
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sharpscope.cli.world import World
     from sharpscope.curvature.call_limits import CallProgress
     from sharpscope.data import Dataset
@@ -86,7 +88,12 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World
     dataset = read() if world is None else world.in_turn(read)
     filled = chosen.checkpoint is not None and world is not None and world.sharded
     empty = build_empty(model_choice, dataset) if filled else None  # so that no rank ever holds all of it
-    model = build(model_choice, dataset, seed) if empty is None else empty
+    try:
+        model = build(model_choice, dataset, seed) if empty is None else empty
+    except InputError as error:
+        if chosen.task is None and dataset.task == "regression" and _may_be_classes(dataset.train.targets):
+            raise InputError(f"{error} If whole numbers are classes, say --task classification.") from error
+        raise
     if chosen.float64 or (config is not None and config.dtype == "float64"):
         model = model.to(torch.float64)
     notes = dataset.notes
@@ -107,7 +114,8 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World
         load_distributed_checkpoint(chosen.checkpoint, model)
     settings = ObjectiveConfig(part=chosen.part, mode=chosen.mode, samples=chosen.samples)  # type: ignore[arg-type]
     loss = chosen.loss or (config.loss if config is not None else None)
-    obj = build_objective(model, dataset.to(chosen.device, dtype), loss, settings, world)
+    with own_errors(f"the model {name or model_choice.name} with the loss {loss or 'of the task'}"):
+        obj = build_objective(model, dataset.to(chosen.device, dtype), loss, settings, world)
     if chosen.params:
         obj = obj.with_params(chosen.params)
     parts = dataset.train is not dataset.test  # a file of one's own is measured whole
@@ -119,6 +127,11 @@ def _load_plain(name: str | None, chosen: TargetOptions, seed: int, world: World
         notes,
         f"{chosen.part} samples" if parts else "samples",
     )
+
+
+def _may_be_classes(targets: Tensor) -> bool:
+    """Return whether numbers to be predicted are whole and not negative."""
+    return targets.shape[1:] == (1,) and bool(((targets >= 0) & (targets == targets.round())).all())
 
 
 def _dataset(chosen: TargetOptions, config: RunConfig | None) -> Dataset:

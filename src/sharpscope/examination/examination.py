@@ -19,7 +19,7 @@ from sharpscope.curvature.call_limits import CallLimits, OnInterrupt, Progress
 from sharpscope.errors import InputError
 from sharpscope.estimate import Estimate, Result
 from sharpscope.examination.measurements import PartByPart, row_name
-from sharpscope.examination.plan import ExaminationPlan, Section, make_plan
+from sharpscope.examination.plan import PROBED, ExaminationPlan, Section, make_plan
 from sharpscope.examination.sampling import Draw
 from sharpscope.examination.summary import Sentences, sentences_of
 from sharpscope.landscape.surface import Surface
@@ -236,7 +236,8 @@ def examine(
                     work.measure(name, share)
             except InputError as error:
                 left_out[name] = _in_words("", str(error))
-        work.notes += [_in_words(name, str(w.message)) for w in heard if issubclass(w.category, UserWarning)]
+        said = "trace and ‖H‖_F" if name in PROBED else name.replace("_", " ")
+        work.notes += [_in_words(said, str(w.message)) for w in heard if issubclass(w.category, UserWarning)]
         seconds[name] = time.perf_counter() - started
         if not work.has(name):
             left_out.setdefault(name, limits.ended or "it does not apply")
@@ -289,11 +290,10 @@ _OTHER_REMEDIES = re.compile(r"(; (raise max_samples|pass partial=)|: set sample
 """Remedies by arguments that an examination does not take."""
 
 
-def _in_words(part: str, message: str) -> str:
+def _in_words(name: str, message: str) -> str:
     """Return what a part says with its name before it; how much time it was given is the examination's affair."""
     said = re.sub(r"deadline=\S+ passed", "its share of the time was over", message)
     said = _OTHER_REMEDIES.sub("", said)
-    name = part.replace("_", " ")
     return said if said.lower().replace("-", " ").startswith(name) else f"{name}: {said}"
 
 

@@ -117,6 +117,8 @@ class PartByPart:
 
     def _average_direction(self, time: float | None) -> tuple[Estimate, ...]:
         length = float(self.obj.flat().double().norm())
+        if not length:
+            raise InputError("its radii are shares of the weights' length, and the weights are all zero")
         radii = [share * length for share in AVERAGE_RADII]
         draws, width = self.effort.draws, self.effort.width
         found = _at_each(

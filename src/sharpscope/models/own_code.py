@@ -65,7 +65,7 @@ def find_own(name: str, kind: str, makes: str, base: type | None = None) -> Call
             if find_spec(package) is not None:
                 _announce(module_name, f"the {kind} {name}")
             module = import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end itself, as argparse does
         raise InputError(
             f"The {kind} {name} names the module {module_name!r}, which cannot be imported "
             f"({type(error).__name__}: {error}); run from its folder or correct the name."
@@ -126,7 +126,7 @@ def call_own(name: str, kind: str, function: Callable[..., Any], *given: Any, **
         ) from None
     try:
         return function(*given, **options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"The {kind} factory {name} raised {type(error).__name__} ({error}); correct it or its options."
         ) from error

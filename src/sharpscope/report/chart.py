@@ -22,6 +22,31 @@ MOST_POINTS = 12_000
 """Points a chart of lines may hold; longer lines are thinned."""
 
 
+def cut_marks(y: Spec, others: Mapping[str, Spec]) -> list[Spec]:
+    """Return arrows where a mean's interval, ``low`` to ``high``, goes on beyond what is drawn, ``from`` to ``to``.
+
+    ``y`` is the vertical channel, ``others`` are the encodings that the interval's own mark has.
+    """
+    return [
+        {
+            "transform": [{"filter": f"datum.kind == 'mean' && isValid(datum.{end}) && {beyond}"}],
+            "mark": {
+                "type": "point",
+                "filled": True,
+                "shape": shape,
+                "size": 46,
+                "opacity": 1,
+                "clip": False,
+            },
+            "encoding": {**others, "y": {**y, "field": at}},
+        }
+        for end, at, beyond, shape in (
+            ("low", "from", "datum.low < datum.from", "triangle-down"),
+            ("high", "to", "datum.high > datum.to", "triangle-up"),
+        )
+    ]
+
+
 @dataclass(frozen=True)
 class RunColumns:
     """What every chart knows of a run: its id and its hyperparameters, under short field names.

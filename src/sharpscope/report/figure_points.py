@@ -10,7 +10,7 @@ import pandas as pd
 
 from sharpscope.analysis import summarise
 from sharpscope.analysis.resampling import Floats
-from sharpscope.report.chart import Chart, Column, Spec
+from sharpscope.report.chart import Chart, Column, Spec, cut_marks
 from sharpscope.report.figure_axes import ColourScale, Side
 from sharpscope.report.numbers import counted
 
@@ -155,6 +155,7 @@ def _layers(x: Side, y: Side, colour: ColourScale | None, line: bool) -> list[Sp
     if x.grid:
         mark = {"type": "point", "filled": True, "size": 62, "opacity": 1, "tooltip": tooltip}
         layers.append({"transform": means, "mark": mark, "encoding": {**place, **encoded, **offset}})
+        layers += cut_marks(y.encoding("from"), {"x": place["x"], **encoded, **offset})
     return layers
 
 

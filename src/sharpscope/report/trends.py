@@ -10,7 +10,7 @@ import pandas as pd
 
 from sharpscope.analysis import summarise
 from sharpscope.report.axes import Axis, label, label_or_dash
-from sharpscope.report.chart import Chart, Column, Spec, slug
+from sharpscope.report.chart import Chart, Column, Spec, cut_marks, slug
 from sharpscope.report.numbers import counted, listed, number
 from sharpscope.report.scales import scale_of
 
@@ -102,7 +102,7 @@ def trend(
     several = int(means["seeds"].max()) > 1
     caption = [_direction(means, axis, series, title, "" if averaged else " of the other hyperparameters")]
     caption += [f"Averaged over {listed(averaged)}."] if averaged else []
-    caption += ["Some intervals reach beyond the chart and are cut."] if cut and several else []
+    caption += ["Some intervals reach beyond the chart, where an arrow stands."] if cut and several else []
     bars = f"{what} over seeds with its 95 % interval" if several else "one seed: no interval"
     headings = {
         "kind": "row",
@@ -151,7 +151,8 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
     heading = f"{title} ({unit})" if unit else title
     y: Spec = {"field": "y", "type": "quantitative", "scale": y_scale, "axis": y_axis, "title": heading}
     means = [{"filter": "datum.kind == 'mean'"}]
-    line_told = {key: value for key, value in encoded.items() if key == "color"}
+    coloured = {key: value for key, value in encoded.items() if key == "color"}
+    line_told = dict(coloured)
     if len(series) > 1:
         line_told["strokeDash"] = series[1].shape()
     tooltip = {"content": "data"}
@@ -168,7 +169,7 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
                 "x": x,
                 "y": {**y, "field": "from"},
                 "y2": {"field": "to"},
-                **{key: value for key, value in encoded.items() if key == "color"},
+                **coloured,
                 **offset,
             },
         },
@@ -178,6 +179,7 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
             "encoding": {"x": x, "y": y, **encoded, **offset},
         },
     ]
+    layers += cut_marks(y, {"x": x, **coloured, **offset})
     if not ordinal:
         line = {"type": "line", "strokeWidth": 1.6, "opacity": 0.85}
         layers.insert(1, {"transform": means, "mark": line, "encoding": {"x": x, "y": y, **line_told}})
