@@ -8,7 +8,9 @@ figures in the paper's axes as SVG, and ``experiment.json``, which holds what it
 these files and of the texts in ``preface.md`` and ``papers.toml``, so that no page can contradict another: the page
 of every experiment, one for each paper, the table of all claims, and ``rejudged.md``. In the two texts
 ``{kaur2022/K2}`` stands for the verdict on a claim, ``{kaur2022/fig12/K13}`` where several experiments have one of
-that name. Where a claim was judged at several scales, the pages on papers and the table show the largest.
+that name. ``{kaur2022/K2 = supported}`` refuses to write the page once the verdict is another, and
+``{figure kaur2022/fig1/fig1-lambda-max}`` links to a drawing. Where a claim was judged at several scales, the pages
+on papers and the table show the largest.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ def pages() -> dict[Path, str]:
     found = {one.folder / "README.md": one.page() for one in landed}
     for paper in dict.fromkeys(one.paper for one in landed):
         found[HERE / paper / "README.md"] = paper_page(paper, landed, texts.get(paper, {}))
-    found[HERE / "README.md"] = overview(landed, (HERE / "preface.md").read_text(encoding="utf-8"))
+    found[HERE / "README.md"] = overview(landed, (HERE / "preface.md").read_text(encoding="utf-8"), texts)
     if (HERE / "rejudged.csv").exists():
         found[HERE / "rejudged.md"] = rejudged_page(landed)
     return found

@@ -183,12 +183,7 @@ def paper_page(paper: str, landed: Sequence[Experiment], texts: Mapping[str, str
     own = [one for one in landed if one.paper == paper]
     lines = [f"# {paper}: {first.paper}", ""]
     lines += [resolved(texts["told"].strip(), landed, "../"), ""] if texts.get("told") else []
-    lines += ["## What holds here", "", standing(paper, landed), ""]
-    if texts.get("differs"):
-        lines += [
-            "What differs from the paper's regime: " + resolved(texts["differs"].strip(), landed, "../"),
-            "",
-        ]
+    lines += ["## What holds here", "", *paragraph(paper, landed, texts, "../")]
     lines += table_of_claims(paper, landed, "")
     lines += ["", "## Experiments", ""]
     lines += ["| experiment | scale | runs | precondition, and who met it | core-hours | command |"]
@@ -214,6 +209,16 @@ def paper_page(paper: str, landed: Sequence[Experiment], texts: Mapping[str, str
             lines.append(f"- {row['id']} ({one.link('')}): {effect}{took} {row['would_change']}".rstrip())
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def paragraph(paper: str, landed: Sequence[Experiment], texts: Mapping[str, str], start: str) -> list[str]:
+    """Return what holds of a paper here, what does not, at which scale, and what differs from its regime."""
+    lines = [resolved(texts["found"].strip(), landed, start), ""] if texts.get("found") else []
+    lines += [standing(paper, landed), ""]
+    if texts.get("differs"):
+        differs = resolved(texts["differs"].strip(), landed, start)
+        lines += [f"What differs from the paper's regime: {differs}", ""]
+    return lines
 
 
 def total_hours(experiments: Sequence[Experiment]) -> str:
@@ -249,10 +254,16 @@ ONE = {"hold": "holds", "are": "is", "were": "was", "do": "does"}
 
 
 def resolved(text: str, landed: Sequence[Experiment], start: str) -> str:
-    """Return a text with every ``{paper/claim}`` or ``{paper/experiment/claim}`` replaced by the verdict on it."""
+    """Return a text with its references, which are in braces, put in.
+
+    ``{paper/claim}`` or ``{paper/experiment/claim}`` becomes the verdict on the claim. ``{paper/claim = word}`` does
+    too, and refuses every other verdict: a sentence that tells a finding names what it rests on, and no page can be
+    written on which it is no longer true. ``{figure paper/experiment/file}`` becomes a link to that drawing.
+    """
 
     def verdict(match: re.Match[str]) -> str:
-        paper, *between, claim = match[1].split("/")
+        name, _, expected = match[1].partition(" = ")
+        paper, *between, claim = name.split("/")
         found = [
             (row, one)
             for listed_claim, row, one in claims_of(paper, landed)
@@ -263,19 +274,32 @@ def resolved(text: str, landed: Sequence[Experiment], start: str) -> str:
                 f"{match[0]} names {len(found)} landed claims; name the experiment too, or another"
             )
         ((row, one),) = found
+        if expected and row["verdict"] != expected:
+            raise SystemExit(
+                f"a text rests on {match[0]}, and the verdict is {row['verdict']} now; rewrite the sentence"
+            )
         return f"[{claim}: {row['verdict']}]({start}{paper}/{one.folder.name}/README.md)"
 
+    def figure(match: re.Match[str]) -> str:
+        paper, experiment, file = match[1].split("/")
+        at = next((one for one in landed if (one.paper, one.name) == (paper, experiment)), None)
+        if at is None or not (at.folder / f"{file}.svg").exists():
+            raise SystemExit(f"{match[0]} names no landed figure; correct the experiment or the file")
+        return f"[figure]({start}{paper}/{at.folder.name}/{file}.svg)"
+
+    text = re.sub(r"\{figure ([^{}]+)\}", figure, text)
     return re.sub(rf"\{{((?:{'|'.join(PAPERS)})/[^{{}}]+)\}}", verdict, text)
 
 
-def overview(landed: Sequence[Experiment], preface: str) -> str:
+def overview(landed: Sequence[Experiment], preface: str, texts: Mapping[str, Mapping[str, str]]) -> str:
     """Return the page of all claims."""
     tally = pd.DataFrame(0, index=[*PAPERS, "all"], columns=[*WORDS, "not run"])
     sections: list[str] = []
     for paper in PAPERS:
         for _, row, _ in claims_of(paper, landed):
             tally.loc[[paper, "all"], "not run" if row is None else row["verdict"]] += 1
-        sections += [f"## {paper}", "", f"{standing(paper, landed)} [More]({paper}/README.md)", ""]
+        sections += [f"## {paper}", "", *paragraph(paper, landed, texts.get(paper, {}), "")]
+        sections += [f"[More of {paper}]({paper}/README.md)", ""]
         sections += [*table_of_claims(paper, landed, f"{paper}/"), ""]
         links = [f"[overview]({paper}/README.md)"]
         for one in (one for one in landed if one.paper == paper):

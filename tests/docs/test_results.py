@@ -100,6 +100,38 @@ def test_texts_written_by_hand_name_no_verdict_but_by_reference() -> None:
         pages.resolved("{kaur2022/K13}", LANDED, "")
 
 
+def test_a_sentence_whose_verdict_has_changed_is_not_written() -> None:
+    """Every sentence on what was learned names the verdict that it rests on, or shows whichever there is."""
+    held, link = "{hammoud2023/H0 = supported}", "[H0: supported](../hammoud2023/H0-paper/README.md)"
+    assert pages.resolved(f"It is: {held}.", LANDED, "../") == f"It is: {link}."
+    with pytest.raises(SystemExit, match="the verdict is supported now; rewrite the sentence"):
+        pages.resolved("{hammoud2023/H0 = contradicted}", LANDED, "")
+    preface = (RESULTS / "preface.md").read_text(encoding="utf-8")
+    learned = re.findall(
+        r"^\d+\. .+?(?=^\d+\. |^## )", preface.partition("## What was learned")[2], re.M | re.S
+    )
+    assert len(learned) == 10
+    for sentence in learned:
+        assert re.search(rf"\{{(?:{'|'.join(pages.PAPERS)})/[^{{}}]+\}}", sentence), sentence
+        assert re.search(r"\{figure [^{}]+\}", sentence), sentence
+
+
+def test_a_figure_named_in_a_text_is_a_landed_one() -> None:
+    found = pages.resolved("{figure hammoud2023/H1/fig1-test-loss}", LANDED, "")
+    assert found == "[figure](hammoud2023/H1-paper/fig1-test-loss.svg)"
+    for wrong in ("hammoud2023/H9/fig1-test-loss", "hammoud2023/H1/fig9"):
+        with pytest.raises(SystemExit, match="names no landed figure"):
+            pages.resolved(f"{{figure {wrong}}}", LANDED, "")
+
+
+def test_the_first_page_tells_of_every_paper_what_differs_from_it() -> None:
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    for paper in pages.PAPERS[:5]:
+        part = page.partition(f"\n## {paper}\n")[2].partition("\n## ")[0]
+        assert re.search(r"^Of \d+ claims? ", part, re.M), paper
+        assert "What differs from the paper's regime: " in part, paper
+
+
 def test_no_verdict_is_on_untrained_networks_and_each_is_what_the_landed_table_gives() -> None:
     """Judged anew from the tables that are landed; where it needs curves or lines, the training is checked."""
     again = 0
