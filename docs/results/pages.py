@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,6 +79,11 @@ class Experiment:
         return "–" if seconds is None else number(seconds / 3600, 2)
 
     @property
+    def asked_today(self) -> str:
+        """What today's study file says of this experiment at this scale."""
+        return remarks(self.paper, self.scale).get(self.said["key"], "")
+
+    @property
     def has_league(self) -> bool:
         """Whether it is a pool at a scale that says something, with a league of measures."""
         return self.scale != "smoke" and (self.folder / "league.csv").exists()
@@ -96,6 +101,11 @@ class Experiment:
             lines += ["" if own else "The paper's setting:", "", said["description"].strip(), ""][own:]
         if said["note"].strip():
             lines += ["Here:", "", said["note"].strip(), ""]
+        if self.asked_today.split() != said["note"].split():
+            lines += [
+                f"The study file has changed since these runs, which wait to be repeated. Today: {self.asked_today}",
+                "",
+            ]
         lines += ["## Claims", ""]
         for row in self.verdicts:
             lines += claim_lines(row)
@@ -122,6 +132,12 @@ class Experiment:
         cost = "" if self.hours == "–" else f"; {self.hours} core-hours"
         seeds = counted(int(runs["seed"].nunique()), "seed")
         return f"{counted(len(runs), 'run')} with {seeds}, {lost} of them diverged; training losses {losses}{cost}."
+
+
+@cache
+def remarks(paper: str, scale: str) -> dict[str, str]:
+    """Return what a paper's study file says of each of its experiments at a scale, by the experiment's key."""
+    return {study.key: study.config.remark() for study in load_studies(paper, scale)}
 
 
 def claim_lines(row: Row) -> list[str]:

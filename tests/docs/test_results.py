@@ -13,6 +13,7 @@ import pytest
 from sharpscope.analysis.claims import Evidence, assess, read_claims
 from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.requirements import TRAINED, missed
+from sharpscope.studies import load_studies
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -98,6 +99,15 @@ def test_texts_written_by_hand_name_no_verdict_but_by_reference() -> None:
         pages.resolved("{kaur2022/K99}", LANDED, "")
     with pytest.raises(SystemExit, match="names 2 landed claims"):
         pages.resolved("{kaur2022/K13}", LANDED, "")
+
+
+def test_a_page_says_so_where_its_runs_are_not_those_of_todays_study_file() -> None:
+    places = {(one.paper, one.scale) for one in LANDED}
+    today = {s.key + scale: s.config.remark() for paper, scale in places for s in load_studies(paper, scale)}
+    for one in LANDED:
+        page = (one.folder / "README.md").read_text(encoding="utf-8")
+        changed = today[one.said["key"] + one.scale].split() != one.said["note"].split()
+        assert ("The study file has changed since these runs" in page) == changed, one.folder
 
 
 def test_a_sentence_whose_verdict_has_changed_is_not_written() -> None:
