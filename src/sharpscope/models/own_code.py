@@ -7,12 +7,12 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from sharpscope.errors import InputError
+from sharpscope.errors import InputError, suggestion
 
 LIBRARIES = frozenset(
     (
@@ -56,12 +56,15 @@ def find_own(name: str, kind: str, makes: str, base: type | None = None) -> Call
     """
     module_name, _, attribute = name.partition(":")
     package = module_name.partition(".")[0]
+    if module_name.endswith(".py"):
+        right = f"{module_name.removesuffix('.py').replace('/', '.')}:{attribute}"
+        raise InputError(f"The {kind} {name} must name a module, not its file; write {right}.")
     if package in sys.stdlib_module_names or package.startswith("_"):
         raise InputError(
             f"The {kind} {name} must be of a module of your own, and {package} belongs to Python; name another."
         )
     try:
-        with current_folder_importable():
+        with current_folder_importable(), redirect_stdout(sys.stderr):  # output is the command's own
             if find_spec(package) is not None:
                 _announce(module_name, f"the {kind} {name}")
             module = import_module(module_name)
@@ -73,7 +76,8 @@ def find_own(name: str, kind: str, makes: str, base: type | None = None) -> Call
     found = getattr(module, attribute, None)
     if found is None:
         raise InputError(
-            f"The module {module_name} has no {attribute!r}; name a function or class that it defines."
+            f"The module {module_name} has no {attribute!r}; {suggestion(attribute, vars(module))}name a function or "
+            "class that it defines."
         )
     if not (inspect.isfunction(found) or inspect.isclass(found)):
         raise InputError(
@@ -125,7 +129,8 @@ def call_own(name: str, kind: str, function: Callable[..., Any], *given: Any, **
             f"{received} ({error}); correct the options."
         ) from None
     try:
-        return function(*given, **options)
+        with redirect_stdout(sys.stderr):
+            return function(*given, **options)
     except (Exception, SystemExit) as error:
         raise InputError(
             f"The {kind} factory {name} raised {type(error).__name__} ({error}); correct it or its options."
