@@ -153,5 +153,6 @@ def test_claims_of_minima_require_trained_networks_or_the_papers_own_rule(plans)
         "coldenhoff2022": {"train_accuracy"},
         "adjudication": {"stop_reason"},
     }
-    for (name, _), made in plans.items():
-        assert all(set(p.study.config.requires or {}) == required[name] for p in made)
+    for (name, scale), made in plans.items():
+        learned = {"train_accuracy"} if (name, scale) == ("patriarca2024", "laptop") else set()
+        assert all(set(p.study.config.requires or {}) == required[name] | learned for p in made)
