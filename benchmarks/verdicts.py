@@ -20,7 +20,19 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from simulated_claims import KINDS, LEVEL, NOISES, ONCE, Draw, Outcome, contrary, labels, rising
+from simulated_claims import (
+    EFFECTS,
+    KINDS,
+    LEVEL,
+    NOISES,
+    ONCE,
+    Draw,
+    Outcome,
+    contrary,
+    labels,
+    of_one,
+    rising,
+)
 from verdicts_page import SEEDS, renew
 
 from sharpscope.analysis.claims.confidence import Anytime
@@ -34,6 +46,8 @@ from sharpscope.analysis.rank_correlation import Kendall
 
 HERE = Path(__file__).parent
 LOOKS = (3, 5, 8, 12)
+LADDER = (2, 3, 4, 5, 6, 7, 8, 10, 13, 20)
+"""Numbers of seeds at which each kind's power is asked for: rules change at 3, 6 and 13 of them."""
 
 
 def coverage(repetitions: int, kinds: Sequence[str] = tuple(KINDS)) -> dict[str, object]:
@@ -55,15 +69,9 @@ def of_kind(
         outcomes = [simulate(draw, seeds) for _ in range(repetitions)]
         if any(estimate.confidence is None for estimate, _ in outcomes[0].estimates):
             return None
-        inside = [[holds(*pair) for pair in outcome.estimates] for outcome in outcomes]
-        covered += np.mean(inside, axis=0).tolist()
+        covered += np.mean([outcome.covered() for outcome in outcomes], axis=0).tolist()
         wrong.append(float(np.mean([outcome.decided for outcome in outcomes])))
     return {"low": min(covered), "high": max(covered), "wrong": max(wrong)}
-
-
-def holds(estimate: Estimated, true: float) -> bool:
-    """Whether the interval holds the true value: its ends are the quantiles of the confidence distribution."""
-    return (1 - LEVEL) / 2 <= estimate.below(true) <= (1 + LEVEL) / 2
 
 
 def first_seeds(repetitions: int) -> dict[str, object]:
@@ -88,7 +96,7 @@ def random_slopes(repetitions: int) -> dict[str, object]:
             for _ in range(repetitions):
                 y = (draw.grid(k, settings) + spread * draw(k, 1) * along).ravel()
                 design = Design(x[:, None].astype(float), y, seed, seed, x)
-                inside += holds(coefficient(design, np.array([settings - 1.0])), 0.0)
+                inside += of_one(coefficient(design, np.array([settings - 1.0])), 0.0).covered()[0]
             row[str(k)] = inside / repetitions
         found[f"{settings}, {spread:g}"] = row
     return dict(found)
@@ -113,6 +121,21 @@ def power(repetitions: int) -> dict[str, object]:
         for rule, count in hits.items():
             found[rule][str(k)] = count / repetitions
     return dict(found)
+
+
+def power_of_kinds(repetitions: int, kinds: Sequence[str] = tuple(EFFECTS)) -> dict[str, object]:
+    """Chance of "supported" of each kind where it is true, by noise and number of seeds with effects of their own."""
+    found: dict[str, object] = {}
+    for kind in kinds:
+        simulate, effect = EFFECTS[kind]
+        rows: dict[str, dict[str, float]] = {noise: {} for noise in NOISES}
+        for noise, row in rows.items():
+            for k in LADDER:
+                draw = Draw(np.random.default_rng([k, len(noise)]), noise, 1.0)
+                words = [simulate(draw, k, effect).word for _ in range(repetitions)]
+                row[str(k)] = words.count("supported") / repetitions
+        found[kind] = rows
+    return found
 
 
 def former_power(repetitions: int) -> dict[str, object]:
@@ -313,6 +336,7 @@ SECTIONS: dict[str, tuple[Callable[..., dict[str, object]], float]] = {
     "first_seeds": (first_seeds, 1.0),
     "random_slopes": (random_slopes, 1.0),
     "power": (power, 1.0),
+    "power_of_kinds": (power_of_kinds, 0.2),
     "former_power": (former_power, 0.25),
     "conjunctions": (conjunctions, 1.0),
     "looks": (looks, 1.0),
@@ -329,7 +353,9 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=20000)
     parser.add_argument("--only", default="", help=f"some of {', '.join(SECTIONS)}, separated by commas")
     parser.add_argument(
-        "--kinds", default="", help="of coverage these kinds alone, the others as they are stored"
+        "--kinds",
+        default="",
+        help="of coverage and power_of_kinds these alone, separated by semicolons, the others as they are stored",
     )
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
@@ -338,12 +364,16 @@ def main() -> None:
     found = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
     for name in chosen:
         compute, part = SECTIONS[name]
-        kinds = given.kinds.split(";") if given.kinds else list(KINDS)
-        parts = [([kind],) for kind in kinds] if name == "coverage" else [()]
-        for arguments in parts:  # of coverage a kind at a time, so that an interrupted run keeps what it has
+        every = {"coverage": list(KINDS), "power_of_kinds": list(EFFECTS)}.get(name, [])
+        kinds = [kind for kind in given.kinds.split(";") if kind in every] if given.kinds else every
+        parts = [([kind],) for kind in kinds] if every else [()]
+        for arguments in parts:  # a kind at a time, so that an interrupted run keeps what it has
             start = time.perf_counter()
-            computed = compute(max(int(given.repetitions * part), 1), *arguments)
+            repetitions = max(int(given.repetitions * part), 1)
+            computed = compute(repetitions, *arguments)
             found[name] = found.get(name, {}) | computed if arguments else computed
+            counts = found.setdefault("repetitions", {}).setdefault(name, {})
+            counts |= dict.fromkeys(arguments[0] if arguments else ["all"], repetitions)
             print(
                 f"{name}: {time.perf_counter() - start:.0f} s\n{json.dumps(computed)}",
                 file=sys.stderr,
@@ -351,6 +381,11 @@ def main() -> None:
             )
             if given.write:
                 stored.write_text(json.dumps(found, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+        if every:  # what is no kind any more is forgotten, and the order is that of the kinds
+            found[name] = {kind: found[name][kind] for kind in every if kind in found[name]}
+            found["repetitions"][name] = {k: n for k, n in found["repetitions"][name].items() if k in every}
+    if given.write:
+        stored.write_text(json.dumps(found, indent=1, sort_keys=False) + "\n", encoding="utf-8")
     if given.write and set(SECTIONS) <= set(found):
         page = HERE.parent / "docs" / "claims.md"
         page.write_text(renew(page.read_text(encoding="utf-8"), found), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 SEEDS = (2, 3, 5, 10)
 """Numbers of seeds of the table on coverage."""
 
@@ -9,6 +11,11 @@ SEEDS = (2, 3, 5, 10)
 def share(value: float | None) -> str:
     """A share in per cent, or a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f}"
+
+
+def thousands(count: int) -> str:
+    """A count with a space between its thousands."""
+    return f"{count:,}".replace(",", " ")
 
 
 def tables(found: dict[str, dict]) -> dict[str, list[str]]:
@@ -19,6 +26,14 @@ def tables(found: dict[str, dict]) -> dict[str, list[str]]:
             "|---|---|---|---|---|---|",
         ]
     }
+    counts = found["repetitions"]
+    least = {name: min(count.values()) for name, count in counts.items()}
+    coverage, others = least["coverage"], min(n for name, n in least.items() if name != "coverage")
+    lines["repetitions"] = [
+        f"In the first table they are from {thousands(coverage)} simulated tables each, so that one near 95 errs "
+        f"by at most {200 * sqrt(0.05 * 0.95 / coverage):.1f}; in all others from {thousands(others)} or more, so "
+        f"that it errs by at most {200 * sqrt(0.05 * 0.95 / others):.1f}."
+    ]
     for kind, row in found["coverage"].items():
         cells = [
             "–" if row[str(k)] is None else f"{share(row[str(k)]['low'])}–{share(row[str(k)]['high'])}"
@@ -32,6 +47,12 @@ def tables(found: dict[str, dict]) -> dict[str, list[str]]:
         lines["coverage"].append(
             f"| {kind}{note} | {' | '.join(cells)} | {share(max(wrong)) if wrong and max(wrong) else '–'} |"
         )
+    ladder = list(next(iter(found["power_of_kinds"].values()))["normal"])
+    lines["power_of_kinds"] = [f"| kind | {' | '.join(ladder)} seeds |", "|---" * (len(ladder) + 1) + "|"]
+    lines["power_of_kinds"] += [
+        f"| {kind} | {' | '.join(share(row['normal'][k]) for k in ladder)} |"
+        for kind, row in found["power_of_kinds"].items()
+    ]
     seeds = list(found["power"]["trend"])
     lines["power"] = [f"| rule | {' | '.join(seeds)} seeds |", "|---" * (len(seeds) + 1) + "|"]
     for rule, row in (found["power"] | {"former rule": found["former_power"]}).items():

@@ -20,6 +20,17 @@ with (
 STORED = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="utf-8"))
 
 
+TOO_WIDE = (
+    "crossing, both ends",
+    "curve, all four settings",
+    "optimum, nothing changes anywhere",
+    "optimum, a clear peak",
+    "bound, four models",
+)
+"""The weakest of several numbers that are alike, and Student's interval of four values with heavy tails, as
+docs/claims.md says."""
+
+
 @pytest.mark.parametrize("kind", V.KINDS)
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 def test_intervals_hold_and_true_nulls_are_decided_once_in_twenty(kind, seeds):
@@ -30,9 +41,8 @@ def test_intervals_hold_and_true_nulls_are_decided_once_in_twenty(kind, seeds):
         for _ in range(40):
             outcome = V.KINDS[kind](draw, seeds)
             decided.append(outcome.decided)
-            for estimate, true in outcome.estimates:
-                if estimate.confidence is not None:
-                    covered.append(V.holds(estimate, true))
+            if all(estimate.confidence is not None for estimate, _ in outcome.estimates):
+                covered += outcome.covered()
     assert not covered or np.mean(covered) > 0.88
     assert np.mean(decided) < 0.12
     assert bool(covered) == (STORED["coverage"][kind][str(seeds)] is not None)
@@ -40,11 +50,13 @@ def test_intervals_hold_and_true_nulls_are_decided_once_in_twenty(kind, seeds):
 
 def test_what_was_stored_holds():
     """The full run: 93 to 97.5 % where there is an interval; of true nulls one in twenty, up to simulation error."""
-    error = 3 * np.sqrt(0.05 * 0.95 / 4000)
+    assert list(STORED["coverage"]) == list(V.KINDS)
+    assert list(STORED["power_of_kinds"]) == list(V.EFFECTS)
     for kind, row in STORED["coverage"].items():
+        error = 3 * np.sqrt(0.05 * 0.95 / STORED["repetitions"]["coverage"][kind])
         cells = [*row.values(), *STORED["first_seeds"].get(kind, {}).values()]
         for cell in filter(None, cells):
-            assert 0.93 <= cell["low"] <= cell["high"] <= 0.975, kind
+            assert 0.93 <= cell["low"] <= cell["high"] <= (0.99 if kind in TOO_WIDE else 0.975), kind
             assert cell["wrong"] <= 0.05 + error, kind
     slopes = STORED["random_slopes"]
     assert all(share >= 0.93 for row in ("3, 0.5", "3, 1") for share in slopes[row].values())
@@ -54,6 +66,14 @@ def test_what_was_stored_holds():
     assert [power["3"] >= 0.40, power["5"] >= 0.75, power["10"] >= 0.95] == [True] * 3
     ladder = list(power.values())
     assert all(later > earlier - 0.01 for earlier, later in pairwise(ladder))
+    for kind, rows in STORED["power_of_kinds"].items():
+        error = 3 * np.sqrt(0.5 / STORED["repetitions"]["power_of_kinds"][kind])  # of a difference of shares
+        for row in rows.values():
+            assert all(later > earlier - error for earlier, later in pairwise(row.values())), kind
+            assert max(row.values()) > 0.9, kind
+    error = 3 * np.sqrt(
+        0.05 * 0.95 / min(n for part in STORED["repetitions"].values() for n in part.values())
+    )
     assert all(row["decided"] <= 0.05 + error for row in STORED["conjunctions"].values())
     assert all(row["planned"] <= 0.05 + error for row in STORED["looks"]["wrong"].values())
     assert all(row["sequence"] <= 0.05 for row in STORED["unplanned"]["wrong"].values())

@@ -68,9 +68,9 @@ def jackknife(found: Floats) -> tuple[float, float, int]:
 
     The error is sqrt((k - 1)/k Σ (value without one cluster - their mean)²) (Arvesen, *Jackknifing U-statistics*,
     Annals of Mathematical Statistics 40, 1969). Clusters that all agree leave no spread, but not no error: beyond
-    `NEARLY_ONE` it is at least sqrt(v) (1 - r²), with v the variance of τ where nothing goes together and r the
-    value shrunk by k/(k + 4), after Agresti & Coull (*Approximate is better than exact*, The American Statistician
-    52, 1998).
+    `NEARLY_ONE`, and where no cluster makes a difference, it is at least sqrt(v) (1 - r²), with v the variance of τ
+    where nothing goes together and r the value shrunk by k/(k + 4), after Agresti & Coull (*Approximate is better
+    than exact*, The American Statistician 52, 1998).
     """
     value, left_out = float(found[0]), found[1:]
     k = len(left_out)
@@ -79,7 +79,7 @@ def jackknife(found: Floats) -> tuple[float, float, int]:
     error = sqrt((k - 1) / k * float(((left_out - left_out.mean()) ** 2).sum()))
     null = 2 * (2 * k + 5) / (9 * k * (k - 1))  # the variance of τ where nothing goes together (Kendall 1938)
     shrunk = value * k / (k + 4)
-    floor = sqrt(null) * (1 - shrunk**2) if abs(value) > NEARLY_ONE else 0.0
+    floor = sqrt(null) * (1 - shrunk**2) if abs(value) > NEARLY_ONE or error < 1e-9 else 0.0
     return value, max(error, floor), k
 
 

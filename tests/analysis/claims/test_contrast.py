@@ -128,13 +128,17 @@ def test_one_seed_no_slope_no_freedom():
     assert coefficient(apart, np.ones(1)).interval(0.95) == pytest.approx(expected)
 
 
-def test_no_noise_is_certainty_and_rounding_is_no_noise():
-    owner, x = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+def test_no_noise_in_five_seeds_is_certainty_and_rounding_is_no_noise():
+    owner, x = np.repeat(np.arange(5), 4), np.tile(np.arange(4), 5)
     y = 0.1 * owner + 0.7 * x + 1e6
     found = coefficient(Design(x[:, None].astype(float), y, owner, owner, x), np.ones(1))
     assert found.interval(0.95) == pytest.approx((0.7, 0.7))
     constant = coefficient(Design(x[:, None].astype(float), 0.1 * owner, owner, owner, x), np.ones(1))
     assert (constant.value, constant.below(0.0)) == (0, 0.5)
+    four = owner < 4
+    alike = coefficient(Design(x[four, None].astype(float), y[four], *[owner[four]] * 2, x[four]), np.ones(1))
+    assert (alike.value, alike.alike, alike.needed) == (pytest.approx(0.7), True, 5)
+    assert alike.confidence is None
 
 
 def test_steps_are_differences_of_neighbours_with_the_noise_of_all():

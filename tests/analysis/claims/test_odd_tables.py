@@ -9,6 +9,7 @@ import pytest
 
 from analysis.claims.grids import grid
 from sharpscope.analysis.claims import KINDS, Evidence, Looks, assess, read_claims, verdicts_table
+from sharpscope.analysis.claims.estimate import student
 from sharpscope.analysis.claims.verdict import Verdict
 
 SIDES = {"a": {"optimizer": "sam"}, "b": {"optimizer": "sgd"}}
@@ -44,6 +45,13 @@ def holed(rows, share, seed=0):
     return rows[np.random.default_rng(seed).uniform(size=len(rows)) > share]
 
 
+def copied(of_one, seeds):
+    return pd.concat(
+        [of_one.assign(seed=seed, run_id=of_one["run_id"] + f"-{seed}") for seed in range(seeds)],
+        ignore_index=True,
+    )
+
+
 SPOILED = {
     "as it is": lambda t: t,
     "seeds of unequal number": lambda t: t[(t["seed"] < 2) | (t["lr"] < 0.5)],
@@ -72,6 +80,24 @@ SPOILED = {
     "the largest number": lambda t: t.assign(y=1.7e308, positive=1.7e308, other=5e-324),
     "slopes of their own": lambda t: t.assign(
         y=(t["seed"] - 1.5) * np.log10(t["lr"]), positive=t["lr"] ** t["seed"]
+    ),
+    "two seeds alike": lambda t: copied(t[t["seed"] == 0], 2),
+    "four seeds alike": lambda t: copied(t[t["seed"] == 0], 4),
+    "two of three seeds alike": lambda t: pd.concat(
+        [copied(t[t["seed"] == 0], 2), t[t["seed"] == 2]], ignore_index=True
+    ),
+    "one seed lacks a setting": lambda t: t[(t["seed"] != 1) | (t["lr"] != 0.1)],
+    "ties everywhere": lambda t: t.assign(
+        y=(t["y"] > 0) * 1.0, positive=1.0 + (t["positive"] > 1), other=1.0
+    ),
+    "forty settings": lambda t: pd.concat(
+        [
+            t.assign(
+                lr=t["lr"] * 1.1**i, run_id=t["run_id"] + f"-{i}", configuration=t["configuration"] + f"-{i}"
+            )
+            for i in range(14)
+        ],
+        ignore_index=True,
     ),
     "disjoint seeds": lambda t: t[(t["lr"] < 0.05) == (t["seed"] < 2)],
     "a seed for each run": lambda t: t.assign(seed=np.arange(len(t))),
@@ -196,6 +222,47 @@ def test_sides_exchanged_mirror():
         found, other = (assess(read_claims([given]), Evidence(rows))[0] for given in (claim, turned))
         assert found.verdict == other.verdict
         assert found.p_value == pytest.approx(other.p_value, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["two seeds alike", "four seeds alike"])
+def test_seeds_that_are_copies_of_one_another_decide_nothing(name):
+    """With their spread of zero the claim would be certain, and so would its opposite on other noise."""
+    said = 0
+    for kind in set(CLAIMS) - {
+        "invariance",
+        "correlation",
+        "bound",
+    }:  # these rest on configurations, or on none
+        (found,) = verdicts(SPOILED[name](table()), kind)
+        assert found.verdict in ("inconclusive", "not evaluable"), kind
+        assert not isfinite(found.p_value), kind
+        said += "the same value to the last digit" in found.reason
+        if found.verdict == "inconclusive" and kind not in ("variance_ratio", "all"):
+            assert "alike" in found.caveat, kind
+            assert any("if they are copies, they count as one" in text for text in found.confounds), kind
+    assert said > 7
+    (pair,) = verdicts(SPOILED["two of three seeds alike"](table()), "trend")
+    assert "seeds 0, 1 alike" in pair.caveat
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5])
+def test_rounded_values_that_agree_by_chance_decide_nothing(seeds):
+    """Differences of values that are rounded to their own standard deviation agree in 19 of 100 pairs of seeds."""
+    draw = np.random.default_rng(seeds)
+    values = draw.normal(0.0, 1.0, (1500, seeds, 2)).round()
+    found = [student(one[:, 0] - one[:, 1]) for one in values]
+    wrong = [2 * min(one.below(0.0), one.above(0.0)) <= 0.05 for one in found if one.confidence is not None]
+    assert sum(wrong) / len(values) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1500)
+
+
+def test_configurations_none_of_which_makes_a_difference_leave_a_doubt():
+    """Leaving out any of six gives the same τ of .6, which is no certainty: its exact p-value is .14."""
+    rows = grid(1, setting=[1, 2, 3, 4, 5, 6]).assign(x=[1, 2, 3, 4, 5, 6], y=[2, 1, 4, 3, 6, 5])
+    claim = {"id": "X", "statement": "s", "kind": "correlation", "x": "x", "y": "y", "sign": 1}
+    (found,) = assess(read_claims([claim]), Evidence(rows))
+    assert found.verdict == "inconclusive"
+    assert found.effect.value == pytest.approx(0.6)
+    assert found.p_value > 0.1
 
 
 def test_one_outlier_among_many_seeds_does_not_decide():

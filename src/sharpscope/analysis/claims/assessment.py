@@ -61,45 +61,48 @@ class _Context:
             return self._without(claim, "not evaluable", str(missing), "Runs that it is about would.")
         unit = finding.unit or claim.cluster
         word: Word
+        level = rule.interval_level
         effect = replace(finding.effect, estimate=rule.of(finding.effect.estimate))
-        checks = [replace(check, estimate=rule.of(check.estimate)) for check in finding.checks]
+        shown = effect.effect(level)
+        checks = tuple(replace(check, estimate=rule.of(check.estimate)) for check in finding.checks)
         if untrained:
             word, reason, p = "not evaluable (untrained)", untrained, NAN
             change = "Runs that trained would: for longer, at other rates, or on fewer images."
         elif finding.settled is not None:
             (word, reason), p = finding.settled, NAN
-            change = finding.would_change
+            change = finding.would_change or would_change(checks, level, unit)
         else:
             judged = Judgement(
-                checks=tuple(checks),
+                checks=checks,
                 rule=rule,
                 effect=effect,
                 never=tuple(replace(check, estimate=rule.of(check.estimate)) for check in finding.never),
                 held_back=finding.held_back,
                 matters=claim.matters,
             )
-            word, reason, p = judged.word, judged.reason(unit), judged.p_value
+            word, reason, p, shown = judged.word, judged.reason(unit), judged.p_value, judged.shown()
             change = finding.would_change if word == "inconclusive" else ""
-        level = rule.interval_level
+            change = change or would_change(*judged.to_change(), unit)
+        others = [
+            replace(other, estimate=rule.of(other.estimate)).effect(level)
+            if isinstance(other, Named)
+            else other
+            for other in (effect, *finding.others)
+        ]
         return Verdict(
             id=claim.id,
             statement=claim.statement,
             kind=claim.kind,
             verdict=word,
             reason=reason,
-            effect=effect.effect(level),
-            others=tuple(
-                replace(other, estimate=rule.of(other.estimate)).effect(level)
-                if isinstance(other, Named)
-                else other
-                for other in finding.others
-            ),
+            effect=shown,
+            others=tuple(other for other in others if other.name != shown.name),
             rows=len(finding.rows),
             clusters=finding.clusters,
             scale=self._scale,
             control=control_of(claim, finding),
             confounds=confounds(finding, unit),
-            would_change=change or would_change(tuple(checks), level, unit),
+            would_change=change,
             p_value=p,
             caveat=caveat_of(finding, unit, self._look()),
             level=level,

@@ -31,6 +31,11 @@ def confounds(finding: Finding, cluster: str) -> tuple[str, ...]:
         *_unequal_losses(finding, runs),
         *_stopping(runs),
         *_seeds(finding.clusters, cluster, runs),
+        *(
+            f"The seeds {', '.join(seeds)} have the same values in every setting, to the last digit: if they are "
+            "copies, they count as one."
+            for seeds in _alike(finding)
+        ),
     )
 
 
@@ -97,6 +102,19 @@ def _seeds(clusters: int, cluster: str, runs: pd.DataFrame) -> Iterator[str]:
         yield f"Only {clusters} {cluster}{'' if clusters == 1 else 's'}."
 
 
+def _alike(finding: Finding) -> Iterator[list[str]]:
+    """Return each group of seeds whose values are equal in all of two or more settings."""
+    relation = finding.relation
+    if relation is None or not {"configuration", "seed"} <= set(relation.rows.columns):
+        return
+    table = relation.rows[["configuration", "seed"]].assign(y=relation.y)
+    wide = table.groupby(["seed", "configuration"])["y"].mean().unstack()  # a row per seed
+    wide = wide[(wide.nunique(axis=1) > 1)]
+    for _, same in wide.groupby([*wide.columns], dropna=False, sort=False):
+        if len(same) > 1:
+            yield [f"{seed:g}" if isinstance(seed, float) else str(seed) for seed in same.index]
+
+
 def caveat_of(finding: Finding, cluster: str, look: str) -> str:
     """Return in a few words what must be known beside a verdict's word, gravest first; "" where nothing must."""
     runs = last_of_each(finding.rows)
@@ -114,4 +132,5 @@ def caveat_of(finding: Finding, cluster: str, look: str) -> str:
         found.append("unequal training losses")
     if 0 < finding.clusters <= FEW_SEEDS:
         found.append(f"{finding.clusters} {cluster}{'' if finding.clusters == 1 else 's'}")
+    found += [f"seeds {', '.join(seeds)} alike" for seeds in _alike(finding)]
     return "; ".join(found)

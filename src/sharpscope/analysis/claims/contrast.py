@@ -15,7 +15,7 @@ import numpy as np
 
 from sharpscope.analysis.claims.claim import BaseClaim
 from sharpscope.analysis.claims.confidence import Student
-from sharpscope.analysis.claims.estimate import Estimated, student
+from sharpscope.analysis.claims.estimate import Estimated, student, with_error
 from sharpscope.analysis.claims.finding import Relation
 from sharpscope.analysis.claims.selection import Selected, labels
 from sharpscope.analysis.claims.verdict import NAN
@@ -87,7 +87,7 @@ def coefficient(design: Design, weights: Floats, noise: tuple[float, int] | None
     together, factor = float(solved @ (x.T @ y)), float(solved @ gram @ solved)
     if abs(together) <= 1e-12 * float(np.abs(design.y).max() * np.abs(x @ solved).sum()):
         together = 0.0  # a constant y, but for rounding
-    pooled = Estimated(together, k, Student(together, sqrt(variance * factor), freedom), by_cluster=own)
+    pooled = with_error(together, k, Student(together, sqrt(variance * factor), freedom), own)
     if noise is None:
         slopes = _indicators(design.seeds)[:, :, None] * design.columns[:, None, :]  # (n, k, p)
         without, left = _residual(design, slopes.reshape(len(y), -1))
@@ -128,7 +128,7 @@ def _random(own: Floats, factors: Floats, residual: float) -> Estimated:
     weight = 1 / (between + factors * residual)
     mean = float(weight @ own / weight.sum())
     error = sqrt(float(weight @ (own - mean) ** 2) / ((k - 1) * float(weight.sum())))
-    return Estimated(mean, k, Student(mean, error, k - 1), by_cluster=own)
+    return with_error(mean, k, Student(mean, error, k - 1), own)
 
 
 def _differ(left: float, freedom: int, without: float, left_freedom: int, level: float) -> bool:

@@ -77,7 +77,8 @@ class Finding:
     The claim holds where all ``checks`` do. ``never``: checks that contradict a claim which would otherwise be
     supported, where any one of them lies in its range; they support nothing. ``rows`` were used, of those
     ``selected`` (diverged ones included). ``unit`` is what a cluster is called, the claim's own ``cluster`` unless
-    given. ``settled``, a word and its reason, replaces the verdict of the checks where no interval decides.
+    given. The ``effect`` shown is that of the check that decides, where there are several. ``settled``, a word and
+    its reason, replaces the verdict of the checks where no interval decides.
     ``held_back`` is a reason why the claim is inconclusive although its checks hold. ``would_change`` replaces the
     sentence on what would change the verdict. ``notes`` are sentences for the reader.
     """

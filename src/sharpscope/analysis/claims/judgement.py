@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, isinf
+from functools import cached_property
+from math import isfinite, isinf, isnan
 
 from sharpscope.analysis.claims.finding import Check, Named
 from sharpscope.analysis.claims.looks import Rule
-from sharpscope.analysis.claims.verdict import NAN, Verdict, Word
+from sharpscope.analysis.claims.verdict import NAN, Effect, Verdict, Word
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Judgement:
       testing and acceptance sampling*, Technometrics 24, 1982).
     - Contradicted where any check is, its p-value multiplied by their number: the first step of Holm's procedure (*A
       simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6, 1979).
+
+    One check decides, and its number is `shown`: of several the weakest, which lies least on the claimed side.
     """
 
     checks: tuple[Check, ...]
@@ -40,16 +43,15 @@ class Judgement:
     @property
     def p_contradicted(self) -> float:
         """The smallest α at which the claim would be contradicted by a check."""
-        found = [self.rule.p_value(check.p_contradicted) for check in self.checks]
-        return NAN if _unknown(found) else min(1.0, len(found) * min(found))
+        found = [check.p_contradicted for check in self.checks]
+        return NAN if _unknown(found) else self.rule.p_value(min(1.0, len(found) * min(found)))
 
     @property
     def p_negligible(self) -> float:
-        """The smallest α at which the effect would be within what matters; 1 where that is not declared."""
-        within = self._within()
-        return 1.0 if within is None else self.rule.p_value(within.p_supported)
+        """The smallest α at which all that is checked would be within what matters; 1 where that is not declared."""
+        return max((self.rule.p_value(check.p_supported) for check in self._within()), default=1.0)
 
-    @property
+    @cached_property
     def word(self) -> Word:
         """The verdict."""
         alpha = 1 - self.rule.level
@@ -72,43 +74,117 @@ class Judgement:
         if word == "negligible":
             return self.p_negligible
         if word == "contradicted" and self.p_contradicted > 1 - self.rule.level:
-            return min(self.rule.p_value(check.p_supported) for check in self._contrary())
+            return max(self.p_supported, self.rule.p_value(self._contrary()[0].p_supported))
         if word == "inconclusive" and self.held_back:
             return max(self.p_contradicted, self.p_supported)
         return min(self.p_supported, self.p_contradicted)
 
+    @property
+    def deciding(self) -> Check | None:
+        """The check that the verdict rests on, None where that is the effect itself or a check has no interval."""
+        word = self.word
+        if _unknown([self.p_supported]):
+            return None
+        if word == "negligible":
+            return max(self._within(), key=lambda check: check.p_supported)
+        if word == "contradicted" and self.p_contradicted > 1 - self.rule.level:
+            return self._contrary()[0]
+        return self._weakest() if len(self.checks) > 1 else None
+
+    def shown(self) -> Effect:
+        """Return the number that decides, with an interval that leaves out a threshold exactly where it decides."""
+        check = self.deciding
+        if check is None or (len(self.checks) == 1 and check not in self.never):
+            return self.effect.effect(self.rule.interval_level)
+        return Effect(check.name, check.estimate.value, *self._ends(check))
+
+    def to_change(self) -> tuple[tuple[Check, ...], float]:
+        """Return the checks that must come out otherwise for another verdict, and the level of their intervals."""
+        level, check = self.rule.interval_level, self.deciding
+        if check is None or self.word == "inconclusive":
+            return self.checks, level
+        corrected = self.word == "contradicted" and check in self.checks
+        return (check,), 1 - (1 - level) / len(self.checks) if corrected else level
+
     def reason(self, cluster: str) -> str:
         """Return why, in a sentence."""
-        word, level, alpha = self.word, self.rule.interval_level, 1 - self.rule.level
-        within = self._within()
-        if word == "negligible" and within is not None:
-            return _why(within, "negligible", cluster, level)
-        if word == "contradicted":
-            if self.p_contradicted <= alpha:
-                return _why(min(self.checks, key=lambda check: check.p_contradicted), word, cluster, level)
-            step = self._contrary()[0]
-            low, high = step.estimate.interval(level)
+        word, check = self.word, self.deciding
+        if word == "negligible" and check is not None:
+            return self._why(check, cluster)
+        if check is not None and check in self.never:
+            low, high = self._ends(check)
             return (
-                f"End to end the claim holds, but the {step.name} goes the other way, "
-                f"{step.estimate.value:.3g} [{low:.3g}, {high:.3g}]: a hump."
+                f"End to end the claim holds, but the {check.name} goes the other way, "
+                f"{check.estimate.value:.3g} [{low:.3g}, {high:.3g}]: a hump."
             )
         if word == "supported":
-            return " ".join(_why(check, word, cluster, level) for check in self.checks)
-        if self.held_back and self.p_supported <= alpha:
+            return " ".join(self._why(check, cluster) for check in self.checks)
+        if self.held_back and self.p_supported <= 1 - self.rule.level:
             return self.held_back
         without = [check for check in self.checks if check.estimate.confidence is None]
-        weakest = without[0] if without else max(self.checks, key=lambda check: check.p_supported)
-        return _why(weakest, word, cluster, level)
+        return self._why(without[0] if without else self._weakest(), cluster)
 
-    def _within(self) -> Check | None:
-        """Return the check against what matters, None for a claim that is about a range of its own."""
+    def _weakest(self) -> Check:
+        return max(self.checks, key=lambda check: (check.p_supported, -check.p_contradicted))
+
+    def _ends(self, check: Check) -> tuple[float, float]:
+        """Return the interval of a check: of m checks the end away from the threshold is that of level 1 - α/m.
+
+        With that end the weakest of several contradicts, and being picked as the weakest biases it to that side. The
+        end towards the threshold needs no correction, and where all checks are supported both of a range hold (Hsu &
+        Berger, *Stepwise confidence intervals without multiplicity adjustment*, JASA 94, 1999).
+        """
+        level, m = self.rule.interval_level, len(self.checks)
+        low, high = check.estimate.interval(level)
+        if m == 1 or check not in self.checks:
+            return low, high
+        wide = check.estimate.interval(1 - (1 - level) / m)
+        supported = self.word == "supported"
+        if isnan(wide[0]) and supported:
+            return low, high
+        nearer = check.estimate.below(check.low) - check.estimate.above(check.high)
+        if isinf(check.high) or (isfinite(check.low) and nearer > 0):
+            return low, min(wide[1], check.high) if supported else wide[1]
+        return max(wide[0], check.low) if supported else wide[0], high
+
+    def _within(self) -> list[Check]:
+        """Return the checks against what matters, none for a claim that is about a range of its own."""
         first = self.checks[0]
         if self.matters is None or self.effect.neutral not in (first.low, first.high):
-            return None
-        return self.effect.within(self.matters)
+            return []
+        numbers = (Named(check.name, check.estimate, neutral=self.effect.neutral) for check in self.checks)
+        return [number.within(self.matters) for number in numbers]
 
     def _contrary(self) -> list[Check]:
-        return [check for check in self.never if self.rule.p_value(check.p_supported) <= 1 - self.rule.level]
+        """Return the checks that contradict although the others hold, the clearest first."""
+        found = [check for check in self.never if self.rule.p_value(check.p_supported) <= 1 - self.rule.level]
+        return sorted(found, key=lambda check: check.p_supported)
+
+    def _why(self, check: Check, cluster: str) -> str:
+        found, word = check.estimate, self.word
+        low, high = self._ends(check)
+        if low != low:
+            if found.alike:
+                return (
+                    f"All {found.clusters} {cluster}s give the {check.name} the same value to the last digit, so "
+                    f"that nothing says how far others would lie: it takes {found.needed} that agree, or a spread."
+                )
+            if 1 < found.clusters < found.needed:
+                return (
+                    f"{found.clusters} {cluster}s give the {check.name} no interval that holds its level: "
+                    f"it takes {found.needed}."
+                )
+            few = f"A single {cluster} gives" if found.clusters == 1 else f"Too few {cluster}s give"
+            return f"{few} the {check.name} no interval."
+        place = {"supported": "lies", "negligible": "lies", "contradicted": "does not lie"}.get(
+            word, "lies only partly"
+        )
+        if isinf(check.low) or isinf(check.high):
+            claimed = f"below {check.high:.3g}" if isinf(check.low) else f"above {check.low:.3g}"
+        else:
+            claimed = f"between {check.low:.3g} and {check.high:.3g}"
+        ending = ", within what matters" if word == "negligible" else ""
+        return f"The interval of the {check.name}, {low:.3g} to {high:.3g}, {place} {claimed}{ending}."
 
 
 def against(parts: Sequence[Verdict]) -> list[float]:
@@ -168,25 +244,3 @@ _LEAST_KNOWN_FIRST: tuple[Word, ...] = (
 
 def _unknown(values: Sequence[float]) -> bool:
     return any(value != value for value in values)
-
-
-def _why(check: Check, word: Word, cluster: str, level: float) -> str:
-    found = check.estimate
-    low, high = found.interval(level)
-    if low != low:
-        if 1 < found.clusters < found.needed:
-            return (
-                f"{found.clusters} {cluster}s give the {check.name} no interval that holds its level: "
-                f"it takes {found.needed}."
-            )
-        few = f"A single {cluster} gives" if found.clusters == 1 else f"Too few {cluster}s give"
-        return f"{few} the {check.name} no interval."
-    place = {"supported": "lies", "negligible": "lies", "contradicted": "does not lie"}.get(
-        word, "lies only partly"
-    )
-    if isinf(check.low) or isinf(check.high):
-        claimed = f"below {check.high:.3g}" if isinf(check.low) else f"above {check.low:.3g}"
-    else:
-        claimed = f"between {check.low:.3g} and {check.high:.3g}"
-    ending = ", within what matters" if word == "negligible" else ""
-    return f"The interval of the {check.name}, {low:.3g} to {high:.3g}, {place} {claimed}{ending}."

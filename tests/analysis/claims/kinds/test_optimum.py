@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims.kinds.optimum import best_level
 
 DROPOUT = [0.0, 0.1, 0.2, 0.3, 0.5, 0.7]
 SHAPES = {
@@ -68,16 +69,19 @@ def test_strata_each_have_their_best():
 
 def test_being_picked_as_the_largest_is_paid_for_on_its_side():
     draw = np.random.default_rng(1)
-    rows = grid(3, p=DROPOUT)
-    flat = [optimum(rows.assign(accuracy=draw.normal(size=len(rows)))).effect for _ in range(120)]
-    assert np.mean([effect.value for effect in flat]) > 0.3  # the largest of four equal means gains
-    assert np.mean([effect.low > 0 for effect in flat]) < 0.06
-    below, above = np.mean([[e.value - e.low, e.high - e.value] for e in flat], axis=0)
-    assert below > 1.1 * above
-    (clear,) = [optimum(table("peak", spread=1e-4)).effect]
-    assert clear.value - clear.low == pytest.approx(
-        clear.high - clear.value, rel=0.03
-    )  # nothing else comes near
+    level, seed = np.repeat(np.arange(6), 3), np.tile(np.arange(3), 6)
+
+    def reach(y):
+        gain = best_level(y, level, np.zeros_like(level), seed, np.array([0, 1, 1, 1, 1, 0], bool)).gain
+        low, high = gain.interval(0.95)
+        return gain.value, gain.value - low, high - gain.value
+
+    values, below, above = np.array([reach(draw.normal(size=18)) for _ in range(120)]).T
+    assert values.mean() > 0.3  # the largest of four equal means gains
+    assert np.mean(values > below) < 0.06
+    assert below.mean() > 1.1 * above.mean()
+    clear = reach(np.array(SHAPES["peak"])[level] + 1e-4 * draw.normal(size=18))
+    assert clear[1] == pytest.approx(clear[2], rel=0.03)  # nothing else comes near
 
 
 def test_seeds_that_lack_an_end_are_left_out():

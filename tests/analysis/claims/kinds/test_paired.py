@@ -108,7 +108,8 @@ def test_sides_at_epochs_of_their_own():
     for half in (5, 0.5):
         found = paired(rows, history=history(rows), a_epoch=half, b_epoch=1.0)
         assert found.effect.value == pytest.approx(0.06 - 0.05)
-    assert paired(rows, history=history(rows), a_epoch=2, b_epoch=10).verdict == "contradicted"
+    noisy = table(0.06)
+    assert paired(noisy, history=history(noisy), a_epoch=2, b_epoch=10).verdict == "contradicted"
     assert paired(rows, history=history(rows), a_epoch=11).reason.startswith("No run has an epoch 11")
     assert paired(rows, a_epoch=5).verdict == "not evaluable"
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sharpscope.analysis.claims.claim import BaseClaim
 from sharpscope.analysis.claims.confidence import Student
-from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student
+from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student, with_error
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
@@ -113,4 +113,4 @@ def two_way_mean(values: Floats, clusters: Integers, seeds: Integers) -> Estimat
             freedom = total**2 / sum(square**2 / df for square, df in parts)
     if sqrt(max(total, 0.0) / (c * s)) <= 1e-12 * float(np.abs(values).max()):
         total = 0.0
-    return Estimated(mean, c, Student(mean, sqrt(total / (c * s)), max(freedom, 1.0)))
+    return with_error(mean, c, Student(mean, sqrt(total / (c * s)), max(freedom, 1.0)))

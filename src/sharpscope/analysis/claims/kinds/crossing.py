@@ -26,8 +26,8 @@ class Crossing(BaseClaim):
     Runs are paired where x and the columns in ``match`` are equal. ``small`` and ``large`` bound the two ends of x;
     by default they are the lowest and the highest third of the values that x takes, one value at least. Either end
     has the mean over seeds of the difference a - b there, with Student's interval, and both must lie as claimed (no
-    correction for testing two is due where both must hold: Berger, *Technometrics* 24, 1982). Effect: the
-    difference at the large end less that at the small one.
+    correction for testing two is due where both must hold: Berger, *Technometrics* 24, 1982). Effect: the difference
+    at the end that lies less on the claimed side; then that at the other, and the change from the small to the large.
     """
 
     kind: Literal["crossing"]

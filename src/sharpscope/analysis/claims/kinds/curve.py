@@ -9,12 +9,11 @@ import numpy as np
 from sharpscope.analysis.claims.claim import BaseClaim, Positive
 from sharpscope.analysis.claims.confidence import Student
 from sharpscope.analysis.claims.contrast import Design, pooled_noise
-from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student
+from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student, with_error
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable, Relation
 from sharpscope.analysis.claims.selection import labels, select
-from sharpscope.analysis.claims.verdict import Effect
 from sharpscope.analysis.resampling import Floats, Integers
 
 
@@ -24,8 +23,8 @@ class Curve(BaseClaim):
     One check for each value of x: the geometric mean over seeds of y / curve there, with the interval of
     `means_at_settings`, lies between 1/(1 + tolerance) and 1 + tolerance. All must hold, which needs no correction
     (Berger, *Technometrics* 24, 1982); any that lies outside contradicts, corrected for their number. Effect: the
-    geometric mean over x and seeds, with Student's interval over seeds. Second effect: the ratio at the value of x
-    where it is furthest from 1.
+    mean at the value of x that lies least within the tolerance. Second effect: the geometric mean over x and seeds,
+    with Student's interval over seeds.
     """
 
     kind: Literal["curve"]
@@ -52,8 +51,6 @@ class Curve(BaseClaim):
             Check(f"mean of {self.y} / ({self.curve}) at {self.x} = {value:.4g}", found, *range_)
             for value, found in sorted(zip(values, each, strict=True), key=lambda pair: float(pair[0]))
         )
-        off = [abs(np.log(found.value)) for found in each]
-        worst = int(np.argmax(off))
         mean = student(by_cluster(logs, clusters)).through(np.exp, np.log)
         return Finding(
             effect=Named(f"geometric mean of {self.y} / ({self.curve})", mean, neutral=1.0),
@@ -61,12 +58,6 @@ class Curve(BaseClaim):
             rows=chosen.rows,
             selected=chosen.everything,
             clusters=mean.clusters,
-            others=(
-                Effect(
-                    f"that ratio where it is furthest off, at {self.x} = {values[worst]:.4g}",
-                    each[worst].value,
-                ),
-            ),
             relation=Relation(chosen.rows, x, y, clusters, clusters),
         )
 
@@ -100,5 +91,5 @@ def means_at_settings(values: Floats, settings: Integers, seeds: Integers) -> li
     for index, mean in enumerate(means):
         own = y[setting == index]
         error = float(np.sqrt(variance / counts[index]))
-        found.append(Estimated(float(mean), len(own), Student(float(mean), error, effective), by_cluster=own))
+        found.append(with_error(float(mean), len(own), Student(float(mean), error, effective), own))
     return found

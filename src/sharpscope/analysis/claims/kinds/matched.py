@@ -101,9 +101,10 @@ def matched_difference(
         part = [_curve(m[side & kept], y[side & kept], settings[side & kept]) for side in (is_a, ~is_a)]
         left_out.append(_difference(points, part))
     found = student(k * whole - (k - 1) * np.array(left_out))
-    assert isinstance(found.confidence, Student)
-    wider = replace(found.confidence, error=found.confidence.error * sqrt(k / (k - 1)))
-    return found.with_confidence(wider), (low, high)
+    if isinstance(found.confidence, Student):
+        wider = replace(found.confidence, error=found.confidence.error * sqrt(k / (k - 1)))
+        found = found.with_confidence(wider)
+    return found, (low, high)
 
 
 def _curve(m: Floats, y: Floats, settings: Integers) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from sharpscope.analysis.claims.claim import BaseClaim, Positive
 from sharpscope.analysis.claims.confidence import BestOf, Mirrored
 from sharpscope.analysis.claims.contrast import Design, pooled_noise, related
-from sharpscope.analysis.claims.estimate import Estimated
+from sharpscope.analysis.claims.estimate import Estimated, with_error
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable
@@ -27,7 +27,7 @@ class Optimum(BaseClaim):
     The best x of a stratum of ``within`` is the one with the largest mean of y over seeds. The gain is y there less
     y at the smallest x, the change beyond is y at the largest x less y there; both are averaged over strata, and
     both must lie as claimed: the gain above 0, the change beyond below 0, or below ``margin`` for ``stops``.
-    Effect: the gain; then the change beyond, and the best x.
+    Effect: that of the two which lies less on the claimed side; then the other, and the best x.
 
     A mean that was picked as the largest is biased upwards. The end of either interval on that side is therefore that
     of the largest of as many means as could be the best (`BestOf`): those not below the best by Student's one-sided
@@ -153,7 +153,7 @@ def best_level(y: Floats, level: Integers, stratum: Integers, seeds: Integers, a
     ]
     up = BestOf(gain, error, freedom, tuple(sorted(close)))
     down = Mirrored(BestOf(-beyond, error, freedom, tuple(sorted(close))))
-    return Best(Estimated(gain, k, up), Estimated(beyond, k, down), where)
+    return Best(with_error(gain, k, up), with_error(beyond, k, down), where)
 
 
 def _reach(variance: float, count: int, freedom: int) -> float:

@@ -38,7 +38,8 @@ class Trend(BaseClaim):
     interval.
 
     A line does not see a hump. Where x is a single column, the claim is therefore also contradicted if y changes the
-    wrong way between two neighbouring values of x: by the interval at level 1 - α/steps (Bonferroni).
+    wrong way between two neighbouring values of x: by the interval at level 1 - α/steps (Bonferroni). The effect is
+    then the change of that step.
 
     Further effects, which describe and do not decide: the mean over seeds and strata of Kendall's τ_b, and the exact
     p-value of Page's test (`page_p_value`), which assumes nothing of the noise.
@@ -64,7 +65,7 @@ class Trend(BaseClaim):
         sign = direction_sign(self.direction)
         name = f"{'ratio' if ratio else 'change'} of {self.y} from the smallest to the largest {self.x}"
         effect = Named(name, change, neutral=0.0)
-        never = self._contrary_steps(design, x, relation, sign) if self._single(evidence) else ()
+        never = self._contrary_steps(design, x, relation, sign, ratio) if self._single(evidence) else ()
         if ratio:
             effect = Named(name, change.through(np.exp, np.log), neutral=1.0)
         nothing = effect.neutral
@@ -84,7 +85,9 @@ class Trend(BaseClaim):
         """Whether x is a column of its own: only then are its neighbours neighbouring settings."""
         return self.x in evidence.table(self.source).columns
 
-    def _contrary_steps(self, design: Design, x: Floats, relation: Relation, sign: int) -> tuple[Check, ...]:
+    def _contrary_steps(
+        self, design: Design, x: Floats, relation: Relation, sign: int, ratio: bool
+    ) -> tuple[Check, ...]:
         between = steps(design, x)
         if len(between) < 2:
             return ()
@@ -93,10 +96,11 @@ class Trend(BaseClaim):
         for low, high, step in between:
             if step.confidence is None:
                 continue
-            stretched = Stretched(step.confidence, len(between))
-            name = f"change of {self.y} from {self.x} = {own[low]:.4g} to {own[high]:.4g}"
-            contrary = (-inf, 0.0) if sign > 0 else (0.0, inf)
-            found.append(Check(name, step.with_confidence(stretched), *contrary))
+            change = step.with_confidence(Stretched(step.confidence, len(between)))
+            change = change.through(np.exp, np.log) if ratio else change
+            kind, nothing = ("ratio", 1.0) if ratio else ("change", 0.0)
+            name = f"{kind} of {self.y} from {self.x} = {own[low]:.4g} to {own[high]:.4g}"
+            found.append(Check(name, change, *((-inf, nothing) if sign > 0 else (nothing, inf))))
         return tuple(found)
 
     def _described(self, relation: Relation, separate: bool) -> tuple[Effect, ...]:
