@@ -90,6 +90,16 @@ def test_seeds_that_lack_an_end_are_left_out():
     assert optimum(rows).effect == optimum(rows[rows["seed"] > 0]).effect
 
 
+def test_a_seed_that_lacks_the_best_value_does_not_take_it_from_the_others():
+    rows = table("peak")
+    for lost in (rows["p"] == 0.2, (rows["p"] > 0.0) & (rows["p"] < 0.7)):
+        found = optimum(rows[(rows["seed"] > 0) | ~lost])
+        assert found.verdict == "supported"
+        assert found.effect == optimum(rows[rows["seed"] > 0]).effect
+    both = optimum(rows[((rows["seed"] > 1) | (rows["p"] != 0.2)) & (rows["seed"] < 3)])
+    assert both.others[1].value != pytest.approx(0.2)  # a single seed has it
+
+
 def test_too_few_values():
     rows = table("peak")
     assert "three values" in optimum(rows[rows["p"].isin([0.0, 0.1])]).reason

@@ -76,6 +76,15 @@ def test_most_of_all_somewhere():
     assert spread(rows, most_at={"batch": {"min": 1}}).verdict == "not evaluable"
 
 
+def test_a_setting_of_few_seeds_does_not_take_the_interval_from_the_others():
+    rows = table(0.3, 12, np.random.default_rng(5))
+    few = rows["batch"] == rows["batch"].max()
+    found = spread(rows[~few | (rows["seed"] < 3)])
+    assert found.effect == spread(rows[~few]).effect
+    assert found.verdict == "supported"
+    assert any("have fewer than 6 seeds on both sides" in sentence for sentence in found.confounds)
+
+
 def test_not_evaluable():
     draw = np.random.default_rng(4)
     assert "two seeds" in spread(table(0.5, 1, draw)).reason

@@ -118,14 +118,17 @@ class Best:
 def best_level(y: Floats, level: Integers, stratum: Integers, seeds: Integers, allowed: Flags) -> Best | None:
     """Return what is found of the best of the ``allowed`` levels, None where no seed has both ends and one between.
 
-    One entry per run in all but ``allowed``, (levels,). In each stratum the seeds that ran both ends are compared, at
-    the levels that all of them ran.
+    One entry per run in all but ``allowed``, (levels,). In each stratum the seeds that ran every level are compared.
+    Where fewer than two did, it is the seeds that ran both ends, at the levels that all of them ran.
     """
     kept, picks = np.zeros(len(y), dtype=bool), []
     for index in np.unique(stratum):
         here = stratum == index
         table = _levels(y[here], level[here], seeds[here], len(allowed), int(seeds.max()) + 1)
-        whole = np.asarray(np.isfinite(table[[0, -1]]).all(axis=0))
+        ran = np.isfinite(table)
+        whole = np.asarray(ran[ran.any(axis=1)].all(axis=0) & ran[[0, -1]].all(axis=0))
+        if whole.sum() < 2:
+            whole = np.asarray(ran[[0, -1]].all(axis=0))
         between = np.asarray(allowed & np.isfinite(table[:, whole]).all(axis=1))
         if not whole.any() or not between.any():
             continue

@@ -41,7 +41,8 @@ class VarianceRatio(BaseClaim):
     is the share of swaps with a ratio at least as far out as the one found, and the interval holds what is not
     rejected (after Pitman, *A note on normal
     correlation*, Biometrika 31, 1939, whose test of the same question assumes normal values; this one keeps its
-    level for heavy tails). Fewer than `FEWEST_SEEDS` seeds have no interval.
+    level for heavy tails). Fewer than `FEWEST_SEEDS` seeds have no interval, and a stratum of fewer is left out where
+    others have enough.
 
     ``most_at``: the claim is instead that it is so in these rows more than in the others; the effect is then the
     ratio there over the ratio elsewhere.
@@ -59,7 +60,9 @@ class VarianceRatio(BaseClaim):
         """Return the ratio of the standard deviations; see the class."""
         table = evidence.table(self.source)
         a, b = (select(table, {**self.where, **side}, [self.y]) for side in (self.a, self.b))
-        strata = self._strata(a, b)
+        every = self._strata(a, b)
+        enough = [one for one in every if np.isfinite(one[0]).all(axis=0).sum() >= FEWEST_SEEDS]
+        strata = enough or every
         name = f"ratio of the standard deviations of {self.y}"
         weights = np.full(len(strata), 1 / len(strata))
         if self.most_at:
@@ -81,6 +84,14 @@ class VarianceRatio(BaseClaim):
             others=tuple(
                 Effect(f"mean standard deviation of {self.y} on side {side}", float(deviation))
                 for side, deviation in zip("ab", deviations, strict=True)
+            ),
+            notes=(
+                (
+                    f"{len(every) - len(strata)} of {len(every)} settings have fewer than {FEWEST_SEEDS} "
+                    f"{self.cluster}s on both sides and are left out.",
+                )
+                if len(strata) < len(every)
+                else ()
             ),
             would_change=(
                 f"At least {FEWEST_SEEDS} {self.cluster}s on both sides would: fewer give the ratio no interval."
