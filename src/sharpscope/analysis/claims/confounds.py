@@ -109,10 +109,11 @@ def _alike(finding: Finding) -> Iterator[list[str]]:
         return
     table = relation.rows[["configuration", "seed"]].assign(y=relation.y)
     wide = table.groupby(["seed", "configuration"])["y"].mean().unstack()  # a row per seed
-    wide = wide[(wide.nunique(axis=1) > 1)]
-    for _, same in wide.groupby([*wide.columns], dropna=False, sort=False):
-        if len(same) > 1:
-            yield [f"{seed:g}" if isinstance(seed, float) else str(seed) for seed in same.index]
+    wide = wide[wide.nunique(axis=1) > 1]
+    alike: dict[bytes, list[str]] = {}
+    for seed, values in zip(wide.index, wide.to_numpy(dtype=np.float64), strict=True):
+        alike.setdefault(values.tobytes(), []).append(f"{seed:g}" if isinstance(seed, float) else str(seed))
+    yield from (seeds for seeds in alike.values() if len(seeds) > 1)
 
 
 def caveat_of(finding: Finding, cluster: str, look: str) -> str:
