@@ -300,7 +300,7 @@ EFFECTS: dict[str, tuple[Callable[[Draw, int, float], Outcome], float]] = {
     "optimum": (optimum, 2.5),
     "curve_distance": (curve_distance, 0.4),
     "variance_ratio": (variance_ratio, 0.7),
-    "correlation": (correlation, 0.8),
-    "bound": (bound, 1.0),
+    "correlation": (correlation, 1.4),
+    "bound": (bound, 1.8),
 }
 """Kind → what simulates it, and an effect that some numbers of seeds find in about half of all tables."""
