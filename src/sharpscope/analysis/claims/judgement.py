@@ -140,8 +140,8 @@ class Judgement:
             return low, high
         wide = check.estimate.interval(1 - (1 - level) / m)
         supported = self.word == "supported"
-        if isnan(wide[0]) and supported:
-            return low, high
+        if isnan(wide[0]):  # a confidence sequence whose clusters are too few for the corrected level
+            return (low, high) if supported else wide
         nearer = check.estimate.below(check.low) - check.estimate.above(check.high)
         if isinf(check.high) or (isfinite(check.low) and nearer > 0):
             return low, min(wide[1], check.high) if supported else wide[1]
