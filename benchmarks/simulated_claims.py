@@ -164,28 +164,26 @@ def crossing(draw: Draw, seeds: int, effect: float = 0.0, at_large: float | None
 
 
 def crossing_at_one_end(draw: Draw, seeds: int) -> Outcome:
-    return crossing(draw, seeds, at_large=6.0)
+    return crossing(draw, seeds, at_large=60.0)
 
 
-def curve(draw: Draw, seeds: int, effect: float = 0.0, others: float | None = None) -> Outcome:
-    """Four settings, noise of a tenth on the logarithm.
+def curve(draw: Draw, seeds: int, effect: float = 0.0, within: float = 3.0, clear: int = 0) -> Outcome:
+    """Four settings whose means lie ``effect`` within what is tolerated, the last ``clear`` in its middle.
 
-    The first mean lies ``effect`` tenths within what is tolerated, the others lie there too or in its middle, less
-    ``others`` tenths.
+    Unit: the noise. Tolerated is ``within`` either way.
     """
     seed, x = labels(seeds, 4)
     edge = log(1.3)
-    means = np.full(4, edge - 0.1 * effect)
-    if others is not None:
-        means[1:] = 0.1 * others
-    each = means_at_settings(0.1 * draw.grid(seeds, 4).ravel() + means[x], x, seed)
+    scale = edge / within
+    means = scale * np.where(np.arange(4) < 4 - clear, within - effect, 0.0)
+    each = means_at_settings(scale * draw.grid(seeds, 4).ravel() + means[x], x, seed)
     names = [f"mean {index}" for index in range(4)]
     checks = [Check(name, found, -edge, edge) for name, found in zip(names, each, strict=True)]
     return of_several(dict(zip(names, means, strict=True)), *checks)
 
 
 def curve_at_one_setting(draw: Draw, seeds: int) -> Outcome:
-    return curve(draw, seeds, others=0.0)
+    return curve(draw, seeds, within=60.0, clear=3)
 
 
 def matched(draw: Draw, seeds: int, effect: float = 0.0) -> Outcome:
@@ -273,9 +271,9 @@ KINDS: dict[str, Callable[[Draw, int], Outcome]] = {
     "ratio_law": ratio_law,
     "paired, basin_width": paired,
     "crossing, one end at the edge": crossing_at_one_end,
-    "crossing, both ends": crossing,
+    "crossing, both ends at the edge": crossing,
     "curve, one setting at the edge": curve_at_one_setting,
-    "curve, all four settings": curve,
+    "curve, all four at the edge": curve,
     "matched": matched,
     "optimum, nothing changes beyond": optimum_that_stays,
     "optimum, nothing changes anywhere": optimum,

@@ -21,8 +21,8 @@ STORED = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="
 
 
 TOO_WIDE = (
-    "crossing, both ends",
-    "curve, all four settings",
+    "crossing, both ends at the edge",
+    "curve, all four at the edge",
     "optimum, nothing changes anywhere",
     "optimum, a clear peak",
     "bound, four models",
