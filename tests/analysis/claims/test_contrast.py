@@ -136,7 +136,8 @@ def test_no_noise_in_five_seeds_is_certainty_and_rounding_is_no_noise():
     constant = coefficient(Design(x[:, None].astype(float), 0.1 * owner, owner, owner, x), np.ones(1))
     assert (constant.value, constant.below(0.0)) == (0, 0.5)
     four = owner < 4
-    alike = coefficient(Design(x[four, None].astype(float), y[four], *[owner[four]] * 2, x[four]), np.ones(1))
+    first = Design(x[four, None].astype(float), y[four], owner[four], owner[four], x[four])
+    alike = coefficient(first, np.ones(1))
     assert (alike.value, alike.alike, alike.needed) == (pytest.approx(0.7), True, 5)
     assert alike.confidence is None
 
