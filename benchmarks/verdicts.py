@@ -365,7 +365,9 @@ def main() -> None:
     for name in chosen:
         compute, part = SECTIONS[name]
         every = {"coverage": list(KINDS), "power_of_kinds": list(EFFECTS)}.get(name, [])
-        kinds = [kind for kind in given.kinds.split(";") if kind in every] if given.kinds else every
+        kinds = given.kinds.split(";") if given.kinds and every else every
+        if unknown := sorted(set(kinds) - set(every)):
+            parser.error(f"{name} has no kind {unknown[0]!r}; it has {'; '.join(every)}")
         parts = [([kind],) for kind in kinds] if every else [()]
         for arguments in parts:  # a kind at a time, so that an interrupted run keeps what it has
             start = time.perf_counter()
