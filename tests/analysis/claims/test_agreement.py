@@ -102,7 +102,7 @@ def agrees(found, finding):
         assert not isfinite(found.p_value)
         return False
     effect = found.effect
-    if not isfinite(effect.low):  # a single seed, or a confidence sequence that excludes nothing yet
+    if not isfinite(effect.low):  # too few seeds, or a confidence sequence that excludes nothing yet
         assert found.verdict == "inconclusive"
         assert not found.p_value <= 0.05
         return False
@@ -110,6 +110,8 @@ def agrees(found, finding):
     assert effect.low <= effect.high
     (low, high), contrary = range_of(finding, effect.name, MATTERS if found.verdict == "negligible" else None)
     inside, outside = low <= effect.low and effect.high <= high, effect.high <= low or effect.low >= high
+    if effect.low == effect.high in (low, high):  # no spread at all, and exactly at the threshold
+        inside = outside = False
     if finding.held_back and found.verdict == "inconclusive":
         assert found.p_value > 0.05
         return True
@@ -137,6 +139,20 @@ def test_verdict_p_value_and_interval_agree(kind):
             elif agrees(found, claim.find(tables)):
                 words.append(found.verdict)
     assert {"inconclusive"} < set(words) & {"supported", "contradicted", "inconclusive"}, words
+
+
+def test_a_check_without_an_interval_is_shown_as_such():
+    """Seeds that agree at one rate leave the curve open there, whatever the mean over all rates."""
+    rows = grid(4, lr=[0.01, 0.1])
+    rows = rows[(rows["lr"] == 0.01) | (rows["seed"] == 0)].reset_index(drop=True)
+    few = rows[(rows["lr"] == 0.1) | (rows["seed"] == 0)].assign(y=1.0)
+    given = [
+        {"id": "X", "statement": "s", "kind": "curve", "x": "lr", "y": "y", "curve": "1", "tolerance": 0.3}
+    ]
+    (found,) = assess(read_claims(given), Evidence(few))
+    assert (found.verdict, found.effect.name) == ("inconclusive", "mean of y / (1) at lr = 0.01")
+    assert not isfinite(found.effect.low)
+    assert not isfinite(found.p_value)
 
 
 def test_a_whole_agrees_with_its_parts():

@@ -81,10 +81,10 @@ class Judgement:
 
     @property
     def deciding(self) -> Check | None:
-        """The check that the verdict rests on, None where that is the effect itself or a check has no interval."""
+        """The check that the verdict rests on, one without an interval if there is one; None for the effect itself."""
         word = self.word
         if _unknown([self.p_supported]):
-            return None
+            return self._without_interval()[0] if len(self.checks) > 1 else None
         if word == "negligible":
             return max(self._within(), key=lambda check: check.p_supported)
         if word == "contradicted" and self.p_contradicted > 1 - self.rule.level:
@@ -121,8 +121,10 @@ class Judgement:
             return " ".join(self._why(check, cluster) for check in self.checks)
         if self.held_back and self.p_supported <= 1 - self.rule.level:
             return self.held_back
-        without = [check for check in self.checks if check.estimate.confidence is None]
-        return self._why(without[0] if without else self._weakest(), cluster)
+        return self._why((self._without_interval() or [self._weakest()])[0], cluster)
+
+    def _without_interval(self) -> list[Check]:
+        return [check for check in self.checks if check.estimate.confidence is None]
 
     def _weakest(self) -> Check:
         return max(self.checks, key=lambda check: (check.p_supported, -check.p_contradicted))

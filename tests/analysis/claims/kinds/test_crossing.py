@@ -37,11 +37,16 @@ def test_verdicts(crossing_at, keys, verdict):
 
 
 def test_the_ends_are_thirds():
-    found = crossing(table(181.02, spread=0.0))
-    small, large = found.others
-    assert small.value == pytest.approx(2.0, abs=1e-3)  # 32 and 64
-    assert large.value == pytest.approx(-2.0, abs=1e-3)  # 512 and 1024
-    assert found.effect.value == pytest.approx(-4.0)
+    found = crossing(table(181.02, spread=1e-6))
+    values = {effect.name: effect.value for effect in (found.effect, *found.others)}
+    assert values == pytest.approx(
+        {
+            "difference in sharpness at small batch": 2.0,  # 32 and 64
+            "difference in sharpness at large batch": -2.0,  # 512 and 1024
+            "change of the difference in sharpness from small to large batch": -4.0,
+        },
+        abs=1e-3,
+    )
 
 
 def test_not_evaluable():
