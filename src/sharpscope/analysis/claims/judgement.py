@@ -81,7 +81,7 @@ class Judgement:
 
     @property
     def deciding(self) -> Check | None:
-        """The check that the verdict rests on, one without an interval if there is one; None for the effect itself."""
+        """The check that the verdict rests on, one without an interval if there is one; None: the effect itself."""
         word = self.word
         if _unknown([self.p_supported]):
             return self._without_interval()[0] if len(self.checks) > 1 else None
