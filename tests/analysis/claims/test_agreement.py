@@ -155,6 +155,15 @@ def test_a_check_without_an_interval_is_shown_as_such():
     assert not isfinite(found.p_value)
 
 
+def test_a_curve_at_one_value_shows_the_mean_there():
+    rows = grid(4, lr=[0.1]).assign(y=[1.0, 1.1, 0.9, 1.05])
+    given = [
+        {"id": "X", "statement": "s", "kind": "curve", "x": "lr", "y": "y", "curve": "1", "tolerance": 0.3}
+    ]
+    (found,) = assess(read_claims(given), Evidence(rows))
+    assert (found.verdict, found.effect.name) == ("supported", "mean of y / (1) at lr = 0.1")
+
+
 def test_a_whole_agrees_with_its_parts():
     parts = [claimed(kind) for kind in ("trend", "crossing", "optimum")]
     given = [{"id": "X", "statement": "s", "kind": "all", "claims": parts}]

@@ -8,6 +8,7 @@ from scipy.integrate import trapezoid
 from analysis.claims.grids import grid, noise
 from sharpscope.analysis.claims import Evidence, Looks, assess, look_level, open_claims, read_claims
 from sharpscope.analysis.claims.confidence import Anytime
+from sharpscope.analysis.claims.kinds.curve import means_at_settings
 from sharpscope.analysis.claims.looks import Rule, sequence_p_value
 from sharpscope.errors import InputError
 
@@ -107,6 +108,15 @@ def test_what_is_no_mean_over_seeds_has_its_level_lowered():
     once = assess([claim], Evidence(rows))[0]
     late = assess([claim], Evidence(rows), looks=Looks((3,), (3, 14)))[0]
     assert late.p_value == pytest.approx(once.p_value * 14 * 13)
+
+
+def test_an_unplanned_look_where_the_seeds_of_one_setting_agree_or_are_one_keeps_the_spread_of_all():
+    values = np.array([0.0, 0.0, 1.0, 2.0, 3.0, 5.0])  # two seeds that agree, three that do not, a single one
+    settings, seeds = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 0, 1, 2, 0])
+    for found in means_at_settings(values, settings, seeds)[::2]:
+        late = found.anytime()
+        assert late.confidence.below(found.value + 1.0) < 0.975
+        assert late.value == found.value
 
 
 def test_a_confidence_sequence_errs_at_most_once_in_twenty_wherever_one_stops():

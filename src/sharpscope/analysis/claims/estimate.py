@@ -92,11 +92,13 @@ class Estimated:
         """
         if self.confidence is None:
             return self
-        if self.by_cluster is None:
+        own = self.by_cluster
+        if own is None or len(own) < 2 or float(np.ptp(own)) <= 1e-12 * float(np.abs(own).max()):
+            # No mean over clusters, or one whose own spread says nothing: that of the whole table is kept.
             looks = max(self.clusters * (self.clusters - 1), 2)
             return replace(self, confidence=Stretched(self.confidence, looks))
-        k, mean = len(self.by_cluster), float(self.by_cluster.mean())
-        error = float(self.by_cluster.std(ddof=1)) / sqrt(k)
+        k, mean = len(own), float(own.mean())
+        error = float(own.std(ddof=1)) / sqrt(k)
         return replace(self, value=self.forward(mean), confidence=Anytime(mean, error, k))
 
 

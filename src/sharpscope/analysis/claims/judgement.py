@@ -84,17 +84,17 @@ class Judgement:
         """The check that the verdict rests on, one without an interval if there is one; None: the effect itself."""
         word = self.word
         if _unknown([self.p_supported]):
-            return self._without_interval()[0] if len(self.checks) > 1 else None
+            return None if self._is_effect() else self._without_interval()[0]
         if word == "negligible":
             return max(self._within(), key=lambda check: check.p_supported)
         if word == "contradicted" and self.p_contradicted > 1 - self.rule.level:
             return self._contrary()[0]
-        return self._weakest() if len(self.checks) > 1 else None
+        return None if self._is_effect() else self._weakest()
 
     def shown(self) -> Effect:
         """Return the number that decides, with an interval that leaves out a threshold exactly where it decides."""
         check = self.deciding
-        if check is None or (len(self.checks) == 1 and check not in self.never):
+        if check is None or (self._is_effect() and check not in self.never):
             return self.effect.effect(self.rule.interval_level)
         return Effect(check.name, check.estimate.value, *self._ends(check))
 
@@ -122,6 +122,10 @@ class Judgement:
         if self.held_back and self.p_supported <= 1 - self.rule.level:
             return self.held_back
         return self._why((self._without_interval() or [self._weakest()])[0], cluster)
+
+    def _is_effect(self) -> bool:
+        """Return whether the only check is of the effect itself."""
+        return [check.name for check in self.checks] == [self.effect.name]
 
     def _without_interval(self) -> list[Check]:
         return [check for check in self.checks if check.estimate.confidence is None]
