@@ -297,7 +297,7 @@ def resolved(text: str, landed: Sequence[Experiment], start: str) -> str:
         return f"[{claim}: {row['verdict']}]({start}{paper}/{one.folder.name}/README.md)"
 
     def figure(match: re.Match[str]) -> str:
-        paper, experiment, file = match[1].split("/")
+        paper, experiment, file = (*match[1].split("/"), "", "")[:3]
         at = next((one for one in landed if (one.paper, one.name) == (paper, experiment)), None)
         if at is None or not (at.folder / f"{file}.svg").exists():
             raise SystemExit(f"{match[0]} names no landed figure; correct the experiment or the file")
