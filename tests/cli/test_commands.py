@@ -242,6 +242,7 @@ def heartbeats(store: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     study = tmp_path / "long.toml"
     study.write_text(STUDY.replace("epochs = 2", "epochs = 4000").replace("[0, 1]", "[0]"))
