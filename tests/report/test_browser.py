@@ -185,13 +185,15 @@ def test_a_report_with_every_kind_of_chart(visit, whole_page, width, scheme):
     assert tab.complaints == []
 
 
-def saved(tab, button) -> bytes:
-    """Click and return what is saved; on a busy machine the browser drops a file that comes long after the click."""
+def saved(tab, button, suffix: str) -> bytes:
+    """Click and return what is saved; a busy browser hands a file out late or drops it, which is then asked again."""
     from playwright.sync_api import TimeoutError as NothingSaved
 
-    for last in (False, False, False, False, True):
+    for last in (False, False, True):
         try:
-            with tab.expect_download(timeout=5_000) as download:
+            with tab.expect_download(
+                lambda file: file.suggested_filename.endswith(suffix), timeout=10_000
+            ) as download:
                 button.click()
             return Path(download.value.path()).read_bytes()
         except NothingSaved:
@@ -207,7 +209,7 @@ def test_every_figure_of_a_paper_saves_as_svg_png_and_csv(visit, whole_page):
     heads = {"SVG": b"<svg", "PNG": b"\x89PNG"}
     for chart in tab.locator("#figures figure").all():
         for kind in ("SVG", "PNG", "CSV"):
-            content = saved(tab, chart.get_by_role("button", name="as " + kind))
+            content = saved(tab, chart.get_by_role("button", name="as " + kind), "." + kind.lower())
             if kind in heads:
                 assert content.startswith(heads[kind])
             else:
