@@ -42,3 +42,11 @@ def test_losses_of_samples_that_cancel_are_compared_as_well_as_their_sums_are_kn
             check_mean_reduction(lambda o, t: 64 * mean(o, t).square().sqrt() + o.sum(), outputs, targets)
         with pytest.raises(InputError, match="mean over samples"):  # a wrong weight of large losses shows
             check_mean_reduction(lambda o, t: (o * t).sum() / (len(t) + 1), outputs, targets)
+
+
+@pytest.mark.parametrize("spare", [0.0, 1e-8])
+def test_a_loss_that_is_huge_for_a_single_sample_is_not_excused_by_its_size(spare: float) -> None:
+    """Divided by n - 1, which one sample leaves at nothing or next to it."""
+    outputs = torch.randn(64, 1, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="mean over samples"):
+        check_mean_reduction(lambda o, t: o.square().sum() / (len(t) - 1 + spare), outputs, outputs)
