@@ -96,6 +96,18 @@ def test_from_an_assumed_noise():
     assert "does not follow from the noise" in unknown["note"][0]
 
 
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"kind": "basin_width", "a": {"lr": 1.0}, "b": {"lr": 10.0}, "direction": "wider"},
+        {"kind": "curve_distance", "y": ["a", "b"], "baseline": {"lr": 1}, "a": {"lr": 10}, "b": {"lr": 100}},
+    ],
+)
+def test_a_width_or_a_distance_of_curves_has_no_error_that_follows_from_the_noise_of_one_column(claim):
+    unknown = from_noise(read_claims([{"id": "W", "statement": "w", **claim}]), [5])
+    assert "does not follow from the noise" in unknown["note"][0]
+
+
 def test_what_matters_to_a_claim_is_the_effect_that_is_looked_for_and_a_whole_needs_every_part():
     part = {"kind": "trend", "x": "lr", "y": "test_accuracy", "direction": "rising"}
     given = read_claims([{"id": "A", "statement": "a", "matters": 0.02, **part}])

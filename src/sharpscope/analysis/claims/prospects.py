@@ -31,7 +31,7 @@ from sharpscope.errors import InputError
 COLUMNS = ("id", "kind", "seeds", "chance", "needed", "note")
 
 _OVER_SETTINGS = ("trend", "flat", "interaction", "ratio_law")
-_OF_TWO_RUNS = ("paired", "crossing", "matched", "basin_width", "curve_distance", "optimum", "curve")
+_OF_TWO_RUNS = ("paired", "crossing", "matched", "optimum", "curve")
 
 
 def prospects(
