@@ -80,6 +80,16 @@ def test_small_data_takes_no_subset_and_says_how_sure_that_leaves_one() -> None:
     assert fast.value == pytest.approx(spectrum[0], rel=1e-3)
 
 
+def test_some_data_is_enough_for_a_fast_search_to_take_a_subset_and_not_for_a_certified_one() -> None:
+    obj, spectrum = regression(60, 2000, 3.0, np.random.default_rng(5))  # of which 500 samples are the part
+    sure, fast = top_eigenvalues(obj), _fast(obj)
+    assert sure.protocol["algorithm"] == "lanczos"
+    assert "part of the data" in str(fast.protocol["algorithm"])
+    assert fast.products < 0.6 * sure.products
+    for found in (sure, fast):
+        assert abs(found.value - spectrum[0]) <= found.error_estimates[0] <= 1e-3 * spectrum[0]
+
+
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("drawn", ["by importance", "uniform"])
 def test_where_few_samples_make_the_curvature(k: int, drawn: str, monkeypatch: pytest.MonkeyPatch) -> None:
