@@ -24,6 +24,7 @@ _SYMBOLS = {
     "lambda_max": "λ_max",
     "frobenius_norm": "‖H‖_F",
     "log(frobenius_norm)": "log ‖H‖_F",
+    "log(lambda_max)": "log λ_max",
     "lr/batch_size": "learning rate / batch size",
     "batch_size/lr": "batch size / learning rate",
     "log10(train_loss)": "log₁₀ training loss",
