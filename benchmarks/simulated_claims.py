@@ -49,7 +49,8 @@ class Draw:
 class Outcome:
     """One simulated table: its verdict, estimates with their true values, and the interval shown with its own.
 
-    ``shown`` is given where it is not that of an estimate: of several checks the weakest is shown.
+    ``shown`` is that of the check that decides, given where there are several. Of two checks it is the interval of
+    one of them; of more the end that contradicts is corrected for their number, so that it is one of its own.
     """
 
     estimates: tuple[tuple[Estimated, float], ...]
@@ -65,10 +66,13 @@ class Outcome:
         """Return which intervals hold the true value; their ends are quantiles of the confidence distribution."""
         low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
         found = [low <= estimate.below(true) <= high for estimate, true in self.estimates]
-        if self.shown is not None:
-            effect, true = self.shown
-            found.append(effect.low <= true <= effect.high)
-        return found
+        return [*found, self.deciding_covers()] if len(self.estimates) > 2 else found
+
+    def deciding_covers(self) -> bool:
+        """Return whether the interval of the check that decides holds its true value."""
+        assert self.shown is not None
+        effect, true = self.shown
+        return effect.low <= true <= effect.high
 
 
 def labels(seeds: int, settings: int) -> tuple[np.ndarray, np.ndarray]:
@@ -248,7 +252,7 @@ def correlation(draw: Draw, seeds: int, effect: float = 0.0) -> Outcome:
         for _ in "xy"
     ]
     clusters, seed = comparable(np.repeat(np.arange(12), seeds), np.tile(np.arange(seeds), 12))
-    value, error, k = jackknife(within_seeds("kendall", *y, clusters, seed))
+    value, error, k = jackknife(within_seeds(*y, clusters, seed))
     found = Estimated(value, k, Student(value, error, k - 1) if k >= FEWEST else None, FEWEST)
     return of_one(found, 0.0, low=0.0)
 

@@ -31,8 +31,17 @@ def tables(found: dict[str, dict]) -> dict[str, list[str]]:
     coverage, others = least["coverage"], min(n for name, n in least.items() if name != "coverage")
     lines["repetitions"] = [
         f"In the first table they are from {thousands(coverage)} simulated tables each, so that one near 95 errs "
-        f"by at most {200 * sqrt(0.05 * 0.95 / coverage):.1f}; in all others from {thousands(others)} or more, so "
-        f"that it errs by at most {200 * sqrt(0.05 * 0.95 / others):.1f}."
+        f"by at most {200 * sqrt(0.05 * 0.95 / coverage):.1f}, and the largest of sixteen shares of 5.0 is "
+        f"{5 + 177 * sqrt(0.05 * 0.95 / coverage):.1f} on average; in all others from {thousands(others)} or more, "
+        f"so that it errs by at most {200 * sqrt(0.05 * 0.95 / others):.1f}."
+    ]
+    plateau = found["coverage"]["optimum, nothing changes anywhere"].values()
+    lines["deciding"] = [
+        "Beside a verdict stands the interval of the check that decides. On a plateau, where nothing changes "
+        "anywhere, that one of the two of an `optimum` covers up to "
+        f"{share(max(cell['deciding'] for cell in plateau))} %: it leaves out the threshold exactly where the claim "
+        "is decided, and chance, which would have to produce a gain and a fall, decides at most "
+        f"{share(max(cell['wrong'] for cell in plateau))} %."
     ]
     for kind, row in found["coverage"].items():
         cells = [
@@ -55,8 +64,9 @@ def tables(found: dict[str, dict]) -> dict[str, list[str]]:
     ]
     seeds = list(found["power"]["trend"])
     lines["power"] = [f"| rule | {' | '.join(seeds)} seeds |", "|---" * (len(seeds) + 1) + "|"]
-    for rule, row in (found["power"] | {"former rule": found["former_power"]}).items():
-        lines["power"].append(f"| {rule} | {' | '.join(share(row[k]) for k in seeds)} |")
+    most = {"the most, if slopes may differ": found["best_power"]}
+    for rule, row in (found["power"] | {"former rule": found["former_power"]} | most).items():
+        lines["power"].append(f"| {rule} | {' | '.join(share(row.get(k)) for k in seeds)} |")
     slopes = found["random_slopes"]
     seeds = list(next(iter(slopes.values())))
     lines["slopes"] = [

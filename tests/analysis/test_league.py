@@ -75,7 +75,7 @@ def test_values_and_intervals(table):
     assert table.loc["borrowed", "tau"] == pytest.approx(of_seeds(runs))
     left_out = np.array([of_seeds(runs[runs["configuration"] != c]) for c in runs["configuration"].unique()])
     error = np.sqrt(23 / 24 * ((left_out - left_out.mean()) ** 2).sum())
-    reach = stats.t.ppf(0.975, 23) * error
+    reach = stats.t.ppf(0.975, 22) * error
     assert table.loc["borrowed", "tau_high"] - table.loc["borrowed", "tau_low"] == pytest.approx(
         2 * reach, rel=1e-3
     )

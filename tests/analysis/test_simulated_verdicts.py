@@ -20,18 +20,6 @@ with (
 STORED = json.loads((ROOT / "benchmarks" / "verdicts.json").read_text(encoding="utf-8"))
 
 
-TOO_WIDE = (
-    "crossing, both ends at the edge",
-    "curve, one setting at the edge",
-    "curve, all four at the edge",
-    "optimum, nothing changes anywhere",
-    "optimum, a clear peak",
-    "bound, four models",
-)
-"""The weakest of several numbers that are alike, an end that is corrected for four of them and Student's interval of
-four values with heavy tails, as docs/claims.md says."""
-
-
 @pytest.mark.parametrize("kind", V.KINDS)
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 def test_intervals_hold_and_true_nulls_are_decided_once_in_twenty(kind, seeds):
@@ -57,7 +45,9 @@ def test_what_was_stored_holds():
         error = 3 * np.sqrt(0.05 * 0.95 / STORED["repetitions"]["coverage"][kind])
         cells = [*row.values(), *STORED["first_seeds"].get(kind, {}).values()]
         for cell in filter(None, cells):
-            assert 0.93 <= cell["low"] <= cell["high"] <= (0.995 if kind in TOO_WIDE else 0.975), kind
+            assert 0.93 <= cell["low"] <= cell["high"] <= 0.975, kind
+            if kind != "optimum, nothing changes anywhere":  # as docs/claims.md says
+                assert cell.get("deciding", 0.0) <= 0.975, kind
             assert cell["wrong"] <= 0.05 + error, kind
     slopes = STORED["random_slopes"]
     assert all(share >= 0.93 for row in ("3, 0.5", "3, 1") for share in slopes[row].values())
@@ -65,6 +55,8 @@ def test_what_was_stored_holds():
     assert all(row[k] >= 0.93 for row in slopes.values() for k in ("10", "20"))
     power = STORED["power"]["trend"]
     assert [power["3"] >= 0.40, power["5"] >= 0.75, power["10"] >= 0.95] == [True] * 3
+    # The intervals of random slopes are too narrow with few seeds, and no others decide as much.
+    assert all(power[k] > most - 0.02 for k, most in STORED["best_power"].items())
     ladder = list(power.values())
     assert all(later > earlier - 0.01 for earlier, later in pairwise(ladder))
     for kind, rows in STORED["power_of_kinds"].items():

@@ -176,7 +176,7 @@ class _Pool:
         value, error, k = jackknife(values[: 1 + clusters])
         low = high = NAN
         if k >= FEWEST and np.isfinite(error):
-            reach = error * float(stdtrit(k - 1, (1 + self.level) / 2))
+            reach = error * float(stdtrit(k - 2, (1 + self.level) / 2))
             low, high = max(value - reach, -1.0), min(value + reach, 1.0)
         return {name: value, f"{name}_low": low, f"{name}_high": high}
 

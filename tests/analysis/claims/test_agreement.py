@@ -201,7 +201,7 @@ SCATTER = np.array([-1.0, 0.0, 1.0, 0.5, -0.5])
         (5.0, -0.5, "inconclusive", "large"),
         (5.0, 3.0, "contradicted", "large"),
         (-3.0, -9.0, "contradicted", "small"),
-        (5.0, 1.1, "inconclusive", "large"),  # its own interval lies above 0, that of one of two does not
+        (5.0, 1.1, "contradicted", "large"),
     ],
 )
 def test_a_crossing_shows_the_end_that_decides_it(small, large, verdict, end):
@@ -218,12 +218,17 @@ def test_a_crossing_shows_the_end_that_decides_it(small, large, verdict, end):
     ]
 
 
-def test_the_interval_of_a_weakest_check_pays_for_being_picked_on_one_side_only():
-    found = crossing(5.0 + SCATTER, -1.5 + SCATTER)
-    values = -1.5 + SCATTER
-    error = values.std(ddof=1) / np.sqrt(5)
-    assert found.effect.high == pytest.approx(-1.5 + stats.t.ppf(0.975, 4) * error)
-    assert found.effect.low == pytest.approx(-1.5 - stats.t.ppf(0.9875, 4) * error)
+@pytest.mark.parametrize(("checks", "tail"), [(1, 0.975), (2, 0.975), (4, 0.9875), (10, 0.995)])
+def test_of_more_than_two_checks_the_weakest_pays_for_being_picked_on_one_side(checks, tail):
+    """Two err on one side as often as one interval does on both."""
+    weakest = -1.5 + SCATTER
+    error = weakest.std(ddof=1) / np.sqrt(5)
+    every = [Check("weakest", student(weakest), 0.0)]
+    every += [Check(f"c{i}", student(5.0 + SCATTER), 0.0) for i in range(1, checks)]
+    found = Judgement(tuple(every), Rule(0.95), Named("whole", every[0].estimate)).shown()
+    assert found.name == "weakest"
+    assert found.low == pytest.approx(-1.5 - stats.t.ppf(0.975, 4) * error)
+    assert found.high == pytest.approx(-1.5 + stats.t.ppf(tail, 4) * error)
 
 
 def test_a_shift_that_would_change_a_contradiction_is_that_of_the_interval_shown():
@@ -258,8 +263,8 @@ def test_a_difference_that_is_large_alike_at_both_ends_is_not_negligible():
 def test_a_range_holds_on_both_sides_where_all_checks_are_supported():
     """Near one end of the range the other end of the interval is the corrected one, cut off at the range."""
     values = np.linspace(-1, 1, 4)
-    checks = [Check(f"c{i}", student(values + 0.1 + 0.01 * i), -2.05, 2.05) for i in range(5)]
+    checks = [Check(f"c{i}", student(values + 0.1 + 0.01 * i), -1.7, 1.7) for i in range(5)]
     found = Judgement(tuple(checks), Rule(0.95), Named("whole", checks[0].estimate))
     assert found.word == "supported"
-    assert found.shown().low == -2.05 < checks[-1].estimate.interval(0.95)[0]
-    assert found.shown().high == checks[-1].estimate.interval(0.95)[1] < 2.05
+    assert found.shown().low == -1.7 < checks[-1].estimate.interval(0.95)[0]
+    assert found.shown().high == checks[-1].estimate.interval(0.95)[1] < 1.7

@@ -58,12 +58,31 @@ def test_the_opposite_claim_has_the_opposite_verdict_and_the_same_p_value():
         assert mirrored.p_value == pytest.approx(up.p_value, rel=1e-9)
 
 
-def test_any_of_two_checks_contradicts_at_half_the_level():
+@pytest.mark.parametrize(("others", "word"), [(0, "contradicted"), (1, "contradicted"), (2, "inconclusive")])
+def test_any_of_more_than_two_checks_contradicts_at_a_level_that_allows_for_their_number(others, word):
     error = 1 / np.sqrt(8)
-    for distance, word in ((2.6, "inconclusive"), (3.0, "contradicted")):  # t.975 is 2.36 and t.9875 2.84
-        checks = Check("a", around(-distance * error), 0.0), Check("b", around(9.0), 0.0)
-        assert judged(*checks).word == word
-        assert judged(checks[0]).word == "contradicted"
+    clear = [Check(f"c{i}", around(9.0), 0.0) for i in range(others)]
+    assert judged(Check("a", around(-2.6 * error), 0.0), *clear).word == word  # t.975 is 2.36, t.9833 2.64
+    assert judged(Check("a", around(-2.7 * error), 0.0), *clear).word == "contradicted"
+
+
+def test_true_nulls_of_two_checks_are_decided_once_in_twenty_whatever_their_correlation():
+    draw = np.random.default_rng(0)
+    for common in (0.0, 0.8, 1.0):
+        y = np.sqrt(1 - common) * draw.normal(size=(4000, 2, 5)) + np.sqrt(common) * draw.normal(
+            size=(4000, 1, 5)
+        )
+        t = y.mean(2) / y.std(2, ddof=1) * np.sqrt(5)
+        edge = stats.t.ppf(0.975, 4)
+        decided = (t < -edge).any(axis=1) | (t > edge).all(axis=1)
+        words = [
+            judged(
+                *(Check(name, student(values), 0.0) for name, values in zip("ab", table, strict=True))
+            ).word
+            for table in y[:50]
+        ]
+        assert [word != "inconclusive" for word in words] == decided[:50].tolist()
+        assert 0.037 < decided.mean() < 0.063
 
 
 def test_both_of_two_checks_support_without_a_correction():

@@ -59,6 +59,17 @@ class Check:
         return min(1.0, 2 * min(self.estimate.above(self.low), self.estimate.below(self.high)))
 
 
+def correction(checks: int) -> float:
+    """Return by what the p-value of the clearest of several checks against a claim is multiplied: checks/2, or 1.
+
+    A check contradicts on one side alone, by chance in half of the cases that its two-sided p-value counts. Two
+    checks at the edge of their ranges thus err as often together as one interval does. Of more the first step of
+    Holm's procedure (*A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics
+    6, 1979) multiplies the one-sided p-value by their number.
+    """
+    return max(1.0, checks / 2)
+
+
 @dataclass(frozen=True)
 class Relation:
     """Two quantities of the same rows, compared within blocks only; a control can be held fixed in it."""

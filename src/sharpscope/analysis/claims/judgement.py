@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, isinf, isnan
 
-from sharpscope.analysis.claims.finding import Check, Named
+from sharpscope.analysis.claims.finding import Check, Named, correction
 from sharpscope.analysis.claims.looks import Rule
 from sharpscope.analysis.claims.verdict import NAN, Effect, Verdict, Word
 
@@ -21,8 +21,7 @@ class Judgement:
 
     - Supported where all checks are: that needs no correction for their number (Berger, *Multiparameter hypothesis
       testing and acceptance sampling*, Technometrics 24, 1982).
-    - Contradicted where any check is, its p-value multiplied by their number: the first step of Holm's procedure (*A
-      simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6, 1979).
+    - Contradicted where any check is, its p-value multiplied by the `correction` for their number.
 
     One check decides, and its number is `shown`: of several the weakest, which lies least on the claimed side.
     """
@@ -44,7 +43,7 @@ class Judgement:
     def p_contradicted(self) -> float:
         """The smallest α at which the claim would be contradicted by a check."""
         found = [check.p_contradicted for check in self.checks]
-        return NAN if _unknown(found) else self.rule.p_value(min(1.0, len(found) * min(found)))
+        return NAN if _unknown(found) else self.rule.p_value(min(1.0, correction(len(found)) * min(found)))
 
     @property
     def p_negligible(self) -> float:
@@ -104,7 +103,7 @@ class Judgement:
         if check is None or self.word == "inconclusive":
             return self.checks, level
         corrected = self.word == "contradicted" and check in self.checks
-        return (check,), 1 - (1 - level) / len(self.checks) if corrected else level
+        return (check,), 1 - (1 - level) / correction(len(self.checks)) if corrected else level
 
     def reason(self, cluster: str) -> str:
         """Return why, in a sentence."""
@@ -134,17 +133,17 @@ class Judgement:
         return max(self.checks, key=lambda check: (check.p_supported, -check.p_contradicted))
 
     def _ends(self, check: Check) -> tuple[float, float]:
-        """Return the interval of a check: of m checks the end away from the threshold is that of level 1 - α/m.
+        """Return the interval of a check; of m > 2 the end away from the threshold is that of level 1 - 2α/m.
 
         With that end the weakest of several contradicts, and being picked as the weakest biases it to that side. The
         end towards the threshold needs no correction, and where all checks are supported both of a range hold (Hsu &
         Berger, *Stepwise confidence intervals without multiplicity adjustment*, JASA 94, 1999).
         """
-        level, m = self.rule.interval_level, len(self.checks)
+        level, times = self.rule.interval_level, correction(len(self.checks))
         low, high = check.estimate.interval(level)
-        if m == 1 or check not in self.checks:
+        if times == 1 or check not in self.checks:
             return low, high
-        wide = check.estimate.interval(1 - (1 - level) / m)
+        wide = check.estimate.interval(1 - (1 - level) / times)
         supported = self.word == "supported"
         if isnan(wide[0]):  # a confidence sequence whose clusters are too few for the corrected level
             return (low, high) if supported else wide

@@ -13,7 +13,7 @@ from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.contrast import scaled
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import columns_of, evaluate_expression
-from sharpscope.analysis.claims.finding import Check, NotEvaluable
+from sharpscope.analysis.claims.finding import Check, NotEvaluable, correction
 from sharpscope.analysis.claims.kinds import Conjunction, Single
 from sharpscope.analysis.claims.looks import Looks, look_level
 from sharpscope.analysis.claims.power import (
@@ -56,7 +56,7 @@ def prospects(
         parts = claim.claims if isinstance(claim, Conjunction) else [claim]
         where = claim.where if isinstance(claim, Conjunction) else {}
         checks: list[Check] = []
-        note = ""
+        times, note = 1.0, ""
         for part in parts:
             try:
                 found = part.model_copy(update={"where": {**where, **part.where}}).find(evidence)
@@ -64,25 +64,25 @@ def prospects(
                 note = str(missing)
                 continue
             checks += found.checks
+            times = max(times, len(parts) * correction(len(found.checks)))
         known = [check for check in checks if spread_of(check.estimate) is not None and _ends(check)]
         if not known and not note:
             note = "the earlier runs say nothing of how the effect varies between seeds"
-        ladder = [_chance(known, len(checks), k, level) for k in seeds]
-        needed = _needed(known, len(checks), level) if known else NAN
+        ladder = [_chance(known, len(checks), times, k, level) for k in seeds]
+        needed = _needed(known, len(checks), times, level) if known else NAN
         rows += [
             (claim.id, claim.kind, k, chance, needed, note) for k, chance in zip(seeds, ladder, strict=True)
         ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _chance(checks: list[Check], of: int, seeds: int, level: float) -> float:
-    """Return the chance that checks, of so many in all, decide their claim."""
+def _chance(checks: list[Check], of: int, times: float, seeds: int, level: float) -> float:
+    """Return the chance that checks, of so many in all, decide their claim; any contradicts at α/``times``."""
     if not checks:
         return NAN
     against = [check for check in checks if not check.low < check.estimate.value < check.high]
     if against:
-        # Any one contradicts, at a level that allows for their number.
-        return max(_of_check(check, seeds, 1 - (1 - level) / of) for check in against)
+        return max(_of_check(check, seeds, 1 - (1 - level) / times) for check in against)
     return min(_of_check(check, seeds, level) for check in checks) if len(checks) == of else NAN
 
 
@@ -92,13 +92,13 @@ def _of_check(check: Check, seeds: int, level: float) -> float:
     return chance_decided(_distance(check), spread, seeds, level)
 
 
-def _needed(checks: list[Check], of: int, level: float) -> float:
+def _needed(checks: list[Check], of: int, times: float, level: float) -> float:
     low, high = 1, MOST_SEEDS
-    if not _chance(checks, of, high, level) >= CHANCE:
+    if not _chance(checks, of, times, high, level) >= CHANCE:
         return NAN
     while high - low > 1:
         middle = (low + high) // 2
-        enough = _chance(checks, of, middle, level) >= CHANCE
+        enough = _chance(checks, of, times, middle, level) >= CHANCE
         low, high = (low, middle) if enough else (middle, high)
     return float(high)
 

@@ -1,6 +1,7 @@
 """What holds in every row, or in most."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.claims.grids import grid, judge, noise
@@ -53,6 +54,20 @@ def test_models_that_share_two_seeds_have_no_interval():
     rows["seed"] = range(len(rows))  # models that share no seed are a plain sample
     assert bound(rows).verdict == "supported"
     assert bound(grid(20, lr=[1]).assign(promised=1.0, reached=0.5)).clusters == 20
+
+
+def test_a_seed_that_one_model_lacks_is_left_out_and_named():
+    rows = grid(5, lr=list(range(4)))
+    rows = rows.assign(promised=1.0, reached=0.5 * np.exp(noise(rows, 0.1)))
+    whole = rows[rows["seed"].isin([0, 2, 3])]
+    part = pd.concat(
+        [whole, rows[(rows["seed"] == 1) & (rows["lr"] > 0)], rows[(rows["seed"] == 4) & (rows["lr"] == 0)]]
+    )
+    found = bound(part.reset_index(drop=True))
+    assert found.effect == bound(whole.reset_index(drop=True)).effect
+    sentence = "Left out of the mean, since not every configuration has it: seed 1, 4."
+    assert sentence in found.confounds
+    assert not any("Left out of the mean" in text for text in bound(rows).confounds)
 
 
 def test_a_mean_of_logarithms_needs_positive_values():

@@ -6,10 +6,12 @@ from math import exp, inf, log, log1p, sqrt
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from sharpscope.analysis.claims.claim import BaseClaim
 from sharpscope.analysis.claims.confidence import Student
+from sharpscope.analysis.claims.contrast import SEEDS_DIFFER, differ
 from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student, with_error
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
@@ -53,6 +55,7 @@ class Bound(BaseClaim):
         if alike:  # the runs of a single configuration are themselves the sample
             clusters = np.arange(len(ratio))
         found = two_way_mean(np.log(ratio), clusters, seeds).through(exp, log)
+        left_out = _not_shared(chosen.rows, clusters) if not alike and found.confidence is not None else []
         name = f"geometric mean of {self.low_side} / {self.high_side}"
         return Finding(
             effect=Named(name, found, neutral=1.0),
@@ -61,6 +64,11 @@ class Bound(BaseClaim):
             selected=chosen.everything,
             clusters=found.clusters,
             unit="run" if alike else "",
+            notes=(
+                (f"Left out of the mean, since not every configuration has it: seed {', '.join(left_out)}.",)
+                if left_out
+                else ()
+            ),
             others=(
                 Effect(
                     f"share of runs with {self.low_side} at most {self.high_side}",
@@ -81,8 +89,8 @@ def two_way_mean(values: Floats, clusters: Integers, seeds: Integers) -> Estimat
 
     With C clusters and S seeds crossed, the variance of the mean is (MS_C + MS_S - MS_CS) / (C S), with
     Satterthwaite's degrees of freedom (Searle, Casella & McCulloch, *Variance Components*, 1992, section 4.5);
-    where the seeds' mean square is no larger than the residual's they add nothing. Clusters that share no seed are
-    a plain sample. Crossed clusters are compared at the seeds that all of them have.
+    where the seeds do not differ at the level `SEEDS_DIFFER` they add nothing. Clusters that share no seed are a
+    plain sample. Crossed clusters are compared at the seeds that all of them have.
     """
     names, cluster = np.unique(clusters, return_inverse=True)
     present, seed = np.unique(seeds, return_inverse=True)
@@ -100,17 +108,29 @@ def two_way_mean(values: Floats, clusters: Integers, seeds: Integers) -> Estimat
     table = sums[:, whole] / counts[:, whole]  # (c, s)
     mean = float(table.mean())
     of_clusters, of_seeds = table.mean(axis=1), table.mean(axis=0)
+    degrees = (c - 1, s - 1, (c - 1) * (s - 1))
     squares = (
         s * float(of_clusters.var(ddof=1)),
         c * float(of_seeds.var(ddof=1)),
-        float(((table - of_clusters[:, None] - of_seeds + mean) ** 2).sum()) / ((c - 1) * (s - 1)),
+        float(((table - of_clusters[:, None] - of_seeds + mean) ** 2).sum()) / degrees[2],
     )
     total, freedom = squares[0], float(c - 1)
-    if squares[1] > squares[2]:
+    if differ(squares[1], degrees[1], squares[2], degrees[2], SEEDS_DIFFER):
         total = squares[0] + squares[1] - squares[2]
-        parts = zip(squares, (c - 1, s - 1, (c - 1) * (s - 1)), strict=True)
         if total > 0:
-            freedom = total**2 / sum(square**2 / df for square, df in parts)
+            freedom = total**2 / sum(square**2 / df for square, df in zip(squares, degrees, strict=True))
     if sqrt(max(total, 0.0) / (c * s)) <= 1e-12 * float(np.abs(values).max()):
         total = 0.0
     return with_error(mean, c, Student(mean, sqrt(total / (c * s)), max(freedom, 1.0)))
+
+
+def _not_shared(rows: pd.DataFrame, clusters: Integers) -> list[str]:
+    """Return the seeds that not all clusters have, where they share any, as text."""
+    if "seed" not in rows.columns:
+        return []
+    of_seed = pd.Series(clusters).groupby(rows["seed"].to_numpy()).nunique()
+    return (
+        [f"{seed:g}" for seed in of_seed.index[of_seed < len(np.unique(clusters))]]
+        if (of_seed > 1).any()
+        else []
+    )

@@ -20,7 +20,7 @@ from sharpscope.analysis.within_seeds import FEWEST, comparable, jackknife, with
 class Correlation(BaseClaim):
     """The rank correlation of x and y over runs has the claimed ``sign``, 1 or -1.
 
-    Effect: Kendall's τ_b (or Spearman's ρ) among the runs of one seed, over all seeds together. Runs of one seed
+    Effect: Kendall's τ_b among the runs of one seed, over all seeds together. Runs of one seed
     share what the seed does to all settings, which therefore cancels; where no seed was run at two settings, all
     runs are compared. The interval is that of the jackknife that leaves out one configuration with all its seeds at
     a time, with Student's distribution (`jackknife`); fewer than `FEWEST` configurations have none. Where all runs
@@ -32,7 +32,6 @@ class Correlation(BaseClaim):
     x: Expression
     y: Expression
     sign: Literal[-1, 1]
-    method: Literal["kendall", "spearman"] = "kendall"
     cluster: str = "configuration"
 
     def find(self, evidence: Evidence) -> Finding:
@@ -44,15 +43,15 @@ class Correlation(BaseClaim):
                 raise NotEvaluable(f"{name} is the same in every run")
         seeds = labels(chosen.rows, ["seed"]) if "seed" in chosen.rows.columns else np.zeros(len(x), int)
         clusters, seeds = comparable(labels(chosen.rows, [self.cluster]), seeds)
-        value, error, k = jackknife(within_seeds(self.method, x, y, clusters, seeds))
+        value, error, k = jackknife(within_seeds(x, y, clusters, seeds))
         if not np.isfinite(value):
             raise NotEvaluable(f"{self.x} or {self.y} is the same in all runs of each seed")
         found = Estimated(value, k, needed=FEWEST)
         if k >= FEWEST and np.isfinite(error):
-            found = found.with_confidence(Student(value, error, k - 1)).through(
+            found = found.with_confidence(Student(value, error, k - 2)).through(
                 lambda part: min(1.0, max(-1.0, part)), float
             )
-        name = f"{'τ_b' if self.method == 'kendall' else 'ρ'} of {self.y} and {self.x}"
+        name = f"τ_b of {self.y} and {self.x}"
         alike = labels(chosen.rows, [self.cluster]).max() == 0
         return Finding(
             effect=Named(name, found),

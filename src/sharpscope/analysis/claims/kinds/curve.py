@@ -8,7 +8,7 @@ import numpy as np
 
 from sharpscope.analysis.claims.claim import BaseClaim, Positive
 from sharpscope.analysis.claims.confidence import Student
-from sharpscope.analysis.claims.contrast import Design, pooled_noise
+from sharpscope.analysis.claims.contrast import SEEDS_DIFFER, Design, differ, pooled_noise
 from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student, with_error
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
@@ -65,8 +65,9 @@ class Curve(BaseClaim):
 def means_at_settings(values: Floats, settings: Integers, seeds: Integers) -> list[Estimated]:
     """Return the mean over seeds at each setting, the variance between seeds pooled over settings.
 
-    What a seed does alike at all settings is not averaged out by more settings. The pooled variance is therefore the
-    sum of a part per seed and a part per seed and setting, and its degrees of freedom are those of Satterthwaite
+    What a seed does alike at all settings is not averaged out by more settings. Where that is found at the level
+    `SEEDS_DIFFER`, the pooled variance is the sum of a part per seed and a part per seed and setting, and its degrees
+    of freedom are those of Satterthwaite
     (*An approximate distribution of estimates of variance components*, Biometrics Bulletin 2, 1946). One value for
     each seed and setting is taken; several are averaged.
     """
@@ -86,7 +87,8 @@ def means_at_settings(values: Floats, settings: Integers, seeds: Integers) -> li
     effective = float(freedom)
     if 0 < left < freedom and variance > 0:
         shared = max(total - noise * left, 0.0)
-        effective = total**2 / (shared**2 / (freedom - left) + (noise * left) ** 2 / left)
+        if differ(shared / (freedom - left), freedom - left, noise, left, SEEDS_DIFFER):
+            effective = total**2 / (shared**2 / (freedom - left) + (noise * left) ** 2 / left)
     found = []
     for index, mean in enumerate(means):
         own = y[setting == index]
