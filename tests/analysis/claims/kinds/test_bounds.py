@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.claims.grids import grid, judge, noise
 
@@ -44,6 +45,22 @@ def test_what_a_seed_does_to_all_models_widens_the_interval():
     shared = own.assign(reached=own["reached"] * np.exp(0.3 * (rows["seed"] - 1.5)))
     widths = [np.log(found.high / found.low) for found in (bound(own).effect, bound(shared).effect)]
     assert widths[1] > 2 * widths[0]
+
+
+def test_what_seeds_share_counts_where_it_is_found():
+    """Mean squares of seeds 1.3 and 5 times the residual's: p-values .34 and .05 with 2 and 6 degrees of freedom."""
+    rows = grid(3, lr=list(range(4)))
+    of_model, of_seed = rows["lr"] - 1.5, rows["seed"] - 1.0
+    pattern = of_model * (3 * of_seed**2 - 2) / 10  # adds to zero in each model and each seed
+    residual = float((pattern**2).sum()) / 6
+    for times, counts in ((1.3, False), (5.0, True)):
+        shared = of_seed * np.sqrt(times * residual / 4)  # mean square: 4 models x 2 / 2 degrees of freedom
+        found = bound(rows.assign(promised=1.0, reached=np.exp(0.1 * of_model + pattern + shared))).effect
+        means = 0.1 * (np.arange(4) - 1.5)
+        plain = stats.t.ppf(0.975, 3) * means.std(ddof=1) / 2
+        reach = np.log(found.high / found.low) / 2
+        assert (reach > 1.1 * plain) == counts
+        assert counts or reach == pytest.approx(plain)
 
 
 def test_models_that_share_two_seeds_have_no_interval():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.claims.grids import grid, judge, noise
 from sharpscope.analysis.claims.kinds.curve import means_at_settings
@@ -50,6 +51,18 @@ def test_more_settings_do_not_average_out_what_a_seed_does_to_all():
     ]
     assert freedom[0] > 8
     assert freedom[1] == pytest.approx(3, abs=0.1)
+
+
+def test_what_a_seed_does_to_all_settings_counts_where_an_f_test_finds_it():
+    seeds, settings = np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4)
+    found = []
+    for number in range(30):
+        y = np.random.default_rng(number).normal(size=(4, 6))
+        of_seeds, left = 6 * y.mean(1).var(ddof=1), y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
+        found.append(stats.f.sf(of_seeds / ((left**2).sum() / 15), 3, 15) < 0.3)
+        freedom = means_at_settings(y.ravel(), settings, seeds)[0].confidence.freedom
+        assert (freedom < 18) == found[-1]
+    assert 3 < sum(found) < 20
 
 
 def test_signs_and_one_seed():
