@@ -50,7 +50,7 @@ LADDER = (2, 3, 4, 5, 6, 7, 8, 10, 13, 20)
 """Numbers of seeds at which each kind's power is asked for: rules change at 3, 6 and 13 of them."""
 
 
-CHEAP = ("paired, basin_width", "crossing", "curve", "correlation", "bound")
+CHEAP = ("paired, basin_width", "crossing", "curve", "variance_ratio", "correlation", "bound")
 """Kinds, by the beginning of their names, of which three times as many tables are simulated in the same time."""
 
 
