@@ -115,11 +115,12 @@ def best_power(repetitions: int) -> dict[str, object]:
     which covers 95 % where slopes do not differ and 93 % where their standard deviation is up to twice the noise's.
     Whether it reaches the threshold is a function of mean/s and of the share of the slopes in s², the pooled
     variance: on a grid of both the best one solves a linear program (it may also decide by lot, which only helps).
+    The program fits its draws, of which there are therefore many.
     """
     spreads = (0.0, 0.5, 1.0, 1.5, 2.0)
     shares = np.concatenate([[0.0], 1 / (1 + np.exp(-np.linspace(-4, 7, 49))), [1.0]])
     sizes = np.concatenate([[0.0], np.geomspace(0.3, 300, 79), [np.inf]])
-    shape, draws = (len(shares) - 1, len(sizes) - 1), 100 * repetitions
+    shape, draws = (len(shares) - 1, len(sizes) - 1), 800 * repetitions
     rows, columns = shape
     steps = sparse.kron(sparse.eye(rows), sparse.diags([1.0, -1.0], [0, 1], shape=(columns - 1, columns)))
     found = {}
