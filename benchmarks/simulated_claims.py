@@ -268,6 +268,10 @@ def bound_of_four(draw: Draw, seeds: int) -> Outcome:
     return bound(draw, seeds, models=4)
 
 
+def bound_of_sixteen(draw: Draw, seeds: int) -> Outcome:
+    return bound(draw, seeds, models=16)
+
+
 KINDS: dict[str, Callable[[Draw, int], Outcome]] = {
     "trend": trend,
     "flat": flat,
@@ -287,6 +291,7 @@ KINDS: dict[str, Callable[[Draw, int], Outcome]] = {
     "correlation": correlation,
     "bound": bound,
     "bound, four models": bound_of_four,
+    "bound, sixteen models": bound_of_sixteen,
 }
 """Kind (and situation) → one simulated table. ``invariance`` has no interval: an identity holds or fails."""
 
