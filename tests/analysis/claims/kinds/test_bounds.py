@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims.kinds.bound import two_way_mean
 
 
 def test_an_invariance_fails_with_one_row():
@@ -61,6 +62,23 @@ def test_what_seeds_share_counts_where_it_is_found():
         reach = np.log(found.high / found.low) / 2
         assert (reach > 1.1 * plain) == counts
         assert counts or reach == pytest.approx(plain)
+
+
+def test_models_and_seeds_change_places_and_the_fewer_count_more():
+    draw = np.random.default_rng(0)
+    y = draw.normal(size=(12, 1)) + 2 * draw.normal(size=(1, 3)) + 0.5 * draw.normal(size=(12, 3))
+    models, seeds = (index.ravel() for index in np.indices(y.shape))
+    one, other = two_way_mean(y.ravel(), models, seeds), two_way_mean(y.ravel(), seeds, models)
+    assert one.interval(0.95) == pytest.approx(other.interval(0.95))
+    left = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
+    squares = np.array([3 * y.mean(1).var(ddof=1), 12 * y.mean(0).var(ddof=1), (left**2).sum() / 22])
+
+    def freedom(times):
+        parts = squares * [1, times, 1]
+        return (parts[0] + parts[1] - parts[2]) ** 2 / (parts**2 / [11, 2, 22]).sum()
+
+    assert one.confidence.freedom == pytest.approx(freedom(3))
+    assert freedom(3) < freedom(1)
 
 
 def test_models_that_share_two_seeds_have_no_interval():
