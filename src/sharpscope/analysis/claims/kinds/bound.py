@@ -26,8 +26,8 @@ to all of them, and the interval then covers 87 to 93 % instead of 95 (``benchma
 
 MOST_COUNTED = 3
 """The mean square of the fewer, seeds or configurations, enters the degrees of freedom a third as many times as the
-other leaves degrees for each of its own, once at least and so many times at most. It rests on few values, and where it
-comes out small by chance the error is too small and the freedom too large together. Counted once, sixteen
+other leaves degrees for each of its own: once at least, and so many times at most. It rests on few values, and where
+it comes out small by chance the error is too small and the freedom too large together. Counted once, sixteen
 configurations and three seeds cover 93.1 %, three configurations and twenty seeds 93.0; so counted 94.7 and 95.1
 (``benchmarks/verdicts.py`` has the former)."""
 
