@@ -77,8 +77,8 @@ def test_models_and_seeds_change_places_and_the_fewer_count_more():
         parts = squares * [1, times, 1]
         return (parts[0] + parts[1] - parts[2]) ** 2 / (parts**2 / [11, 2, 22]).sum()
 
-    assert one.confidence.freedom == pytest.approx(freedom(11 / 2 / 3))
-    assert freedom(11 / 2 / 3) < freedom(1)
+    assert one.confidence.freedom == pytest.approx(freedom((11 / 2 - 1) / 2))
+    assert freedom((11 / 2 - 1) / 2) < freedom(1)
 
 
 def test_models_that_share_two_seeds_have_no_interval():

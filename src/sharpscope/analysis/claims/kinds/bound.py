@@ -25,10 +25,10 @@ FEWEST_SEEDS = 3
 to all of them, and the interval then covers 87 to 93 % instead of 95 (``benchmarks/verdicts.py``)."""
 
 MOST_COUNTED = 3
-"""The mean square of the fewer, seeds or configurations, enters the degrees of freedom a third as many times as the
-other leaves degrees for each of its own: once at least, and so many times at most. It rests on few values, and where
-it comes out small by chance the error is too small and the freedom too large together. Counted once, sixteen
-configurations and three seeds cover 93.1 %, three configurations and twenty seeds 93.0; so counted 94.7 and 95.1
+"""The mean square of the fewer, seeds or configurations, enters the degrees of freedom (ratio - 1)/2 times, where the
+other leaves ``ratio`` degrees for each of its own: once at least, and so many times at most. It rests on few values,
+and where it comes out small by chance the error is too small and the freedom too large together. Counted once, sixteen
+configurations and three seeds cover 93.1 %, three configurations and twenty seeds 93.0; so counted both cover 95
 (``benchmarks/verdicts.py`` has the former)."""
 
 
@@ -126,7 +126,7 @@ def two_way_mean(values: Floats, clusters: Integers, seeds: Integers) -> Estimat
     if differ(squares[1], degrees[1], squares[2], degrees[2], SEEDS_DIFFER):
         total = squares[0] + squares[1] - squares[2]
         ratio = degrees[1] / degrees[0]
-        times = [min(max(one / 3, 1.0), MOST_COUNTED) for one in (ratio, 1 / ratio)]
+        times = [min(max((one - 1) / 2, 1.0), MOST_COUNTED) for one in (ratio, 1 / ratio)]
         parts = np.array(squares) * [*times, 1]
         freedom = float((parts[0] + parts[1] - parts[2]) ** 2 / (parts**2 / degrees).sum())
     if sqrt(max(total, 0.0) / (c * s)) <= 1e-12 * float(np.abs(values).max()):
