@@ -27,9 +27,9 @@ to all of them, and the interval then covers 87 to 93 % instead of 95 (``benchma
 MOST_COUNTED = 3
 """The mean square of the fewer, seeds or configurations, enters the degrees of freedom (ratio - 1)/2 times, where the
 other leaves ``ratio`` degrees for each of its own: once at least, and so many times at most. It rests on few values,
-and where it comes out small by chance the error is too small and the freedom too large together. Counted once, sixteen
-configurations and three seeds cover 93.1 %, three configurations and twenty seeds 93.0; so counted both cover 95
-(``benchmarks/verdicts.py`` has the former)."""
+and where it comes out small by chance the error is too small and the freedom too large together. Counted once,
+sixteen configurations and three seeds cover 93.1 %, three configurations and twenty seeds 93.0; so counted both cover
+95 (``benchmarks/verdicts.py`` has the former)."""
 
 
 class Bound(BaseClaim):
