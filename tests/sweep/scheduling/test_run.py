@@ -249,15 +249,17 @@ def test_ctrl_c_once_saves_and_the_next_call_goes_on_from_there(store):
     assert published(store) == {}
     assert list((store.root / "tmp").iterdir()) == []
     assert len(list((store.root / "work").iterdir())) == 2
+    begun = len(
+        list((store.root / "work").glob("*/count.txt"))
+    )  # on a busy machine one may not have counted yet
     events = []
     assert counts(run_tasks(store, tasks, workers=2, on_event=events.append)) == (4, 0, 0, 0, False)
-    assert {e["task"]: e["resumed"] for e in events if e["event"] == "start"} == {
-        "t0": True,
-        "t1": True,
-        "t2": False,
-        "t3": False,
-    }
-    assert min(e["step"] for e in events if e["event"] == "progress" and e["task"] == "t0") > 5
+    resumed = {e["task"]: e["resumed"] for e in events if e["event"] == "start"}
+    assert 1 <= begun == resumed["t0"] + resumed["t1"]
+    assert not resumed["t2"]
+    assert not resumed["t3"]
+    first = [min(e["step"] for e in events if e.get("step") and e["task"] == name) for name in ("t0", "t1")]
+    assert max(first) > 5
     assert garbage(store) == []
 
 
