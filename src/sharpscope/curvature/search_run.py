@@ -216,7 +216,7 @@ class SearchRun:
         """Search with a model of the matrix where there is one, else by Lanczos.
 
         A part's model serves the largest eigenvalues alone: the other end is dense in networks. There a certified
-        search took 52 products with a model, without one 38, and of 96 fast ones 16 were off by more than claimed.
+        search took 52 products with a model, without one 38, and of 60 fast ones 16 were off by more than claimed.
         """
         largest = self.wanted.which == "largest"
         if self.wanted.which == "magnitude" or (certify and not largest):
