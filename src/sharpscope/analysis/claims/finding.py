@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -58,16 +59,23 @@ class Check:
             return NAN
         return min(1.0, 2 * min(self.estimate.above(self.low), self.estimate.below(self.high)))
 
+    @property
+    def narrow(self) -> bool:
+        """Whether the range is narrower than the 95 % interval, so that chance crosses either end."""
+        low, high = self.estimate.interval(0.95)
+        return self.high - self.low < high - low
 
-def correction(checks: int) -> float:
-    """Return by what the p-value of the clearest of several checks against a claim is multiplied: checks/2, or 1.
 
-    A check contradicts on one side alone, by chance in half of the cases that its two-sided p-value counts. Two
-    checks at the edge of their ranges thus err as often together as one interval does. Of more the first step of
-    Holm's procedure (*A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics
-    6, 1979) multiplies the one-sided p-value by their number.
+def correction(checks: Sequence[Check]) -> float:
+    """Return by what the p-value of the clearest of several checks against a claim is multiplied: ends/2, at least 1.
+
+    A check with a wide range contradicts at one end alone, by chance in half of the cases that its two-sided p-value
+    counts. Two such checks at the edge of their ranges err as often together as one interval does. A check whose
+    range is narrower than its 95 % interval errs at both ends, and both count. The one-sided p-value is multiplied
+    by the number of ends: the first step of Holm's procedure (*A simple sequentially rejective multiple test
+    procedure*, Scandinavian Journal of Statistics 6, 1979).
     """
-    return max(1.0, checks / 2)
+    return max(1.0, sum(1 + check.narrow for check in checks) / 2)
 
 
 @dataclass(frozen=True)

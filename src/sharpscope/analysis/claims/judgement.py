@@ -43,7 +43,7 @@ class Judgement:
     def p_contradicted(self) -> float:
         """The smallest α at which the claim would be contradicted by a check."""
         found = [check.p_contradicted for check in self.checks]
-        return NAN if _unknown(found) else self.rule.p_value(min(1.0, correction(len(found)) * min(found)))
+        return NAN if _unknown(found) else self.rule.p_value(min(1.0, correction(self.checks) * min(found)))
 
     @property
     def p_negligible(self) -> float:
@@ -103,7 +103,7 @@ class Judgement:
         if check is None or self.word == "inconclusive":
             return self.checks, level
         corrected = self.word == "contradicted" and check in self.checks
-        return (check,), 1 - (1 - level) / correction(len(self.checks)) if corrected else level
+        return (check,), 1 - (1 - level) / correction(self.checks) if corrected else level
 
     def reason(self, cluster: str) -> str:
         """Return why, in a sentence."""
@@ -139,7 +139,7 @@ class Judgement:
         end towards the threshold needs no correction, and where all checks are supported both of a range hold (Hsu &
         Berger, *Stepwise confidence intervals without multiplicity adjustment*, JASA 94, 1999).
         """
-        level, times = self.rule.interval_level, correction(len(self.checks))
+        level, times = self.rule.interval_level, correction(self.checks)
         low, high = check.estimate.interval(level)
         if times == 1 or check not in self.checks:
             return low, high

@@ -64,7 +64,7 @@ def prospects(
                 note = str(missing)
                 continue
             checks += found.checks
-            times = max(times, len(parts) * correction(len(found.checks)))
+            times = max(times, len(parts) * correction(found.checks))
         known = [check for check in checks if spread_of(check.estimate) is not None and _ends(check)]
         if not known and not note:
             note = "the earlier runs say nothing of how the effect varies between seeds"

@@ -24,7 +24,7 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
         number = max(found.needed, 2) if found.needed > found.clusters else found.clusters + 1
         return f"At least {number} {cluster}s would: they give the {without[0].name} an interval."
     alpha = 1 - level
-    contradicting = [check for check in checks if correction(len(checks)) * check.p_contradicted <= alpha]
+    contradicting = [check for check in checks if correction(checks) * check.p_contradicted <= alpha]
     undecided = [check for check in checks if check.p_supported > alpha and check not in contradicting]
     if contradicting or not undecided:
         # A supported claim falls with its weakest check; a contradicted one stands on its strongest.
