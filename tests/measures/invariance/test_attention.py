@@ -94,6 +94,17 @@ def test_what_positions_turn_between_query_and_key_is_left_out() -> None:
     assert {pair.what for pair in pairs} == {"value, output"}
 
 
+@pytest.mark.parametrize(("output", "inputs"), [(0.0, 1.0), (1.0, 0.0), (1.0, 2e-3), (1e-6, 1e3)])
+def test_positions_are_seen_where_attention_has_no_say_yet(output: float, inputs: float) -> None:
+    obj = objective(Packed(rotary=True))
+    with torch.no_grad():
+        obj.model[0].proj.weight.mul_(output)  # as where the output layer starts at zero
+        for parameter in obj.model[0].qkv.parameters():
+            parameter.mul_(inputs)
+    assert {pair.what for pair in find_head_pairs(obj)} == {"value, output"}
+    assert {pair.what for pair in find_head_pairs(obj.with_params("*qkv*"))} == set()
+
+
 def test_what_is_tied_or_not_measured_is_left_out() -> None:
     part = Separate()
     part.k_proj.weight = part.q_proj.weight

@@ -36,6 +36,11 @@ SAME_FUNCTION = 1e-8
 TRIED_ON = 4
 """Samples on which candidates are tried."""
 
+TRIED_AT = (0.3, 0.03)
+"""How far from the model's own weights candidates are tried, in weights of usual size: at the first where the loss
+is finite. At its own weights attention may have no say: an output layer that starts at zero, or scores of 1e-6, would
+hide what rotary positions do."""
+
 
 @dataclass(frozen=True)
 class HeadFactor:
@@ -86,22 +91,22 @@ def find_head_pairs(obj: Objective) -> list[HeadPair]:
     """Return the GL(h) symmetries among the measured parameters of an objective, those of every head of attention.
 
     Candidates are found by the modules that hold them: ``nn.MultiheadAttention``, and modules with layers of the
-    usual names (`SEPARATE`, `PACKED`) and a number of heads (`HEADS`). Each module's are tried: what changes the loss
-    on a few samples, as rotary positions between query and key do, is left out.
+    usual names (`SEPARATE`, `PACKED`) and a number of heads (`HEADS`). Each module's are tried in a copy with its
+    weights moved at random: what changes the loss on a few samples, as rotary positions between query and key do, is
+    left out.
     """
     candidates: dict[tuple[str, str], list[HeadPair]] = {}
     for pair in _candidates(obj.model):
         candidates.setdefault((pair.module, pair.what), []).append(pair)
     measured = set(obj.layout.names)
-    exact: Objective | None = None
+    moved: Objective | None = None
     found: list[HeadPair] = []
     for pairs in candidates.values():
         shapes = dict(zip(obj.layout.names, obj.layout.shapes, strict=True))
         if not all(pair.names <= measured and _wide(pair, shapes) for pair in pairs):
             continue
-        if exact is None:
-            exact = _few(obj).with_copy(torch.float64)
-        if _preserves(exact, pairs):
+        moved = moved or _moved(_few(obj))
+        if _preserves(moved, pairs):
             found += pairs
     return found
 
@@ -132,15 +137,34 @@ def _mix(values: Mapping[str, Tensor], pairs: list[HeadPair], spread: float, dra
             side.write(values, (factor.double() @ mixing.to(factor.device)).to(factor.dtype))
 
 
-def _preserves(exact: Objective, pairs: list[HeadPair]) -> bool:
+def _preserves(obj: Objective, pairs: list[HeadPair]) -> bool:
     """Return whether a random A between the factors of all pairs leaves the loss as it is."""
-    values = exact.layout.split(exact.flat())
+    values = obj.layout.split(obj.flat())
     _mix(values, pairs, 2.0, generator("attention", pairs[0].module))
     try:
-        before, after = exact.loss(), exact.loss(exact.layout.join(values.values()))
+        before, after = obj.loss(), obj.loss(obj.layout.join(values.values()))
     except NonFiniteError:
         return False
     return abs(after - before) <= SAME_FUNCTION * max(abs(before), 1e-3)
+
+
+def _moved(obj: Objective) -> Objective:
+    """Return an objective in float64 of a copy of the model, each of its weights moved at random (`TRIED_AT`)."""
+    for distance in TRIED_AT:
+        moved = obj.with_copy(torch.float64)
+        draws = generator("attention", distance)
+        with torch.no_grad():
+            for parameter in moved.model.parameters():
+                size = float(parameter.square().mean().sqrt()) if parameter.numel() else 0.0
+                usual = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1
+                step = torch.randn(parameter.shape, generator=draws, dtype=torch.float64)
+                parameter.add_(step.to(parameter.device), alpha=distance * max(size, usual))
+        try:
+            moved.loss()
+        except NonFiniteError:
+            continue
+        break
+    return moved
 
 
 def _few(obj: Objective) -> Objective:
