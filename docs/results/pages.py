@@ -101,6 +101,12 @@ class Experiment:
             lines += ["" if own else "The paper's setting:", "", said["description"].strip(), ""][own:]
         if said["note"].strip():
             lines += ["Here:", "", said["note"].strip(), ""]
+        if said["looks"]:
+            planned = listed([str(k) for k in said["looks"]["planned"]])
+            lines += [
+                f"Whatever number of seeds stands there, looks were planned at {planned}: here are {self._seeds()}.",
+                "",
+            ]
         if self.asked_today.split() != said["note"].split():
             lines += [
                 f"The study file has changed since these runs, which wait to be repeated. Today: {self.asked_today}",
@@ -125,13 +131,16 @@ class Experiment:
             lines += ["[Which measure predicts what? The league of all measures](league.md)", ""]
         return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
+    def _seeds(self) -> str:
+        return counted(int(self.runs["seed"].nunique()), "seed")
+
     def _done(self) -> str:
         runs = self.runs
         lost = int((runs["status"] == "diverged").sum())
         losses = f"{number(float(runs['train_loss'].min()))} to {number(float(runs['train_loss'].max()))}"
         cost = "" if self.hours == "–" else f"; {self.hours} core-hours"
-        seeds = counted(int(runs["seed"].nunique()), "seed")
-        return f"{counted(len(runs), 'run')} with {seeds}, {lost} of them diverged; training losses {losses}{cost}."
+        done = f"{counted(len(runs), 'run')} with {self._seeds()}"
+        return f"{done}, {lost} of them diverged; training losses {losses}{cost}."
 
 
 @cache

@@ -228,7 +228,10 @@ def _intervals(target: str, table: pd.DataFrame) -> Chart:
     """Return the picture of τ_b with its interval by measure, the best predictor on top."""
     drawn = table[table["tau"].notna()]
     heads = {"measure": "measure", "tau": "τ_b", "low": "lower end", "high": "upper end"}
-    y = {"field": "measure", "type": "nominal", "sort": None, "title": None}
+    room = 7 * max(
+        map(len, drawn["measure"]), default=0
+    )  # the reader's font may be wider than the one drawn with
+    y = {"field": "measure", "type": "nominal", "sort": None, "title": None, "axis": {"minExtent": room}}
     scale = {"domain": [-1, 1]}
     rule = {"mark": "rule", "encoding": {"y": y, "x": {"field": "low", "type": "quantitative", "scale": scale,
             "title": "τ_b"}, "x2": {"field": "high"}}}  # fmt: skip
