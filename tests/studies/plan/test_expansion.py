@@ -106,5 +106,18 @@ seed = [3, 4]
         config = run.config
         assert (config.run_id(), config.data.subset_seed) == (run.id, seed)
         assert json.loads(config.model_dump_json()) == run.table
-        assert run.configuration == content_hash(config.model_dump(mode="json", exclude={"seed"}))
+        setting = config.model_dump(mode="json", exclude={"seed"})
+        setting["data"]["subset_seed"] = "seed"  # repetitions of one setting, each on a subset of its own
+        assert run.configuration == content_hash(setting)
     assert [one["configuration"] for one in plan.record()["runs"]] == [run.configuration for run in plan.runs]
+    assert plan.runs[0].configuration == plan.runs[1].configuration
+    assert "subset_seed" not in plan.axes
+
+
+def test_a_subset_of_the_same_number_as_the_seed_is_a_setting_of_its_own(tmp_path: Path) -> None:
+    plan = planned(
+        tmp_path, '[grid]\n"data.subset_seed" = [3, 4]\n"augmentation.names" = [["flip"]]\nseed = [3, 4]\n'
+    )
+    assert len(plan.runs) == 4
+    assert len({run.configuration for run in plan.runs}) == 2
+    assert plan.axes == ("subset_seed",)

@@ -60,16 +60,19 @@ def make_plan(study: Study, progress: Callable[[int, int], None] | None = None) 
     count = len(settings)
     settings.reverse()
     while settings:
-        run = _run(study, settings.pop(), paths, parts)  # a setting's memory serves the next runs' tables
+        setting = settings.pop()  # its memory serves the next runs' tables
+        run = _run(study, setting, paths, parts)
         number = count - len(settings)
         if progress is not None and (number % _REPORT_EVERY == 0 or number == count):
             progress(number, count)
         table = run.table(parts.tables)
         varied = {names[path]: _at(table, path) for path in paths}
         run_id = content_hash(table, by_value=False)
-        runs.setdefault(run_id, PlannedRun(run_id, table, varied, run.data.path))
+        own_subset = isinstance(setting["data"], Mapping) and setting["data"].get("subset_seed") == "seed"
+        runs.setdefault(run_id, PlannedRun(run_id, table, varied, run.data.path, own_subset))
     planned = list(runs.values())
-    axes = [names[p] for p in paths if p != "seed" and len({repr(r.settings[names[p]]) for r in planned}) > 1]
+    chosen = [p for p in paths if p != "seed" and not (p == "data.subset_seed" and planned[0].own_subset)]
+    axes = [names[p] for p in chosen if len({repr(r.settings[names[p]]) for r in planned}) > 1]
     measures, tracks = _measures(study, planned), _tracks(study, planned)
     views = plan_views(study, planned)
     plan = Plan(study, tuple(planned), tuple(measures), tuple(axes), tuple(tracks), tuple(views))

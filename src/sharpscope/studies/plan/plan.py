@@ -27,6 +27,8 @@ class PlannedRun:
     table: dict[str, Any]
     settings: dict[str, Any]
     path: str | None = None
+    own_subset: bool = False
+    """Whether the seed draws the subset of the data as well (``subset_seed = "seed"``)."""
 
     @property
     def config(self) -> RunConfig:
@@ -37,8 +39,11 @@ class PlannedRun:
 
     @property
     def configuration(self) -> str:
-        """The identifier of the setting without the seed: the cluster of its repetitions."""
-        return content_hash({key: value for key, value in self.table.items() if key != "seed"})
+        """The identifier of the setting without the seed and what follows it: the cluster of its repetitions."""
+        setting = {key: value for key, value in self.table.items() if key != "seed"}
+        if self.own_subset:
+            setting["data"] = {**setting["data"], "subset_seed": "seed"}
+        return content_hash(setting)
 
     def alike(self, *apart_from: str) -> tuple[Any, ...]:
         """Return what is equal for runs of one plan that are the same apart from the keys named.
@@ -101,7 +106,7 @@ class Plan:
         clusters: dict[tuple[Any, ...], str] = {}
         runs = []
         for run in self.runs:
-            alike = run.alike("seed")
+            alike = run.alike("seed")  # of runs with subsets of their own none
             if alike not in clusters:
                 clusters[alike] = run.configuration
             runs.append({"id": run.id, "configuration": clusters[alike], "settings": run.settings})
