@@ -99,14 +99,14 @@ def find_head_pairs(obj: Objective) -> list[HeadPair]:
     for pair in _candidates(obj.model):
         candidates.setdefault((pair.module, pair.what), []).append(pair)
     measured = set(obj.layout.names)
-    moved: Objective | None = None
+    trial: Objective | None = None
     found: list[HeadPair] = []
     for pairs in candidates.values():
         shapes = dict(zip(obj.layout.names, obj.layout.shapes, strict=True))
         if not all(pair.names <= measured and _wide(pair, shapes) for pair in pairs):
             continue
-        moved = moved or _moved(_few(obj))
-        if _preserves(moved, pairs):
+        trial = trial or _trial(_few(obj))
+        if _preserves(trial, pairs):
             found += pairs
     return found
 
@@ -148,7 +148,7 @@ def _preserves(obj: Objective, pairs: list[HeadPair]) -> bool:
     return abs(after - before) <= SAME_FUNCTION * max(abs(before), 1e-3)
 
 
-def _moved(obj: Objective) -> Objective:
+def _trial(obj: Objective) -> Objective:
     """Return an objective in float64 of a copy of the model, each of its weights moved at random (`TRIED_AT`)."""
     for distance in TRIED_AT:
         moved = obj.with_copy(torch.float64)
