@@ -120,8 +120,10 @@ def test_a_claim_of_equality_takes_what_matters_for_its_margin():
     assert judge(rows, **claim, margin=0.01, matters=0.5).verdict == "supported"
 
 
-def verdict(word, p, name="X"):
-    return Verdict(name, "", "trend", word, "Because.", None, (), 1, 1, "", None, (), "", p_value=p)
+def verdict(word, p, name="X", sides=2):
+    return Verdict(
+        name, "", "trend", word, "Because.", None, (), 1, 1, "", None, (), "", p_value=p, sides=sides
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,22 @@ def test_parts(parts, word, p):
     found = conjunction(named, 0.05)
     assert found[0] == word
     assert found[3] == pytest.approx(p, nan_ok=True)
+
+
+@pytest.mark.parametrize(("sides", "p"), [((1, 1), 0.04), ((1, 1, 1), 0.06), ((1, 2), 0.06), ((2, 2), 0.08)])
+def test_a_part_that_chance_contradicts_on_one_side_counts_half(sides, p):
+    parts = [verdict("contradicted", 0.04, "X.1", sides[0])]
+    parts += [verdict("supported", 0.01, f"X.{i}", one) for i, one in enumerate(sides[1:], 2)]
+    word, reason, _, found = conjunction(parts, 0.05)
+    assert word == ("contradicted" if p <= 0.05 else "inconclusive")
+    assert found == pytest.approx(p) if p <= 0.05 else f"is {p:.2g}" in reason
+
+
+def test_sides_are_those_on_which_the_checks_of_a_claim_can_fail():
+    rows = grid(6, lr=[1, 2, 4]).assign(y=lambda t: noise(t, 0.1))
+    assert judge(rows, kind="trend", x="lr", y="y", direction="rising").sides == 1
+    assert judge(rows, kind="flat", x="lr", y="y", margin=5.0, relative=False).sides == 1
+    assert judge(rows, kind="flat", x="lr", y="y", margin=0.001, relative=False).sides == 2
 
 
 def test_a_part_that_alone_would_be_contradicted_says_so():

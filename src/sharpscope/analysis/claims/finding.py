@@ -66,6 +66,11 @@ class Check:
         return self.high - self.low < high - low
 
 
+def ends(checks: Sequence[Check]) -> int:
+    """Return at how many ends of intervals chance contradicts: one of a check, two where it is `Check.narrow`."""
+    return sum(1 + check.narrow for check in checks)
+
+
 def correction(checks: Sequence[Check]) -> float:
     """Return by what the p-value of the clearest of several checks against a claim is multiplied: ends/2, at least 1.
 
@@ -75,7 +80,7 @@ def correction(checks: Sequence[Check]) -> float:
     by the number of ends: the first step of Holm's procedure (*A simple sequentially rejective multiple test
     procedure*, Scandinavian Journal of Statistics 6, 1979).
     """
-    return max(1.0, sum(1 + check.narrow for check in checks) / 2)
+    return max(1.0, ends(checks) / 2)
 
 
 @dataclass(frozen=True)

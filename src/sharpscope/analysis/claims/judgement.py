@@ -195,18 +195,26 @@ class Judgement:
 def against(parts: Sequence[Verdict]) -> list[float]:
     """Return, for each part of a claim, the p-value with which it contradicts the whole; 1 where it does not.
 
-    By Holm's procedure the smallest counts as often as there are parts with a p-value. A part that no interval
-    decides (an identity, "for every seed") contradicts without a correction.
+    The smallest is multiplied by `times`. A part that no interval decides (an identity, "for every seed")
+    contradicts without a correction.
     """
-    tested = sum(isfinite(part.p_value) for part in parts)
+    factor = times(parts)
     return [
         1.0
         if part.verdict != "contradicted"
-        else min(1.0, tested * part.p_value)
+        else min(1.0, factor * part.p_value)
         if isfinite(part.p_value)
         else 0.0
         for part in parts
     ]
+
+
+def times(parts: Sequence[Verdict]) -> float:
+    """Return by what the smallest p-value against a conjunction is multiplied: the parts' sides/2, at least 1.
+
+    That is the first step of Holm's procedure with p-values of one side, as in `correction`.
+    """
+    return max(1.0, sum(part.sides for part in parts if isfinite(part.p_value)) / 2)
 
 
 def conjunction(parts: Sequence[Verdict], alpha: float) -> tuple[Word, str, Verdict, float]:
@@ -228,7 +236,7 @@ def conjunction(parts: Sequence[Verdict], alpha: float) -> tuple[Word, str, Verd
     if word == "contradicted":
         reason = (
             f"Part {part.id} alone would be contradicted, but one of {len(known)} parts is so by chance more often: "
-            f"its p-value times {len(known)} is {p_against[words.index(word)]:.2g}. {part.reason}"
+            f"its p-value times {times(parts):g} is {p_against[words.index(word)]:.2g}. {part.reason}"
         )
     if word == "not evaluable (untrained)" or (word == "not evaluable" and set(words) == {word}):
         return word, f"Part {part.id}: {part.reason}", part, NAN

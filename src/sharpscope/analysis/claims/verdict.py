@@ -78,7 +78,8 @@ class Verdict:
     account. ``q_value``: the smallest share of false discoveries at which Benjamini & Hochberg's procedure over the
     claims judged together would call it decided. ``level`` is that of the intervals shown; ``look`` says which look
     at the study this is. ``rows`` used form ``clusters`` independent groups. ``scale`` is that of the runs.
-    ``others`` are further effects. ``parts``: the verdicts on a conjunction's parts.
+    ``others`` are further effects. ``parts``: the verdicts on a conjunction's parts. ``sides``: 1 where chance
+    contradicts the claim on one side of its interval alone, in half of the cases that the p-value counts; else 2.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Verdict:
     caveat: str = ""
     level: float = 0.95
     look: str = ""
+    sides: int = 2
 
 
 def open_claims(verdicts: Sequence[Verdict]) -> list[str]:

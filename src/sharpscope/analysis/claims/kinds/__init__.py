@@ -56,8 +56,9 @@ Part = Annotated[Single, Field(discriminator="kind")]
 class Conjunction(NamedClaim):
     """All of ``claims`` hold; a part's rows must meet this claim's ``where`` besides its own.
 
-    Supported where every part is; contradicted where any part is at Holm's level for so many parts; inconclusive
-    otherwise. ``requires`` holds for the parts that have none of their own.
+    Supported where every part is; contradicted where any part is at Holm's level for so many parts, of which one that
+    chance contradicts on one side alone counts half; inconclusive otherwise. ``requires`` holds for the parts that
+    have none of their own.
     """
 
     kind: Literal["all"]
