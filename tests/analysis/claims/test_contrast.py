@@ -43,7 +43,7 @@ def test_few_seeds_pool_the_noise_of_settings_and_seeds(keep):
     found = coefficient(given, np.ones(1))
     slope, error, freedom = by_hand(given)
     assert (found.value, found.clusters) == (pytest.approx(slope), 3)
-    assert pooled_noise(given)[1] == freedom
+    assert pooled_noise(given).freedom == freedom
     reach = stats.t.ppf(0.975, freedom) * error
     assert found.interval(0.95) == pytest.approx((slope - reach, slope + reach))
 
@@ -89,7 +89,48 @@ def test_a_step_between_neighbours_is_judged_by_the_seeds_own_where_they_differ(
     owner, x = np.repeat(np.arange(3), 6), np.tile(np.arange(6), 3)
     y = 2.0 * (owner - 1) * (x == 0) + 0.01 * np.random.default_rng(0).normal(size=len(x))
     found = steps(Design(x[:, None].astype(float), y, owner, owner, x), x.astype(float))
-    assert [step.confidence.freedom for *_, step in found] == [2, 10, 10, 10, 10]
+    assert [step.confidence.freedom for *_, step in found] == [
+        2,
+        2,
+        2,
+        2,
+        2,
+    ]  # and elsewhere noise is another
+    errors = [step.confidence.error for *_, step in found]
+    assert errors[0] > 1
+    assert max(errors[1:]) < 0.02
+
+
+def tables(sizes, seeds, number):
+    """Tables without an effect whose settings have noises of these sizes, and what every seed does alike."""
+    draw = np.random.default_rng(number)
+    y = draw.normal(size=(seeds, len(sizes))) * sizes + draw.normal(size=(seeds, 1))
+    owner, x = np.repeat(np.arange(seeds), len(sizes)), np.tile(np.arange(len(sizes)), seeds)
+    return Design(x[:, None].astype(float), y.ravel(), owner, owner, x)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "least"),
+    [((1, 1, 1, 1, 1, 10), 2, 0.87), ((1, 1, 1, 1, 1, 10), 3, 0.9), ((1, 1, 1, 1, 10), 5, 0.92)],
+)  # with pooled noise .77, .82 and .88
+def test_intervals_hold_where_one_setting_is_ten_times_as_noisy(sizes, seeds, least):
+    ends = [coefficient(tables(sizes, seeds, number), np.ones(1)).interval(0.95) for number in range(400)]
+    assert np.mean([low <= 0 <= high for low, high in ends]) >= least
+
+
+def test_a_noisy_setting_between_does_not_widen_the_interval_of_a_trend():
+    found = [coefficient(tables((1, 30, 1), 5, number), np.ones(1)).confidence for number in range(40)]
+    assert np.mean([one.freedom == 4 for one in found]) > 0.8
+    assert np.median([one.error for one in found]) < 1
+
+
+def test_equal_noise_is_found_unequal_no_more_often_than_said():
+    found = np.array([pooled_noise(tables((1, 1, 1, 1), 4, number)).unequal for number in range(400)])
+    for level in (0.01, 0.05, 0.5):
+        assert np.mean(found < level) == pytest.approx(level, abs=3 * np.sqrt(level / 400))
+    assert (
+        pooled_noise(tables((1, 9), 4, 0)).unequal == 1.0
+    )  # the residuals of two settings mirror each other
 
 
 def test_seeds_with_fewer_runs_weigh_less():
@@ -145,11 +186,11 @@ def test_no_noise_in_five_seeds_is_certainty_and_rounding_is_no_noise():
 def test_steps_are_differences_of_neighbours_with_the_noise_of_all():
     given = design()
     found = steps(given, given.columns[:, 0])
-    noise, freedom = pooled_noise(given)
+    noise = pooled_noise(given)
     means = np.array([given.y[given.settings == s].mean() for s in range(4)])
     assert [(low, high) for low, high, _ in found] == [(0, 1), (1, 2), (2, 3)]
     assert [step.value for *_, step in found] == pytest.approx(np.diff(means))
-    reach = stats.t.ppf(0.975, freedom) * np.sqrt(2 * noise / 3)
+    reach = stats.t.ppf(0.975, noise.freedom) * np.sqrt(2 * noise.variance / 3)
     assert found[0][2].interval(0.95) == pytest.approx(
         (means[1] - means[0] - reach, means[1] - means[0] + reach)
     )

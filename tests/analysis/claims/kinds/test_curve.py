@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims.contrast import UNEQUAL, Design, pooled_noise
 from sharpscope.analysis.claims.estimate import student
 from sharpscope.analysis.claims.finding import Check, correction
 from sharpscope.analysis.claims.kinds.curve import means_at_settings
@@ -61,10 +62,23 @@ def test_what_a_seed_does_to_all_settings_counts_where_an_f_test_finds_it():
     for number in range(30):
         y = np.random.default_rng(number).normal(size=(4, 6))
         of_seeds, left = 6 * y.mean(1).var(ddof=1), y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
+        if pooled_noise(Design(np.zeros((24, 0)), y.ravel(), seeds, seeds, settings)).unequal < UNEQUAL:
+            continue
         found.append(stats.f.sf(of_seeds / ((left**2).sum() / 15), 3, 15) < 0.3)
         freedom = means_at_settings(y.ravel(), settings, seeds)[0].confidence.freedom
         assert (freedom < 18) == found[-1]
     assert 3 < sum(found) < 20
+
+
+def test_a_noisy_setting_has_an_interval_of_its_own():
+    covered = np.zeros(6)
+    seeds, settings = np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4)
+    for number in range(200):
+        y = np.random.default_rng(number).normal(size=(4, 6)) * [1, 1, 1, 1, 1, 10]
+        ends = [found.interval(0.95) for found in means_at_settings(y.ravel(), settings, seeds)]
+        covered += [low <= 0 <= high for low, high in ends]
+    assert (covered / 200 > 0.9).all()  # with pooled noise 51 % of the noisy one's, and all of the others'
+    assert covered[:5].mean() / 200 < 0.98
 
 
 def test_signs_and_one_seed():

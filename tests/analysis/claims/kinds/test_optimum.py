@@ -104,3 +104,15 @@ def test_too_few_values():
     rows = table("peak")
     assert "three values" in optimum(rows[rows["p"].isin([0.0, 0.1])]).reason
     assert optimum(table("peak", seeds=1)).verdict == "inconclusive"
+
+
+def test_intervals_hold_where_an_end_is_ten_times_as_noisy():
+    seeds, level = np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4)
+    inner = np.array([False, True, True, True, True, False])
+    covered = []
+    for number in range(200):
+        y = np.random.default_rng(number).normal(size=(4, 6)) * [1, 1, 1, 1, 1, 10]
+        found = best_level(y.ravel(), level, np.zeros_like(level), seeds, inner)
+        low, high = found.beyond.interval(0.95)
+        covered.append(low <= 0 <= high)
+    assert np.mean(covered) > 0.92  # with pooled noise .74

@@ -65,6 +65,8 @@ class Curve(BaseClaim):
 def means_at_settings(values: Floats, settings: Integers, seeds: Integers) -> list[Estimated]:
     """Return the mean over seeds at each setting, the variance between seeds pooled over settings.
 
+    Where the settings' noises are unequal, each has its own (`Noise.choose`).
+
     What a seed does alike at all settings is not averaged out by more settings. Where that is found at the level
     `SEEDS_DIFFER`, the pooled variance is the sum of a part per seed and a part per seed and setting, and its degrees
     of freedom are those of Satterthwaite
@@ -83,15 +85,17 @@ def means_at_settings(values: Floats, settings: Integers, seeds: Integers) -> li
     variance = total / freedom
     size = 1e-12 * float(np.abs(y).max())
     variance = 0.0 if np.sqrt(variance) <= size else variance
-    noise, left = pooled_noise(Design(np.zeros((len(y), 0)), y, seed, seed, setting))
+    noise = pooled_noise(Design(np.zeros((len(y), 0)), y, seed, seed, setting))
+    left = noise.freedom
     effective = float(freedom)
     if 0 < left < freedom and variance > 0:
-        shared = max(total - noise * left, 0.0)
-        if differ(shared / (freedom - left), freedom - left, noise, left, SEEDS_DIFFER):
-            effective = total**2 / (shared**2 / (freedom - left) + (noise * left) ** 2 / left)
+        shared = max(total - noise.variance * left, 0.0)
+        if differ(shared / (freedom - left), freedom - left, noise.variance, left, SEEDS_DIFFER):
+            effective = total**2 / (shared**2 / (freedom - left) + (noise.variance * left) ** 2 / left)
     found = []
     for index, mean in enumerate(means):
         own = y[setting == index]
         error = float(np.sqrt(variance / counts[index]))
-        found.append(with_error(float(mean), len(own), Student(float(mean), error, effective), own))
+        pooled = with_error(float(mean), len(own), Student(float(mean), error, effective), own)
+        found.append(noise.choose(pooled, student(own)))
     return found

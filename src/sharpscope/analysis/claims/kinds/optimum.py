@@ -135,7 +135,7 @@ def best_level(y: Floats, level: Integers, stratum: Integers, seeds: Integers, a
         table = table[:, whole]
         means = table.mean(axis=1)
         best = int(np.nanargmax(np.where(between, means, np.nan)))
-        picks.append((means, between, best, table.shape[1]))
+        picks.append((means, between, best, table))
         kept |= here & whole[seeds] & (between[level] | (level == 0) | (level == len(allowed) - 1))
     if not picks:
         return None
@@ -146,17 +146,39 @@ def best_level(y: Floats, level: Integers, stratum: Integers, seeds: Integers, a
     own = y[kept]
     block = np.unique(np.stack([seeds, stratum])[:, kept], axis=1, return_inverse=True)[1].ravel()
     settings = level[kept] * (int(stratum.max()) + 1) + stratum[kept]
-    variance, freedom = pooled_noise(Design(np.zeros((len(own), 0)), own, block, seeds[kept], settings))
+    noise = pooled_noise(Design(np.zeros((len(own), 0)), own, block, seeds[kept], settings))
+    variance, freedom = noise.variance, noise.freedom
     if k < 2 or freedom < 1:
         return Best(Estimated(gain, k), Estimated(beyond, k), where)
-    error = sqrt(2 * variance * sum(1 / count for *_, count in picks)) / len(picks)
-    close = [
-        int((between & (means >= means[best] - _reach(variance, count, freedom))).sum())
-        for means, between, best, count in picks
-    ]
-    up = BestOf(gain, error, freedom, tuple(sorted(close)))
-    down = Mirrored(BestOf(-beyond, error, freedom, tuple(sorted(close))))
-    return Best(with_error(gain, k, up), with_error(beyond, k, down), where)
+    error = sqrt(2 * variance * sum(1 / table.shape[1] for *_, table in picks)) / len(picks)
+    close = tuple(
+        sorted(
+            int((between & (means >= means[best] - _reach(variance, table.shape[1], freedom))).sum())
+            for means, between, best, table in picks
+        )
+    )
+
+    def found(change: float, end: int, sign: int) -> Estimated:
+        """Return the change from the best to an end, or back, with the noise that `Noise.choose` takes."""
+        both = []
+        for size, left in ((error, float(freedom)), _own_error([(t[best], t[end]) for *_, best, t in picks])):
+            confidence = BestOf(sign * change, size, left, close)
+            both.append(with_error(change, k, confidence if sign > 0 else Mirrored(confidence)))
+        return noise.choose(*both)
+
+    return Best(found(gain, 0, 1), found(beyond, -1, -1), where)
+
+
+def _own_error(pairs: list[tuple[Floats, Floats]]) -> tuple[float, float]:
+    """Return the error of the mean over strata of two levels' difference, from these alone, and its freedom."""
+    errors = np.array([(a - b).std(ddof=1) / sqrt(len(a)) if len(a) > 1 else 0.0 for a, b in pairs])
+    left = np.array([max(len(a) - 1, 1) for a, _ in pairs])
+    largest = float(errors.max())
+    if largest == 0.0:
+        return 0.0, float(left.sum())
+    share = (errors / largest) ** 2
+    freedom = float(share.sum() ** 2 / (share**2 / left).sum())
+    return largest * sqrt(float(share.sum())) / len(pairs), freedom
 
 
 def _reach(variance: float, count: int, freedom: int) -> float:
