@@ -311,3 +311,29 @@ EFFECTS: dict[str, tuple[Callable[[Draw, int, float], Outcome], float]] = {
     "bound": (bound, 1.8),
 }
 """Kind → what simulates it, and an effect that some numbers of seeds find in about half of all tables."""
+
+
+UNEQUAL = {
+    "trend, 3 settings, the last three times as noisy": (1.0, 1.0, 3.0),
+    "trend, 3 settings, the last ten times": (1.0, 1.0, 10.0),
+    "trend, 3 settings, the second ten times": (1.0, 10.0, 1.0),
+    "trend, 6 settings, the last ten times": (1.0, 1.0, 1.0, 1.0, 1.0, 10.0),
+    "curve, 6 settings, the last ten times": (1.0, 1.0, 1.0, 1.0, 1.0, 10.0),
+    "optimum, 6 settings, the last ten times": (1.0, 1.0, 1.0, 1.0, 1.0, 10.0),
+}
+"""Situation → the size of each setting's noise. No setting differs from another in its mean."""
+
+
+def with_unequal_noise(situation: str, draw: Draw, seeds: int) -> tuple[Estimated, ...]:
+    """The estimates of a table of a situation, all of zero."""
+    sizes = np.array(UNEQUAL[situation])
+    y = (draw(seeds, len(sizes)) * sizes + draw(seeds, 1)).ravel()
+    seed, x = labels(seeds, len(sizes))
+    if situation.startswith("curve"):
+        return tuple(means_at_settings(y, x, seed))
+    if situation.startswith("optimum"):
+        inner = np.isin(np.arange(len(sizes)), (0, len(sizes) - 1), invert=True)
+        best = best_level(y, x, np.zeros_like(x), seed, inner)
+        assert best is not None
+        return (best.beyond,)
+    return (coefficient(Design(x[:, None].astype(float), y, seed, seed, x), np.ones(1)),)

@@ -26,12 +26,14 @@ from simulated_claims import (
     LEVEL,
     NOISES,
     ONCE,
+    UNEQUAL,
     Draw,
     Outcome,
     contrary,
     labels,
     of_one,
     rising,
+    with_unequal_noise,
 )
 from verdicts_page import SEEDS, renew
 
@@ -105,6 +107,23 @@ def random_slopes(repetitions: int) -> dict[str, object]:
                 inside += of_one(coefficient(design, np.array([settings - 1.0])), 0.0).covered()[0]
             row[str(k)] = inside / repetitions
         found[f"{settings}, {spread:g}"] = row
+    return dict(found)
+
+
+def unequal_noise(repetitions: int) -> dict[str, object]:
+    """Coverage where one setting is noisier than the others: of a curve the smallest and the largest of a setting."""
+    found: dict[str, dict[str, list[float]]] = {situation: {} for situation in UNEQUAL}
+    for situation, row in found.items():
+        for k in SEEDS:
+            draw = Draw(np.random.default_rng([k, len(situation)]))
+            covered = np.mean(
+                [
+                    [of_one(one, 0.0).covered()[0] for one in with_unequal_noise(situation, draw, k)]
+                    for _ in range(repetitions)
+                ],
+                axis=0,
+            )
+            row[str(k)] = [float(covered.min()), float(covered.max())]
     return dict(found)
 
 
@@ -389,6 +408,7 @@ SECTIONS: dict[str, tuple[Callable[..., dict[str, object]], float]] = {
     "coverage": (coverage, 1.0),
     "first_seeds": (first_seeds, 1.0),
     "random_slopes": (random_slopes, 1.0),
+    "unequal_noise": (unequal_noise, 0.5),
     "power": (power, 1.0),
     "best_power": (best_power, 1.0),
     "power_of_kinds": (power_of_kinds, 0.2),

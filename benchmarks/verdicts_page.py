@@ -76,6 +76,12 @@ def tables(found: dict[str, dict]) -> dict[str, list[str]]:
     lines["slopes"] += [
         f"| {sd} | {' | '.join(share(row[k]) for k in seeds)} |" for sd, row in slopes.items()
     ]
+    unequal = found["unequal_noise"]
+    lines["unequal"] = [f"| noise | {' | '.join(map(str, SEEDS))} seeds |", "|---" * (len(SEEDS) + 1) + "|"]
+    lines["unequal"] += [
+        f"| {name} | {' | '.join('–'.join(dict.fromkeys(map(share, row[str(k)]))) for k in SEEDS)} |"
+        for name, row in unequal.items()
+    ]
     lines["conjunctions"] = ["| parts | any part at 5 % | Holm | decided either way |", "|---|---|---|---|"]
     lines["conjunctions"] += [
         f"| {parts} | {share(row['any'])} | {share(row['holm'])} | {share(row['decided'])} |"

