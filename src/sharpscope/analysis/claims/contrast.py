@@ -42,14 +42,15 @@ it is found at this level. Entered wherever the mean square is the larger one, i
 97.7 to 98 % if there is nothing; at .25 those of eight models and three seeds cover 94.7 if there is something
 (``benchmarks/verdicts.py``)."""
 
-UNEQUAL, UNEQUAL_FEW = 0.02, {2: 0.25, 3: 0.1}
-"""Where the settings' noises are found unequal at this level, with two or three seeds at the latter's, an interval is
-the wider of that of the pooled noise and that of the seeds' own coefficients. Pooled alone, a trend of six settings
-one of which is ten times as noisy covers 77, 82 and 90 % with 2, 3 and 5 seeds; so 88, 94 and 95. Where noise is
-equal, three and five seeds decide .405 and .750 of cases instead of .43 and .755 (``benchmarks/verdicts.py``)."""
+UNEQUAL_FEW = {2: 0.25, 3: 0.1}
+"""By the number of seeds: where the settings' noises are found unequal at this level, an interval is the wider of
+that of the pooled noise and that of the seeds' own coefficients. Where noise is equal, three seeds then decide .405
+of cases instead of .43; were there a level for five, say .05, these would decide .745 instead of .75
+(``benchmarks/verdicts.py``)."""
 
-UNEQUAL_SURELY = 0.01
-"""Found at this level, it is that of the seeds' own coefficients, also where it is narrower."""
+UNEQUAL = 0.01
+"""Found at this level, it is that of the seeds' own coefficients, also where it is narrower. Pooled alone, a trend of
+six settings one of which is ten times as noisy covers 77, 82 and 90 % with 2, 3 and 5 seeds; so 88, 93 and 94."""
 
 DRAWS = 399
 """Draws of equal noise with which the test for unequal noises is made; fewer where there are many rows."""
@@ -73,9 +74,9 @@ class Noise:
 
     def choose(self, pooled: Estimated, own: Estimated) -> Estimated:
         """Return which of two estimates holds: with the pooled noise, or from the seeds' own values alone."""
-        if self.unequal < UNEQUAL_SURELY:
+        if self.unequal < UNEQUAL:
             return own
-        if self.unequal >= UNEQUAL_FEW.get(own.clusters, UNEQUAL):
+        if self.unequal >= UNEQUAL_FEW.get(own.clusters, 0.0):
             return pooled
         (low, high), (own_low, own_high) = pooled.interval(0.95), own.interval(0.95)
         return own if own_high - own_low > high - low else pooled
