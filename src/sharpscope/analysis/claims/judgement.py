@@ -180,7 +180,8 @@ class Judgement:
                     f"it takes {found.needed}."
                 )
             few = f"A single {cluster} gives" if found.clusters == 1 else f"Too few {cluster}s give"
-            return f"{few} the {check.name} no interval."
+            level = "" if found.confidence is None else f" of {100 * self.rule.interval_level:.1f} %"
+            return f"{few} the {check.name} no interval{level}."
         place = {"supported": "lies", "negligible": "lies", "contradicted": "does not lie"}.get(
             word, "lies only partly"
         )

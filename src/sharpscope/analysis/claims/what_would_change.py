@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, isnan
 
 from sharpscope.analysis.claims.finding import Check, correction
 from sharpscope.analysis.claims.power import MOST_SEEDS, seeds_needed, spread_of
@@ -35,6 +35,9 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
             f"threshold {margin[1]:.3g}."
         )
     check = undecided[0]
+    if isnan(check.estimate.interval(level)[0]):
+        reached = f"at the level of {100 * level:.1f} % {check.estimate.clusters}"
+        return f"More {cluster}s would: {reached} give the {check.name} no interval."
     straight = check.estimate.inverse
     distance, threshold = min(
         (abs(straight(check.estimate.value) - straight(end)), end) for end in _ends(check)

@@ -5,8 +5,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.claims.grids import grid, judge
+from analysis.claims.grids import grid, judge, noise
+from sharpscope.analysis.claims import Evidence, assess, read_claims
 from sharpscope.analysis.claims.kinds.variance_ratio import deviation_ratio
+from sharpscope.analysis.claims.looks import Looks
 
 
 def table(ratio, seeds, draw, batches=(64, 128)):
@@ -107,3 +109,12 @@ def test_many_seeds_are_sampled_and_the_order_as_it_is_counts():
         np.random.default_rng(8).normal(size=(1, 2, 14)) * np.array([[9.0], [1.0]]), np.ones(1)
     )
     assert 2 * found.below(1.0) >= 14 / 13 / 2049
+
+
+def test_six_seeds_have_no_interval_at_the_level_of_planned_looks():
+    rows = grid(6, optimizer=["sgd", "sam"]).assign(y=lambda t: noise(t, 1.0))
+    claim = {"kind": "variance_ratio", "y": "y", "a": {"optimizer": "sam"}, "b": {"optimizer": "sgd"}}
+    (read,) = read_claims([{"id": "X", "statement": "It is so.", "direction": "less", **claim}])
+    (found,) = assess([read], Evidence(rows), "smoke", looks=Looks((3, 6, 12), (3, 6)))
+    assert found.reason.endswith("no interval of 98.1 %.")
+    assert found.would_change.startswith("More seeds would: at the level of 98.1 % 6 give")
