@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import sqrt
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from scipy import stats
@@ -36,6 +37,7 @@ from simulated_claims import (
 from simulated_power import best_power, former_power, power, power_of_kinds
 from verdicts_page import SEEDS, renew
 
+from sharpscope.analysis.claims import contrast
 from sharpscope.analysis.claims.confidence import Anytime
 from sharpscope.analysis.claims.contrast import Design, coefficient
 from sharpscope.analysis.claims.estimate import Estimated, student
@@ -105,19 +107,22 @@ def random_slopes(repetitions: int) -> dict[str, object]:
 
 
 def unequal_noise(repetitions: int) -> dict[str, object]:
-    """Coverage where one setting is noisier than the others: of a curve the smallest and the largest of a setting."""
-    found: dict[str, dict[str, list[float]]] = {situation: {} for situation in UNEQUAL}
-    for situation, row in found.items():
-        for k in SEEDS:
-            draw = Draw(np.random.default_rng([k, len(situation)]))
-            covered = np.mean(
-                [
-                    [of_one(one, 0.0).covered()[0] for one in with_unequal_noise(situation, draw, k)]
-                    for _ in range(repetitions)
-                ],
-                axis=0,
-            )
-            row[str(k)] = [float(covered.min()), float(covered.max())]
+    """Coverage where one setting is noisier than the others, and that of the pooled noise alone.
+
+    Smallest and largest of each: a curve has an interval for every setting.
+    """
+    found: dict[str, dict[str, dict[str, list[float]]]] = {"judged": {}, "pooled": {}}
+    for rule, rows in found.items():
+        level, few = (contrast.UNEQUAL, contrast.UNEQUAL_FEW) if rule == "judged" else (0.0, {})
+        with patch.multiple(contrast, UNEQUAL=level, UNEQUAL_FEW=few):
+            for situation in UNEQUAL:
+                row = rows.setdefault(situation, {})
+                for k in SEEDS:
+                    draw = Draw(np.random.default_rng([k, len(situation)]))
+                    tables = (with_unequal_noise(situation, draw, k) for _ in range(repetitions))
+                    each = [[of_one(one, 0.0).covered()[0] for one in table] for table in tables]
+                    covered = np.mean(each, axis=0)
+                    row[str(k)] = [float(covered.min()), float(covered.max())]
     return dict(found)
 
 

@@ -13,6 +13,10 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
+def _range(ends: list[float]) -> str:
+    return "–".join(dict.fromkeys(map(share, ends)))
+
+
 def thousands(count: int) -> str:
     """A count with a space between its thousands."""
     return f"{count:,}".replace(",", " ")
@@ -79,8 +83,10 @@ def tables(found: dict[str, dict]) -> dict[str, list[str]]:
     unequal = found["unequal_noise"]
     lines["unequal"] = [f"| noise | {' | '.join(map(str, SEEDS))} seeds |", "|---" * (len(SEEDS) + 1) + "|"]
     lines["unequal"] += [
-        f"| {name} | {' | '.join('–'.join(dict.fromkeys(map(share, row[str(k)]))) for k in SEEDS)} |"
-        for name, row in unequal.items()
+        f"| {name} | {' | '.join(f'{_range(row[str(k)])} ({_range(pooled[str(k)])})' for k in SEEDS)} |"
+        for name, row, pooled in (
+            (name, row, unequal["pooled"][name]) for name, row in unequal["judged"].items()
+        )
     ]
     lines["conjunctions"] = ["| parts | any part at 5 % | Holm | decided either way |", "|---|---|---|---|"]
     lines["conjunctions"] += [

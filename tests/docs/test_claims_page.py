@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from sharpscope.analysis.caveats import UNTRAINED
 from sharpscope.analysis.claims import KINDS, read_claims
 from sharpscope.analysis.claims.confidence import Anytime
-from sharpscope.analysis.claims.contrast import POOL_UNLESS, POOL_UNLESS_FEW
+from sharpscope.analysis.claims.contrast import POOL_UNLESS, POOL_UNLESS_FEW, UNEQUAL, UNEQUAL_FEW
 from sharpscope.analysis.claims.power import CHANCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_every_number_outside_the_benchmarks_tables_is_computed_or_a_rule():
         f"{Anytime.__dataclass_fields__['prior'].default:.0f}",
         f"{100 * CHANCE:.0f}",
         f"{default:g}",
-        *(f"{level:g}" for level in (POOL_UNLESS_FEW, POOL_UNLESS)),
+        *(f"{level:g}" for level in (POOL_UNLESS_FEW, POOL_UNLESS, UNEQUAL, *UNEQUAL_FEW.values())),
         f"{100 * default:.0f}",
         f"{1 - default:.2g}",
         f"{100 * (1 - UNTRAINED):.0f}",
