@@ -237,7 +237,7 @@ def _regressors(blocks: Integers, settings: Integers, columns: Floats) -> Floats
     return np.asarray(x[:, size > 1e-12] / size[size > 1e-12])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # a basis of ten thousand runs takes 80 MB
 def _equal_noise(
     blocks: bytes, settings: bytes, columns: bytes, n: int
 ) -> tuple[Floats, Floats, Floats] | None:
