@@ -120,6 +120,13 @@ class Experiment:
         lines += [f"- {note}" for note in said["notes"]]
         lines += [f"- {self._done()}", ""]
         lines += ["```console", f"$ {said['command']} --store STORE", "$ sharpscope report STORE", "```", ""]
+        looks, left = said["looks"], any(row["verdict"] == "inconclusive" for row in self.verdicts)
+        if looks and left and len(looks["taken"]) < len(looks["planned"]):
+            taken = counted(len(looks["taken"]), "look")
+            lines += [
+                f"Here is what {taken} gave. The command goes on to the next; with `--budget 1s` it takes one a call.",
+                "",
+            ]
         for figure in said["figures"]:
             lines += [f"## {figure['id']}{': ' + figure['title'] if figure['title'] else ''}", ""]
             lines += [f"Not drawn: {figure['missing']}.", ""] if figure["missing"] else []
