@@ -124,7 +124,7 @@ class Experiment:
         if looks and left and len(looks["taken"]) < len(looks["planned"]):
             taken = counted(len(looks["taken"]), "look")
             lines += [
-                f"Here is what {taken} gave. The command goes on to the next; with `--budget 1s` it takes one a call.",
+                f"Here is what {taken} gave. The command goes on from there; `--budget 1s` ends it after one look.",
                 "",
             ]
         for figure in said["figures"]:
