@@ -104,7 +104,7 @@ class Experiment:
         if said["looks"]:
             planned = listed([str(k) for k in said["looks"]["planned"]])
             lines += [
-                f"Whatever number of seeds stands there, looks were planned at {planned}: here are {self._seeds()}.",
+                f"Looks were planned at {planned} seeds. Here are {self._seeds()}, whatever the text above says.",
                 "",
             ]
         if self.asked_today.split() != said["note"].split():

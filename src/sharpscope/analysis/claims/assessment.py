@@ -11,7 +11,7 @@ import pandas as pd
 from sharpscope.analysis.claims.confounds import caveat_of, confounds
 from sharpscope.analysis.claims.control import control_of, last_of_each
 from sharpscope.analysis.claims.evidence import Evidence
-from sharpscope.analysis.claims.finding import Finding, Named, NotEvaluable, ends
+from sharpscope.analysis.claims.finding import Finding, Named, NotEvaluable, sides
 from sharpscope.analysis.claims.judgement import Judgement, conjunction
 from sharpscope.analysis.claims.kinds import Conjunction, Single
 from sharpscope.analysis.claims.looks import Looks, Rule
@@ -107,7 +107,7 @@ class _Context:
             caveat=caveat_of(finding, unit, self._look()),
             level=level,
             look=self._look(),
-            sides=min(2, ends(checks)),
+            sides=sides(checks),
         )
 
     def of_all(self, claim: Conjunction) -> Verdict:

@@ -158,19 +158,18 @@ def pooled_noise(design: Design) -> Noise:
     The freedom is (settings - 1)(seeds - 1) where every seed ran every setting. The settings' means may have any
     shape, so that a curve in them is not taken for noise. Spreads beneath 1e-12 of y's size are rounding and zero.
     """
-    left, freedom = _residual(design, design.columns)
+    names = (np.asarray(one, dtype=np.int64).tobytes() for one in (design.blocks, design.settings))
+    basis, shares, drawn = _equal_noise(
+        *names, np.asarray(design.columns, dtype=np.float64).tobytes(), len(design.y)
+    )
+    freedom = len(design.y) - len(np.unique(design.blocks)) - basis.shape[1]
     if freedom < 1:
         return Noise(NAN, 0)
-    variance = left / freedom
-    if sqrt(variance) <= 1e-12 * float(np.abs(design.y).max()):
-        return Noise(0.0, freedom)
-    names = (np.asarray(one, dtype=np.int64).tobytes() for one in (design.blocks, design.settings))
-    null = _equal_noise(*names, np.asarray(design.columns, dtype=np.float64).tobytes(), len(design.y))
-    if null is None:
-        return Noise(variance, freedom)
-    basis, shares, drawn = null
     y = centred(design.y, design.blocks)
     residuals = y - basis @ (basis.T @ y)
+    variance = float(residuals @ residuals) / freedom
+    if sqrt(variance) <= 1e-12 * float(np.abs(design.y).max()):
+        return Noise(0.0, freedom)
     largest = _largest_share(residuals / np.abs(residuals).max(), design.settings, shares)
     return Noise(variance, freedom, (1 + int((drawn >= largest * (1 - 1e-9)).sum())) / (1 + len(drawn)))
 
@@ -238,35 +237,30 @@ def _regressors(blocks: Integers, settings: Integers, columns: Floats) -> Floats
 
 
 @lru_cache(maxsize=8)  # a basis of ten thousand runs takes 80 MB
-def _equal_noise(
-    blocks: bytes, settings: bytes, columns: bytes, n: int
-) -> tuple[Floats, Floats, Floats] | None:
-    """Return what a test for equal noise needs that does not depend on y, None where it says nothing.
+def _equal_noise(blocks: bytes, settings: bytes, columns: bytes, n: int) -> tuple[Floats, Floats, Floats]:
+    """Return what residuals and the test for equal noise need that does not depend on y.
 
     A basis of the regressors, (n, p); the expected share of each setting in the residuals, (settings,); and the
-    `_largest_share` of `DRAWS` draws of equal noise.
+    `_largest_share` of `DRAWS` draws of equal noise, (draws,), none where the residuals say nothing of it.
     """
     block, setting = (np.frombuffer(one, dtype=np.int64) for one in (blocks, settings))
     x = _regressors(block, setting, np.frombuffer(columns, dtype=np.float64).reshape(n, -1))
     left, size, _ = np.linalg.svd(x, full_matrices=False)
     basis = left[:, size > 1e-9 * size.max(initial=0.0)]
     place = np.unique(block, return_inverse=True)[1]
-    of_row = 1 - 1 / np.bincount(place)[place] - (basis**2).sum(axis=1)
-    shares = np.asarray(np.bincount(np.unique(setting, return_inverse=True)[1], of_row), dtype=np.float64)
+    shares = _indicators(setting).T @ (1 - 1 / np.bincount(place)[place] - (basis**2).sum(axis=1))
     if (shares > 1e-9).sum() < 3:  # the residuals of two settings mirror each other
-        return None
-    draws = min(DRAWS, MOST_DRAWN // n)
-    z = centred(np.random.default_rng(0).standard_normal((n, draws)), block)
-    z -= basis @ (basis.T @ z)
-    drawn = np.array([_largest_share(one, setting, shares) for one in z.T])
-    return basis, shares, drawn
+        return basis, shares, np.empty(0)
+    z = centred(np.random.default_rng(0).standard_normal((n, min(DRAWS, MOST_DRAWN // n))), block)
+    return basis, shares, _largest_share(z - basis @ (basis.T @ z), setting, shares)
 
 
-def _largest_share(residuals: Floats, settings: Integers, shares: Floats) -> float:
-    """Return the largest mean square of a setting's residuals over the sum of all squares."""
-    found = np.bincount(np.unique(settings, return_inverse=True)[1], residuals**2)
+def _largest_share(residuals: Floats, settings: Integers, shares: Floats) -> Floats:
+    """Return the largest mean square of a setting's residuals, (n,) or (n, draws), over the sum of all squares."""
+    found = _indicators(settings).T @ residuals**2  # (settings,) or (settings, draws)
     known = shares > 1e-9
-    return float((found[known] / shares[known]).max() / found.sum())
+    largest = (found[known].T / shares[known]).max(axis=-1, initial=0.0)
+    return np.asarray(largest / found.sum(axis=0), dtype=np.float64)
 
 
 def _indicators(names: Integers) -> Floats:

@@ -66,9 +66,9 @@ class Check:
         return self.high - self.low < high - low
 
 
-def ends(checks: Sequence[Check]) -> int:
-    """Return at how many ends of intervals chance contradicts: one of a check, two where it is `Check.narrow`."""
-    return sum(1 + check.narrow for check in checks)
+def sides(checks: Sequence[Check]) -> int:
+    """Return on how many sides, 1 or 2, chance contradicts a claim of these checks; 0 where there are none."""
+    return min(2, _ends(checks))
 
 
 def correction(checks: Sequence[Check]) -> float:
@@ -80,7 +80,12 @@ def correction(checks: Sequence[Check]) -> float:
     by the number of ends: the first step of Holm's procedure (*A simple sequentially rejective multiple test
     procedure*, Scandinavian Journal of Statistics 6, 1979).
     """
-    return max(1.0, ends(checks) / 2)
+    return max(1.0, _ends(checks) / 2)
+
+
+def _ends(checks: Sequence[Check]) -> int:
+    """Return at how many ends of intervals chance contradicts: one of a check, two where it is `Check.narrow`."""
+    return sum(1 + check.narrow for check in checks)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.contrast import scaled
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import columns_of, evaluate_expression
-from sharpscope.analysis.claims.finding import Check, NotEvaluable, correction, ends
+from sharpscope.analysis.claims.finding import Check, NotEvaluable, correction, sides
 from sharpscope.analysis.claims.kinds import Conjunction, Single
 from sharpscope.analysis.claims.looks import Looks, look_level
 from sharpscope.analysis.claims.power import (
@@ -65,8 +65,7 @@ def prospects(
             except NotEvaluable as missing:
                 note = str(missing)
         checks = [check for found in of_parts for check in found]
-        sides = sum(min(2, ends(found)) for found in of_parts)
-        times = max(1.0, sides / 2) * max(map(correction, of_parts), default=1.0)
+        times = max(1.0, sum(map(sides, of_parts)) / 2) * max(map(correction, of_parts), default=1.0)
         known = [check for check in checks if spread_of(check.estimate) is not None and _ends(check)]
         if not known and not note:
             note = "the earlier runs say nothing of how the effect varies between seeds"

@@ -38,8 +38,8 @@ TRIED_ON = 4
 
 TRIED_AT = (0.3, 0.03)
 """How far from the model's own weights candidates are tried, in weights of usual size: at the first where the loss
-is finite. At its own weights attention may have no say: an output layer that starts at zero, or scores of 1e-6, would
-hide what rotary positions do."""
+is finite. At the model's own weights attention need not change the loss: where the output layer starts at zero, or
+scores are of 1e-6, what rotary positions do would not be seen."""
 
 
 @dataclass(frozen=True)
