@@ -72,6 +72,9 @@ def test_seeds_are_the_file_s_own_and_then_the_smallest_that_are_left(tmp_path: 
     )
     with pytest.raises(InputError, match="make seed an axis of the grid"):
         with_seeds(load_study(tmp_path / "cases.toml"), 2)
+    (tmp_path / "drawn.toml").write_text(STUDY.replace("seed = [7, 3]", "seed = [7, 3]\ndraws = 4"))
+    with pytest.raises(InputError, match="seeds cannot be added where settings are drawn"):
+        with_seeds(load_study(tmp_path / "drawn.toml"), 2)
 
 
 def test_it_stops_where_all_is_decided_and_tells_of_seeds_that_were_not_planned(cli, tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def with_seeds(study: Study, number: int) -> Study:
     """
     blocks = []
     for place, block in enumerate(study.config.grid or [{}]):
+        if "draws" in block:
+            raise study.source.refusal(
+                ("grid", place, "draws"),
+                "seeds cannot be added where settings are drawn, since each draw has a seed of its own; leave --until "
+                "out, or list the settings",
+            )
         cases = block.get("cases", [])
         if any("seed" in case for case in cases if isinstance(case, dict)):
             raise study.source.refusal(

@@ -10,7 +10,7 @@ from sharpscope.sweep.executors import Executor, LocalExecutor
 from sharpscope.sweep.executors.local.peers import Rank
 from sharpscope.sweep.executors.worker_environment import usable_cores
 from sharpscope.sweep.scheduling.coordinator import Summary
-from sharpscope.sweep.scheduling.grid import GridBlock, expand
+from sharpscope.sweep.scheduling.grid import RANGE, GridBlock, expand
 from sharpscope.sweep.scheduling.progress import Snapshot, SweepProgress
 from sharpscope.sweep.scheduling.run import run_tasks
 from sharpscope.sweep.store.activity import CoordinatorState, RunningTask, activity, at_work
@@ -22,6 +22,7 @@ __all__ = [
     "CoordinatorState",
     "Executor",
     "Failure",
+    "RANGE",
     "GridBlock",
     "Interrupted",
     "LocalExecutor",

@@ -38,6 +38,13 @@ def test_entries_are_changed_by_their_label() -> None:
     assert overlay(base, {"measures": {"bottom": {"tol": 1}}}, shared=True) == base
 
 
+def test_a_layer_does_not_drop_a_list_of_grid_blocks_by_setting_one_axis() -> None:
+    base = {"grid": [{"seed": [0, 1]}, {"seed": [0], "batch_size": [8, 32]}]}
+    with pytest.raises(InputError, match=r"list of 2 blocks.*sets seed.*write all blocks again"):
+        overlay(base, {"grid": {"seed": [5]}}, shared=True)
+    assert overlay(base, {"grid": [{"seed": [5]}]}) == {"grid": [{"seed": [5]}]}
+
+
 def test_values_are_whole_texts_with_a_dollar() -> None:
     content = {"where": {"batch_size": "$small"}, "rates": "$rates", "note": "costs $small"}
     assert substitute(content, {"small": 20, "rates": [0.1]}) == {

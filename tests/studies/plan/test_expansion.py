@@ -20,6 +20,19 @@ def planned(tmp_path: Path, text: str) -> Plan:
     return make_plan(load_study(tmp_path / "few.toml"))
 
 
+def test_settings_are_drawn_from_ranges_and_lists(tmp_path: Path) -> None:
+    grid = "[[grid]]\ndraws = 6\nbatch_size = { low = 8, high = 64 }\noptimizer.lr = { low = 0.01, high = 0.1 }\n"
+    plan = planned(tmp_path, grid + "seed = [3, 4]\n")
+    assert len(plan.runs) == 6 and set(plan.axes) == {"batch_size", "lr"}
+    assert {run.config.seed for run in plan.runs} == {3, 4}
+    assert len({run.config.optimizer.lr for run in plan.runs}) == 6
+    for wrong in ("draws = 0", "draws = true", 'draws = "6"', "draws = 2.0", "draws = -1"):
+        with pytest.raises(InputError, match="draws must be a whole number from 1 on, received"):
+            planned(tmp_path, grid.replace("draws = 6", wrong))
+    with pytest.raises(InputError, match=r"few\.toml, line \d+: grid: axis 'batch_size' is a range"):
+        planned(tmp_path, grid.replace("draws = 6\n", ""))
+
+
 def test_two_axes_of_one_last_part_keep_their_whole_paths(tmp_path: Path) -> None:
     text = BASE.replace('"mlp"', '{ name = "nets:build" }')
     text = text.replace("epochs = 2", "epochs = 2, plateau = { threshold = 0.1 }")

@@ -55,9 +55,50 @@ def test_a_value_may_replace_a_table_and_longer_paths_change_it():
     ]
 
 
+AXES = {"lr": {"low": 0.01, "high": 0.1}, "batch": {"low": 2, "high": 5}, "seed": [0, 1, 2]}
+
+
+def test_draws_are_independent_and_uniform_in_the_logarithm():
+    grid = expand({}, [GridBlock({**AXES, "lr": {"low": 1e-9, "high": 1.0}}, draws=4000)])
+    n = len(grid)
+    assert 3800 < n <= 4000, "duplicates are dropped, as everywhere"
+    logs = sorted(math.log10(s["lr"]) for s in grid)
+    assert all(abs(value - (-9 + 9 * (i + 0.5) / n)) < 0.25 for i, value in enumerate(logs))
+    for key, shares in {
+        "batch": [math.log((b + 1) / b) / math.log(3) for b in (2, 3, 4, 5)],
+        "seed": [1 / 3] * 3,
+    }.items():
+        values = [s[key] for s in grid]
+        found = [values.count(v) / n for v in sorted(set(values))]
+        assert found == pytest.approx(shares, abs=0.03)
+    small = [s["seed"] for s in grid if s["batch"] == 2]
+    assert small.count(0) / len(small) == pytest.approx(1 / 3, abs=0.05)  # axes are drawn each by itself
+
+
+def test_more_draws_keep_those_before_and_blocks_and_cases_draw_each_their_own():
+    few, many = (expand({}, [GridBlock(AXES, draws=draws)]) for draws in (10, 30))
+    assert few == many[: len(few)]
+    two = expand({}, [GridBlock(AXES, [{"model": "a"}, {"model": "b"}], 10), GridBlock(AXES, draws=10)])
+    rates = [s["lr"] for s in two]
+    assert len(set(rates)) > 27, "no two of the three draw the same"
+    assert [s.get("model") for s in two] == ["a"] * 10 + ["b"] * 10 + [None] * 10
+
+
+def test_what_is_drawn_lies_within_its_ends():
+    grid = expand({}, [GridBlock({"lr": {"low": 0.0123456, "high": 0.0123457}, "b": {"low": 7, "high": 8}}, draws=99)])
+    assert {(s["lr"], s["b"]) for s in grid} == {(0.0123, 7), (0.0123, 8)}  # to three digits
+
+
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [
+        (GridBlock({"lr": {"low": 0.1, "high": 1}}), "'lr' is a range, and a range is drawn from; give .* draws = 20"),
+        (GridBlock({"lr": {"low": 1, "high": 0.1}}, draws=2), "'lr' needs 0 < low < high, received low = 1"),
+        (GridBlock({"lr": {"low": 0, "high": 0.1}}, draws=2), "'lr' needs 0 < low < high, received low = 0"),
+        (GridBlock({"lr": {"low": "a", "high": 1}}, draws=2), "'lr' needs 0 < low < high, received low = 'a'"),
+        (GridBlock({"lr": {"low": 1, "high": math.inf}}, draws=2), "'lr' needs 0 < low < high"),
+        (GridBlock({"lr": {"low": math.nan, "high": 1.0}}, draws=2), "'lr' needs 0 < low < high"),
+        (GridBlock({"lr": {"low": 1, "step": 2}}, draws=2), "axis 'lr' is .* an axis lists its values"),
         (GridBlock({"optimizer.lr": []}), "axis 'optimizer.lr' lists no values; give at least one"),
         (
             GridBlock({"model": "mlp"}),

@@ -31,6 +31,11 @@ def overlay(base: Mapping[str, Any], over: Mapping[str, Any], *, shared: bool = 
         below = merged.get(key)
         if key in _LABELLED and isinstance(below, list) and isinstance(value, Mapping):
             merged[key] = _entries(key, below, value, shared)
+        elif key == "grid" and isinstance(below, list) and isinstance(value, Mapping):
+            raise InputError(
+                f"grid is a list of {len(below)} blocks, and the layer above it sets {', '.join(value) or 'nothing'} "
+                "without saying of which; write all blocks again as [[grid]], or change a named value that they use"
+            )
         elif (
             isinstance(value, Mapping)
             and not {"name", "kind"} & set(value)

@@ -18,7 +18,7 @@ from pydantic import (
 
 from sharpscope.errors import InputError
 from sharpscope.serialization import StrictConfig
-from sharpscope.sweep import GridBlock
+from sharpscope.sweep import RANGE, GridBlock
 
 SCALES = ("smoke", "laptop", "paper")
 """The scales a study may declare, smallest first; ``paper`` is the file as it stands."""
@@ -181,7 +181,8 @@ class StudyConfig(StrictConfig):
 
     - ``run``: the base configuration, as `sharpscope.training.RunConfig`.
     - ``grid``: one table or several of dotted key = list of values; each is the product of its axes, times its
-      ``cases`` (tables of keys that change together). Several are united and duplicates dropped.
+      ``cases`` (tables of keys that change together), or so many ``draws`` from them; see
+      `sharpscope.sweep.GridBlock`. Several are united and duplicates dropped.
     - ``objective``: see `ObjectiveConfig`.
     - ``measures``: names, or tables ``{measure, name, where, options...}``. ``step_size = "learning_rate"`` stands
       for each run's own rate, ``"none"`` for an option left empty, which TOML cannot say; ``where`` selects runs.
@@ -244,7 +245,12 @@ class StudyConfig(StrictConfig):
             cases = axes.pop("cases", [])
             if not isinstance(cases, list):
                 raise InputError(f"cases must be a list of tables, received {cases!r}; write [[grid.cases]]")
-            blocks.append(GridBlock(dict(_dotted(axes)), [dict(_dotted(case)) for case in cases]))
+            draws = axes.pop("draws", 0)
+            if isinstance(draws, bool) or not isinstance(draws, int) or ("draws" in table and draws < 1):
+                raise InputError(
+                    f"draws must be a whole number from 1 on, received {draws!r}; it is how many settings to draw"
+                )
+            blocks.append(GridBlock(dict(_dotted(axes)), [dict(_dotted(case)) for case in cases], draws))
         return blocks
 
 
@@ -256,7 +262,7 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
         )
     for key, value in table.items():
         path = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and set(value) != RANGE:
             yield from _dotted(value, path)
         else:
             yield path, value

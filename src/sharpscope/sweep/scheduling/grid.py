@@ -1,4 +1,4 @@
-"""The grid of settings that a study declares: every combination of its axes."""
+"""The settings that a study declares: every combination of a grid's axes, or settings drawn at random."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from sharpscope.errors import InputError
 from sharpscope.serialization import canonical_json
 
 
+RANGE = frozenset({"low", "high"})
+"""The keys of a table that stands for all values between two, in a block that draws."""
+
+
 @dataclass(frozen=True)
 class GridBlock:
-    """One block of a grid: every combination of its axes, at each of its cases.
+    """One block of a grid: every combination of its axes at each of its cases, or settings drawn at random.
 
     Fields:
         axes: dotted path -> the values it takes; the block holds their product, the first axis slowest.
         cases: settings that change together, each a table of dotted path -> value; the product above is
             taken at every case, the cases slowest of all. No cases means one case that changes nothing.
+        draws: how many settings to draw at each case, in place of the product; 0 for the product. Every axis is drawn
+            by itself: each value of a list is as likely as the others, and from ``{low, high}`` the logarithm is
+            uniform, rounded to three digits, a whole number where both ends are. What is drawn depends on
+            the block's place among all, the case, the path and the number of the draw alone, so more draws keep those
+            before them.
 
     A value may be a whole table: it replaces the table at its path, and longer paths then change its entries.
     """
 
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any] | Mapping[str, Any]] = field(default_factory=dict)
     cases: Sequence[Mapping[str, Any]] = ()
+    draws: int = 0
 
 
 def expand(base: Mapping[str, Any], blocks: Sequence[GridBlock] = ()) -> list[dict[str, Any]]:
@@ -36,19 +47,21 @@ def expand(base: Mapping[str, Any], blocks: Sequence[GridBlock] = ()) -> list[di
     Missing tables are made on the way; whether a path means anything is checked by the caller. Settings share the
     tables and values in which they do not differ, which keeps a grid of 100,000 small: read them, do not change them.
 
-    Raises `InputError` when an axis lists no values or is no list, when a path is empty, given twice in a
-    block or leads through something that is no table, and when a value cannot be held in JSON.
+    Raises `InputError` when an axis lists no values or is no list (or range, in a block that draws), when a path is
+    empty, given twice in a block or leads through something that is no table, and when a value cannot be held in JSON.
 
     >>> grid = expand({"lr": 0.1, "seed": 0}, [GridBlock({"lr": [0.1, 0.2], "seed": [0, 1]})])
     >>> [(setting["lr"], setting["seed"]) for setting in grid]
     [(0.1, 0), (0.1, 1), (0.2, 0), (0.2, 1)]
     >>> expand({}, [GridBlock(cases=[{"opt.lr": 1, "batch": 8}, {"opt.lr": 2, "batch": 16}])])
     [{'batch': 8, 'opt': {'lr': 1}}, {'batch': 16, 'opt': {'lr': 2}}]
+    >>> expand({}, [GridBlock({"lr": {"low": 0.01, "high": 0.1}, "batch": [8, 16]}, draws=2)])
+    [{'lr': 0.0529, 'batch': 8}, {'lr': 0.0754, 'batch': 8}]
     """
     settings: dict[bytes, dict[str, Any]] = {}
     shared = _Shared()
-    for block in blocks or [GridBlock()]:
-        for overrides in _overrides(block):
+    for place, block in enumerate(blocks or [GridBlock()]):
+        for overrides in _overrides(block, place):
             setting = dict(base)
             for path, parts, value in overrides:
                 shared.put(setting, path, parts, value)
@@ -60,16 +73,13 @@ _Override = tuple[str, tuple[str, ...], Any]
 """A dotted path, its parts, and the value to put there."""
 
 
-def _overrides(block: GridBlock) -> Iterator[list[_Override]]:
+def _overrides(block: GridBlock, place: int) -> Iterator[list[_Override]]:
     """Yield what every combination of one block changes.
 
     Shorter paths come first, so that a whole table is in place before one of its entries is changed.
     """
     for path, values in block.axes.items():
-        if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
-            raise InputError(f"axis '{path}' is {values!r}, and an axis lists its values; write [{values!r}]")
-        if not values:
-            raise InputError(f"axis '{path}' lists no values; give at least one")
+        _check_axis(path, values, block.draws > 0)
     if isinstance(block.cases, (str, bytes, Mapping)) or not all(isinstance(c, Mapping) for c in block.cases):
         raise InputError("cases must be a list of tables of dotted path = value; give each case a table")
     for case in block.cases or [{}]:
@@ -78,9 +88,48 @@ def _overrides(block: GridBlock) -> Iterator[list[_Override]]:
                 raise InputError(f"'{path}' is both an axis and in a case of one block; keep one of them")
         paths = [(path, tuple(path.split("."))) for path in (*case, *block.axes)]
         order = sorted(range(len(paths)), key=lambda i: len(paths[i][1]))
-        for values in itertools.product(*block.axes.values()):
+        for values in _drawn(block, place, case) if block.draws else itertools.product(*block.axes.values()):
             given = (*case.values(), *values)
             yield [(*paths[i], given[i]) for i in order]
+
+
+def _check_axis(path: str, values: Any, drawn: bool) -> None:
+    if isinstance(values, Mapping) and set(values) == RANGE:
+        if not drawn:
+            raise InputError(
+                f"axis '{path}' is a range, and a range is drawn from; give the block draws = 20, or list values"
+            )
+        low, high = values["low"], values["high"]
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
+        if not numbers or not 0 < low < high or not isfinite(high):
+            raise InputError(
+                f"axis '{path}' needs 0 < low < high, received low = {low!r}, high = {high!r}; swap or raise them"
+            )
+        return
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
+        raise InputError(f"axis '{path}' is {values!r}, and an axis lists its values; write [{values!r}]")
+    if not values:
+        raise InputError(f"axis '{path}' lists no values; give at least one")
+
+
+def _drawn(block: GridBlock, place: int, case: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of the axes in each draw at one case of the block at a place among all."""
+    at = f"{place}/{canonical_json(dict(case))}"
+    for number in range(block.draws):
+        yield tuple(
+            _draw(values, f"{at}/{path}/{number}") for path, values in block.axes.items()
+        )
+
+
+def _draw(values: Sequence[Any] | Mapping[str, Any], place: str) -> Any:
+    """Return one of the values, chosen by the SHA-256 of a place."""
+    uniform = int.from_bytes(hashlib.sha256(place.encode()).digest()[:8], "big") / 2**64
+    if not isinstance(values, Mapping):
+        return values[int(uniform * len(values))]
+    low, high = values["low"], values["high"]
+    if isinstance(low, int) and isinstance(high, int):
+        return min(high, int(low * ((high + 1) / low) ** uniform))
+    return float(f"{low * (high / low) ** uniform:.3g}")
 
 
 class _Shared:
