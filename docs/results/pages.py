@@ -98,10 +98,11 @@ class Experiment:
         lines = [f"# {said['key']}: {said['title']}", ""]
         if said["description"].strip():
             own = self.scale == "paper"
-            lines += ["" if own else "The paper's setting:", "", said["description"].strip(), ""][own:]
+            whose = "The setting in full:" if self.paper == "adjudication" else "The paper's setting:"
+            lines += ["" if own else whose, "", said["description"].strip(), ""][own:]
         if said["note"].strip():
             lines += ["Here:", "", said["note"].strip(), ""]
-        if said["looks"]:
+        if said["looks"] and self.verdicts:
             planned = listed([str(k) for k in said["looks"]["planned"]])
             lines += [
                 f"Looks were planned at {planned} seeds. Here are {self._seeds()}, whatever the text above says.",
@@ -112,7 +113,7 @@ class Experiment:
                 f"The study file has changed since these runs, which wait to be repeated. Today: {self.asked_today}",
                 "",
             ]
-        lines += ["## Claims", ""]
+        lines += ["## Claims", ""] if self.verdicts else []
         for row in self.verdicts:
             lines += claim_lines(row)
         lines += ["## Runs", ""]
