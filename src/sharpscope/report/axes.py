@@ -14,6 +14,9 @@ from sharpscope.report.numbers import name_of, number
 from sharpscope.report.scales import Scale, grid_scale, is_numeric
 from sharpscope.report.theme import LARGEST_RAMP
 
+MOST_TOLD = 12
+"""Values of a hyperparameter that a report's head lists."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -36,6 +39,18 @@ class Axis:
     def labels(self) -> list[str]:
         """The values as text, in order, with a dash at the end for runs that lack the hyperparameter."""
         return [label(value) for value in self.values] + (["–"] if self.partial else [])
+
+    @property
+    def told(self) -> str:
+        """The values for readers: each, or of more than `MOST_TOLD` numbers, as of drawn settings, their ends.
+
+        >>> Axis("lr", "a0", (0.1, 0.2), partial=True).told, Axis("lr", "a0", tuple(range(8, 72))).told
+        ('0.1, 0.2, –', '8 to 71, 64 values')
+        """
+        if not self.numeric or len(self.values) <= MOST_TOLD:
+            return ", ".join(self.labels)
+        ends = f"{label(self.values[0])} to {label(self.values[-1])}, {len(self.values)} values"
+        return f"{ends}, –" if self.partial else ends
 
     @cached_property
     def scale(self) -> Scale:

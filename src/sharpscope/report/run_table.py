@@ -15,6 +15,8 @@ from sharpscope.report.numbers import name_of, number
 
 _OUTCOMES = ("epochs", "train_loss", "test_loss", "gap", "train_accuracy", "test_accuracy")
 
+_MOST_CHOICES = 40  # of a filter; the rates of drawn settings are nearly as many as the runs
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -64,7 +66,8 @@ def run_table(
     ended = [UNFINISHED.get(str(status), str(status)) for status in runs["status"]]
     statuses = tuple(dict.fromkeys(ended))
     filters = [("status", statuses)] if len(statuses) > 1 else []
-    filters += [(axis.name, tuple(axis.labels)) for axis in axes]
+    few = [i for i, axis in enumerate(axes) if len(axis.labels) <= _MOST_CHOICES]
+    filters += [(axes[i].name, tuple(axes[i].labels)) for i in few]
     rows = []
     for record, status in zip(runs.to_dict("records"), ended, strict=True):
         cells = [_text(record["run_id"]), _text(status)]
@@ -75,7 +78,7 @@ def run_table(
         if "stop_reason" in runs.columns:
             cells.append(_text(record["stop_reason"]))
         chosen = [status] if len(statuses) > 1 else []
-        chosen += [cells[2 + i].text for i in range(len(axes))]
+        chosen += [cells[2 + i].text for i in few]
         rows.append(RunRow(tuple(cells), tuple(chosen), str(record["status"]) in UNFINISHED))
     return RunTable(tuple(headings), tuple(filters), tuple(rows))
 
