@@ -12,7 +12,7 @@ EXPERIMENTS = {
     "adjudication": ["pool", "convolution", "text", "pool-wide", "convolution-wide", "text-wide"],
     "coldenhoff2022": ["expA", "expB", "expC"],
     "hammoud2023": ["H0", "H1", "H1_as_coded", "H2", "H2_as_coded", "H3", "H3_as_coded"],
-    "jastrzebski2018": ["fig1", "fig2", "fig3", "fig4-resnet", "fig4-vgg"],
+    "jastrzebski2018": ["fig1", "fig1-law", "fig2", "fig3", "fig4-resnet", "fig4-vgg"],
     "kaur2022": [
         *("fig1", "fig3", "fig4", "fig6", "fig8", "fig10", "fig12", "fig13", "fig14", "fig15", "appendix"),
     ],
