@@ -43,8 +43,13 @@ def test_every_experiment_and_every_claim_of_the_papers_is_there(plans) -> None:
         ids = {claim["id"] for p in made for claim in p.study.config.claims}
         assert CLAIMS.get(name, set()) <= ids
         assert all(p.study.config.figures for p in made)
-        leagues = {"adjudication/convolution", "adjudication/text"}  # their claims are asked of many drawn settings
-        assert {p.study.key for p in made if not p.study.config.claims} == leagues & {p.study.key for p in made}
+        leagues = {
+            "adjudication/convolution",
+            "adjudication/text",
+        }  # their claims are asked of many drawn settings
+        assert {p.study.key for p in made if not p.study.config.claims} == leagues & {
+            p.study.key for p in made
+        }
 
 
 @pytest.mark.parametrize(

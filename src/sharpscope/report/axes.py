@@ -41,10 +41,10 @@ class Axis:
         return [label(value) for value in self.values] + (["–"] if self.partial else [])
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The values for readers: each, or of more than `MOST_TOLD` numbers, as of drawn settings, their ends.
 
-        >>> Axis("lr", "a0", (0.1, 0.2), partial=True).told, Axis("lr", "a0", tuple(range(8, 72))).told
+        >>> Axis("lr", "a0", (0.1, 0.2), partial=True).summary, Axis("lr", "a0", tuple(range(8, 72))).summary
         ('0.1, 0.2, –', '8 to 71, 64 values')
         """
         if not self.numeric or len(self.values) <= MOST_TOLD:

@@ -95,7 +95,7 @@ def build_page(
         discoveries=false_discovery_sentence(verdicts),
         notes=list(notes),
         facts=_facts(study),
-        varied=[(axis.name, axis.told) for axis in study.axes],
+        varied=[(axis.name, axis.summary) for axis in study.axes],
         fixed=_fixed(study),
         caveats=caveats,
         verdicts=verdict_rows(verdicts),

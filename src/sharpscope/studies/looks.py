@@ -69,8 +69,8 @@ def with_seeds(study: Study, number: int) -> Study:
         if "draws" in block:
             raise study.source.refusal(
                 ("grid", place, "draws"),
-                "seeds cannot be added where settings are drawn, since each draw has a seed of its own; leave --until "
-                "out, or list the settings",
+                "seeds cannot be added where settings are drawn, since each draw has a seed of its own; leave "
+                "--until out, or list the settings",
             )
         cases = block.get("cases", [])
         if any("seed" in case for case in cases if isinstance(case, dict)):

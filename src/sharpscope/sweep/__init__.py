@@ -19,10 +19,10 @@ from sharpscope.sweep.store.store import Failure, Store
 from sharpscope.sweep.task import Interrupted, Task, TaskContext
 
 __all__ = [
+    "RANGE",
     "CoordinatorState",
     "Executor",
     "Failure",
-    "RANGE",
     "GridBlock",
     "Interrupted",
     "LocalExecutor",

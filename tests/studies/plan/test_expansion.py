@@ -23,7 +23,8 @@ def planned(tmp_path: Path, text: str) -> Plan:
 def test_settings_are_drawn_from_ranges_and_lists(tmp_path: Path) -> None:
     grid = "[[grid]]\ndraws = 6\nbatch_size = { low = 8, high = 64 }\noptimizer.lr = { low = 0.01, high = 0.1 }\n"
     plan = planned(tmp_path, grid + "seed = [3, 4]\n")
-    assert len(plan.runs) == 6 and set(plan.axes) == {"batch_size", "lr"}
+    assert len(plan.runs) == 6
+    assert set(plan.axes) == {"batch_size", "lr"}
     assert {run.config.seed for run in plan.runs} == {3, 4}
     assert len({run.config.optimizer.lr for run in plan.runs}) == 6
     for wrong in ("draws = 0", "draws = true", 'draws = "6"', "draws = 2.0", "draws = -1"):

@@ -85,17 +85,21 @@ def test_more_draws_keep_those_before_and_blocks_and_cases_draw_each_their_own()
 
 
 def test_what_is_drawn_lies_within_its_ends():
-    grid = expand({}, [GridBlock({"lr": {"low": 0.0123456, "high": 0.0123457}, "b": {"low": 7, "high": 8}}, draws=99)])
-    assert {(s["lr"], s["b"]) for s in grid} == {(0.0123, 7), (0.0123, 8)}  # to three digits
+    axes = {"lr": {"low": 0.0123456, "high": 0.0124}, "b": {"low": 7, "high": 8}}
+    grid = expand({}, [GridBlock(axes, draws=99)])
+    assert {(s["lr"], s["b"]) for s in grid} == {(lr, b) for lr in (0.0123456, 0.0124) for b in (7, 8)}
 
 
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [
-        (GridBlock({"lr": {"low": 0.1, "high": 1}}), "'lr' is a range, and a range is drawn from; give .* draws = 20"),
+        (GridBlock({"lr": {"low": 0.1, "high": 1}}), "'lr' is a range, and .* give .* draws = 20"),
         (GridBlock({"lr": {"low": 1, "high": 0.1}}, draws=2), "'lr' needs 0 < low < high, received low = 1"),
         (GridBlock({"lr": {"low": 0, "high": 0.1}}, draws=2), "'lr' needs 0 < low < high, received low = 0"),
-        (GridBlock({"lr": {"low": "a", "high": 1}}, draws=2), "'lr' needs 0 < low < high, received low = 'a'"),
+        (
+            GridBlock({"lr": {"low": "a", "high": 1}}, draws=2),
+            "'lr' needs 0 < low < high, received low = 'a'",
+        ),
         (GridBlock({"lr": {"low": 1, "high": math.inf}}, draws=2), "'lr' needs 0 < low < high"),
         (GridBlock({"lr": {"low": math.nan, "high": 1.0}}, draws=2), "'lr' needs 0 < low < high"),
         (GridBlock({"lr": {"low": 1, "step": 2}}, draws=2), "axis 'lr' is .* an axis lists its values"),

@@ -12,7 +12,6 @@ from typing import Any
 from sharpscope.errors import InputError
 from sharpscope.serialization import canonical_json
 
-
 RANGE = frozenset({"low", "high"})
 """The keys of a table that stands for all values between two, in a block that draws."""
 
@@ -48,7 +47,7 @@ def expand(base: Mapping[str, Any], blocks: Sequence[GridBlock] = ()) -> list[di
     tables and values in which they do not differ, which keeps a grid of 100,000 small: read them, do not change them.
 
     Raises `InputError` when an axis lists no values or is no list (or range, in a block that draws), when a path is
-    empty, given twice in a block or leads through something that is no table, and when a value cannot be held in JSON.
+    empty, given twice in a block or leads through something that is no table, and when a value does not fit in JSON.
 
     >>> grid = expand({"lr": 0.1, "seed": 0}, [GridBlock({"lr": [0.1, 0.2], "seed": [0, 1]})])
     >>> [(setting["lr"], setting["seed"]) for setting in grid]
@@ -116,9 +115,7 @@ def _drawn(block: GridBlock, place: int, case: Mapping[str, Any]) -> Iterator[tu
     """Yield the values of the axes in each draw at one case of the block at a place among all."""
     at = f"{place}/{canonical_json(dict(case))}"
     for number in range(block.draws):
-        yield tuple(
-            _draw(values, f"{at}/{path}/{number}") for path, values in block.axes.items()
-        )
+        yield tuple(_draw(values, f"{at}/{path}/{number}") for path, values in block.axes.items())
 
 
 def _draw(values: Sequence[Any] | Mapping[str, Any], place: str) -> Any:
@@ -129,7 +126,7 @@ def _draw(values: Sequence[Any] | Mapping[str, Any], place: str) -> Any:
     low, high = values["low"], values["high"]
     if isinstance(low, int) and isinstance(high, int):
         return min(high, int(low * ((high + 1) / low) ** uniform))
-    return float(f"{low * (high / low) ** uniform:.3g}")
+    return min(max(float(f"{low * (high / low) ** uniform:.3g}"), low), high)
 
 
 class _Shared:
