@@ -46,6 +46,23 @@ def test_a_paper_from_noise_says_what_it_cannot_tell(cli) -> None:
     assert "does not follow from the noise of a run" in out
 
 
+def test_of_several_experiments_those_without_claims_or_more_seeds_are_left_out(cli) -> None:
+    call = ["plan", "adjudication", "--scale", "smoke", "--noise", "0.1", "--json"]
+    code, out, err = cli(*call)
+    assert code == 0, err
+    assert [one["study"].partition("/")[2] for one in json.loads(out)] == [
+        "pool",
+        "pool-wide",
+        "convolution-wide",
+        "text-wide",
+    ]
+    assert "left out: adjudication, line" in err
+    assert "adjudication/convolution has no claims to be decided" in err
+    code, out, err = cli(*call, "--seeds", "4")
+    assert [one["study"] for one in json.loads(out)] == ["adjudication/pool"]
+    assert "seeds cannot be added where settings are drawn" in err
+
+
 def test_bad_arguments_are_refused(cli, study: Path) -> None:
     for arguments, words in (
         ([], "there are no earlier runs of until and no noise is assumed"),

@@ -169,8 +169,11 @@ def test_every_label_of_a_chart_and_control_is_named(page):
 def test_settings_drawn_at_random_are_told_by_their_ends_and_not_filtered_by():
     rates = tuple(round(0.001 * 1.1**i, 6) for i in range(45))
     tables = study(rates, batches=(16,), seeds=1, epochs=2, diverged=False)
-    parsed = Parsed(small(tables))
+    page = small(tables)
+    parsed = Parsed(page)
     assert "0.001 to 0.066264, 45 values" in parsed.words
     options = [attributes.get("value") for tag, attributes in parsed.elements if tag == "option"]
     assert "adagrad" in options
     assert "0.001" not in options
+    assert "every run a point" in page
+    assert "falls from learning rate" not in page

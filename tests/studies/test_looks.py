@@ -101,6 +101,45 @@ def test_it_stops_where_all_is_decided_and_tells_of_seeds_that_were_not_planned(
     assert looks_of(tmp_path)["taken"] == [3, 6]
 
 
+def test_of_several_experiments_those_that_take_no_seeds_are_run_as_they_are(cli, tmp_path: Path) -> None:
+    shared, _, claim = STUDY.partition("[grid]\n")
+    grid, _, claim = claim.partition("[[claims]]\n")
+    claim = claim.replace("[[", "[[experiments.")
+    (tmp_path / "own.toml").write_text(
+        f"""{shared.replace('"until"', '"own"').replace("epochs = 8", "epochs = 4")}
+[[experiments]]
+id = "grows"
+[experiments.grid]
+{grid}[[experiments.claims]]
+{claim}
+[[experiments]]
+id = "drawn"
+[experiments.grid]
+draws = 3
+optimizer.lr = {{ low = 0.001, high = 0.3 }}
+seed = [7]
+[[experiments.claims]]
+{claim}
+[[experiments]]
+id = "silent"
+[experiments.grid]
+optimizer.lr = [0.1]
+"""
+    )
+    call = ["--store", tmp_path / "store", "--until", "decided", "--looks", "3,4", "--json"]
+    code, out, err = cli("run", tmp_path / "own.toml", *call)
+    assert code == 0, err
+    taken = {one["study"]: one["taken"] for one in json.loads(out)["looks"]}
+    assert taken == {"own/grows": [3], "own/drawn": [1], "own/silent": [1]}
+    for alone, words in (
+        ("drawn", "seeds cannot be added where settings are drawn"),
+        ("silent", "has no claims"),
+    ):
+        code, _, err = cli("run", f"{tmp_path / 'own.toml'}/{alone}", *call)
+        assert code == 2
+        assert words in err
+
+
 def foresee(cli, folder: Path) -> None:
     """From these runs `sharpscope plan` says how likely the claim is to be decided, and what that costs."""
     asked = ["plan", folder / "until.toml", "--store", folder / "store"]

@@ -71,22 +71,29 @@ def plan(
     studies = load_studies(study, scale)
     planned, asked = _planned(looks), _numbers(seeds)
     assumed = (_by_name(noise, "--noise"), _by_name(effect, "--effect"))
-    found, timing = [], Calibration()
+    found, left_out, timing = [], [], Calibration()
     for one in studies:
         place = store or (Path("results") / one.folder if not noise else None)
         there = place is not None and (store is not None or (place / "study.json").exists())
         earlier = Store(place, create=False) if there and place is not None else None
-        found.append(
-            forecast(
-                one,
-                asked,
-                store=earlier,
-                noise=assumed[0],
-                effects=assumed[1],
-                looks=planned,
-                calibration=timing,
+        try:
+            found.append(
+                forecast(
+                    one,
+                    asked,
+                    store=earlier,
+                    noise=assumed[0],
+                    effects=assumed[1],
+                    looks=planned,
+                    calibration=timing,
+                )
             )
-        )
+        except InputError as refusal:  # of several studies those that can be planned are
+            left_out.append(refusal)
+    if left_out and not found:
+        raise left_out[0]
+    for said in left_out:
+        say(f"left out: {said}", error=True)
     if json:
         print_json([_document(expected) for expected in found])
     else:

@@ -1,4 +1,7 @@
-"""Each measure against each hyperparameter: the mean over seeds with its interval, and every run."""
+"""Each measure against each hyperparameter: the mean over seeds with its interval, and every run.
+
+Where settings were drawn most values belong to one run, and there is no mean to draw or to speak of.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sharpscope.analysis import summarise
-from sharpscope.report.axes import Axis, label, label_or_dash
+from sharpscope.report.axes import MOST_TOLD, Axis, label, label_or_dash
 from sharpscope.report.chart import Chart, Column, Spec, cut_marks, slug
 from sharpscope.report.numbers import counted, listed, number
 from sharpscope.report.scales import scale_of
@@ -69,7 +72,8 @@ def trend(
         part = (groups.index(group) - (len(groups) - 1) / 2) * min(0.018, 0.06 / len(groups))
         return grid.shifted(float(value), part)
 
-    for row in means.to_dict("records"):
+    scattered = len(axis.values) > MOST_TOLD and 2 * len(means) > len(rows)
+    for row in [] if scattered else means.to_dict("records"):
         group = tuple(row[field] for field in fields)
         add(
             kind="mean",
@@ -103,7 +107,9 @@ def trend(
     caption = [_direction(means, axis, series, title, "" if averaged else " of the other hyperparameters")]
     caption += [f"Averaged over {listed(averaged)}."] if averaged else []
     caption += ["Some intervals reach beyond the chart, where an arrow stands."] if cut and several else []
+    caption = [] if scattered else caption
     bars = f"{what} over seeds with its 95 % interval" if several else "one seed: no interval"
+    bars, joint = ("every run a point", ":") if scattered else (bars, ", and")
     headings = {
         "kind": "row",
         "x": axis.name,
@@ -117,17 +123,19 @@ def trend(
     return Chart(
         id=f"trend-{slug(measure)}-by-{slug(axis.column)}",
         title=f"{title} by {axis.name}",
-        spec=_spec(axis, series, scale.as_vega(), scale.axis(), title, unit),
+        spec=_spec(axis, series, scale.as_vega(), scale.axis(), title, unit, scattered),
         data=data,
         headings=headings,
-        description=f"{title} against {axis.name}: {bars}, and {counted(len(rows), 'run')}. {caption[0]}",
+        description=f"{title} against {axis.name}: {bars}{joint} {counted(len(rows), 'run')}. {''.join(caption[:1])}",
         height=250,
         lines=(bars,),
         caption=" ".join(part for part in caption if part),
     )
 
 
-def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title: str, unit: str) -> Spec:
+def _spec(
+    axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title: str, unit: str, scattered: bool
+) -> Spec:
     ordinal = axis.scale.kind == "ordinal"
     x: Spec = {"field": "at", "title": axis.name}
     if ordinal:
@@ -156,10 +164,11 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
     if len(series) > 1:
         line_told["strokeDash"] = series[1].shape()
     tooltip = {"content": "data"}
+    run = {"size": 34, "opacity": 0.85} if scattered else {"size": 16, "opacity": 0.4}
     layers: list[Spec] = [
         {
             "transform": [{"filter": "datum.kind == 'run'"}],
-            "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.4, "tooltip": tooltip},
+            "mark": {"type": "point", "filled": True, **run, "tooltip": tooltip},
             "encoding": {"x": x, "y": y, **encoded, **offset},
         },
         {
@@ -179,6 +188,8 @@ def _spec(axis: Axis, series: Sequence[Axis], y_scale: Spec, y_axis: Spec, title
             "encoding": {"x": x, "y": y, **encoded, **offset},
         },
     ]
+    if scattered:
+        return {"layer": layers[:1]}
     layers += cut_marks(y, {"x": x, **coloured, **offset})
     if not ordinal:
         line = {"type": "line", "strokeWidth": 1.6, "opacity": 0.85}

@@ -83,7 +83,7 @@ def forecast(
             f"there are no earlier runs of {study.key} and no noise is assumed; name a --store that holds "
             "some, or give --noise COLUMN=SD"
         )
-    plans = {k: make_plan(with_seeds(study, k)) for k in asked}
+    plans = {k: own if k == seeds_of(own) else make_plan(with_seeds(study, k)) for k in asked}
     runs = {k: len(plan.runs) for k, plan in plans.items()}
     if (
         earlier is not None

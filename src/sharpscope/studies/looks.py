@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpscope.errors import InputError
 from sharpscope.studies.file.library import Study
@@ -59,18 +59,16 @@ def seeds_of(plan: Plan) -> int:
     return len({run.table["seed"] for run in plan.runs})
 
 
-def with_seeds(study: Study, number: int) -> Study:
-    """Return a study with so many seeds: the file's own in their order, then the smallest whole numbers left.
-
-    Raises `InputError`, naming the file, where a seed changes together with other keys.
-    """
-    blocks = []
-    for place, block in enumerate(study.config.grid or [{}]):
+def refuse_more_seeds(study: Study) -> None:
+    """Raise `InputError`, naming the file, where no seeds can be added: no claims, or seeds bound to settings."""
+    if not study.config.claims:
+        raise study.source.refusal((), f"{study.key} has no claims to be decided; add one, or leave it out")
+    for place, block in enumerate(study.config.grid):
         if "draws" in block:
             raise study.source.refusal(
                 ("grid", place, "draws"),
-                "seeds cannot be added where settings are drawn, since each draw has a seed of its own; leave "
-                "--until out, or list the settings",
+                "seeds cannot be added where settings are drawn, since each draw has a seed of its own; run it with "
+                "the seeds that it has, or list the settings",
             )
         cases = block.get("cases", [])
         if any("seed" in case for case in cases if isinstance(case, dict)):
@@ -78,6 +76,16 @@ def with_seeds(study: Study, number: int) -> Study:
                 ("grid", place, "cases"),
                 "seeds cannot be added where cases name them; make seed an axis of the grid",
             )
+
+
+def with_seeds(study: Study, number: int) -> Study:
+    """Return a study with so many seeds: the file's own in their order, then the smallest whole numbers left.
+
+    Raises `InputError`, naming the file, where a seed belongs to a setting.
+    """
+    refuse_more_seeds(study)
+    blocks = []
+    for block in study.config.grid or [{}]:
         own = block.get("seed", [study.config.run.get("seed", 0)])
         blocks.append({**block, "seed": _extended(own, number)})
     return replace(study, config=study.config.model_copy(update={"grid": blocks}))
@@ -123,16 +131,35 @@ def run_until_decided(
     A look is recorded in the store once all runs of its seeds are there, together with the claims that it leaves
     open, so a call that was killed goes on with the look that it was at. ``planned`` is None to go on with what the
     store has planned, or with `PLANNED`. With a ``budget`` in seconds no look begins that would end after it, as far
-    as the last look tells.
+    as the last look tells. Of several studies those to which no seeds can be added (`refuse_more_seeds`) are run once
+    as they are, before the others.
 
-    Raises `InputError` for a study without claims, and for looks other than those that were planned before.
+    Raises `InputError` where seeds can be added to none, and for looks other than those that were planned before.
     """
-    for study in studies:
-        if not study.config.claims:
-            raise study.source.refusal((), f"{study.key} has no claims to be decided; leave --until out")
+    growing = [study for study in studies if _takes_seeds(study)]
+    if not growing:
+        refuse_more_seeds(studies[0])
     began, last, summary, why = time.monotonic(), (0.0, 1), Summary(0, 0, 0, 0, False, 0.0), "decided"
-    standing = {study.key: _standing(study, store, planned) for study in studies}
-    while True:
+    standing = {study.key: _standing(study, store, planned) for study in growing}
+
+    def run(plan: JointPlan, looks: Mapping[str, dict[str, Any]] | None = None) -> Summary:
+        nonlocal summary, why
+        executor = make_executor()
+        done = run_plan(
+            plan, store, data_dir=data_dir, device=device, on_event=on_event, executor=executor, looks=looks
+        )
+        summary = _sum(summary, done)
+        if done.interrupted or done.failed or done.blocked:
+            why = "interrupted" if done.interrupted else "failed"
+        else:
+            for progress in record_look(store, plan):
+                standing[progress.key] = progress
+                on_look(progress)
+        return done
+
+    if len(growing) < len(studies):
+        run(JointPlan(tuple(make_plan(study) for study in studies if study not in growing)))
+    while why == "decided":
         due = {key: one.looks.left[0] for key, one in standing.items() if _goes_on(one)}
         if not due:
             why = "no look left" if any(one.open for one in standing.values()) else "decided"
@@ -141,26 +168,18 @@ def run_until_decided(
         if budget is not None and time.monotonic() - began + last[0] / last[1] * added > budget:
             why = "budget"
             break
-        plans = [make_plan(with_seeds(study, due[study.key])) for study in studies if study.key in due]
-        plan = JointPlan(tuple(plans))
+        plans = [make_plan(with_seeds(study, due[study.key])) for study in growing if study.key in due]
         looks = {key: {"planned": list(standing[key].looks.planned)} for key in due}
-        done = run_plan(
-            plan,
-            store,
-            data_dir=data_dir,
-            device=device,
-            on_event=on_event,
-            executor=make_executor(),
-            looks=looks,
-        )
-        last, summary = (done.seconds, added), _sum(summary, done)
-        if done.interrupted or done.failed or done.blocked:
-            why = "interrupted" if done.interrupted else "failed"
-            break
-        for progress in record_look(store, plan):
-            standing[progress.key] = progress
-            on_look(progress)
+        last = (run(JointPlan(tuple(plans)), looks).seconds, added)
     return LooksTaken(tuple(standing.values()), summary, why)
+
+
+def _takes_seeds(study: Study) -> bool:
+    try:
+        refuse_more_seeds(study)
+    except InputError:
+        return False
+    return True
 
 
 def _goes_on(one: Standing) -> bool:

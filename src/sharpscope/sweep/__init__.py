@@ -10,7 +10,7 @@ from sharpscope.sweep.executors import Executor, LocalExecutor
 from sharpscope.sweep.executors.local.peers import Rank
 from sharpscope.sweep.executors.worker_environment import usable_cores
 from sharpscope.sweep.scheduling.coordinator import Summary
-from sharpscope.sweep.scheduling.grid import RANGE, GridBlock, expand
+from sharpscope.sweep.scheduling.grid import GridBlock, block_named, expand, is_range
 from sharpscope.sweep.scheduling.progress import Snapshot, SweepProgress
 from sharpscope.sweep.scheduling.run import run_tasks
 from sharpscope.sweep.store.activity import CoordinatorState, RunningTask, activity, at_work
@@ -19,7 +19,6 @@ from sharpscope.sweep.store.store import Failure, Store
 from sharpscope.sweep.task import Interrupted, Task, TaskContext
 
 __all__ = [
-    "RANGE",
     "CoordinatorState",
     "Executor",
     "Failure",
@@ -36,7 +35,9 @@ __all__ = [
     "TaskContext",
     "activity",
     "at_work",
+    "block_named",
     "expand",
+    "is_range",
     "read_published",
     "run_tasks",
     "usable_cores",

@@ -34,6 +34,31 @@ def test_settings_are_drawn_from_ranges_and_lists(tmp_path: Path) -> None:
         planned(tmp_path, grid.replace("draws = 6\n", ""))
 
 
+def test_of_several_blocks_the_wrong_one_s_line_is_named(tmp_path: Path) -> None:
+    block = "[[grid]]\ndraws = 6\noptimizer.lr = { low = 0.01, high = 0.1 }\n"
+    lines = BASE.count("\n")
+    for wrong, line in (("high = 0.001", lines + 6), ("hgh = 1", lines + 6)):
+        with pytest.raises(
+            InputError, match=rf"few\.toml, line {line}: grid: axis .* \(block 2 of the grid\)"
+        ):
+            planned(tmp_path, block + block.replace("high = 0.1", wrong))
+    with pytest.raises(
+        InputError, match=rf"line {lines + 4}: grid: draws must be .* \(block 2 of the grid\)"
+    ):
+        planned(tmp_path, block + block.replace("6", '"six"'))
+
+
+def test_options_named_low_and_high_are_no_range(tmp_path: Path) -> None:
+    axes = "[grid]\nmodel.options.low = [1, 2]\nmodel.options.high = [3]\n"
+    text = BASE.replace('"mlp"', '{ name = "nets:build", options = { width = 5 } }')
+    (tmp_path / "few.toml").write_text(text + axes)
+    assert len(make_plan(load_study(tmp_path / "few.toml")).runs) == 2
+    case = "[[grid.cases]]\nmodel.options = { low = 1, high = 3 }\n"
+    (tmp_path / "few.toml").write_text(text + case)
+    (run,) = make_plan(load_study(tmp_path / "few.toml")).runs
+    assert run.config.model.options == {"width": 5, "low": 1, "high": 3}
+
+
 def test_two_axes_of_one_last_part_keep_their_whole_paths(tmp_path: Path) -> None:
     text = BASE.replace('"mlp"', '{ name = "nets:build" }')
     text = text.replace("epochs = 2", "epochs = 2, plateau = { threshold = 0.1 }")

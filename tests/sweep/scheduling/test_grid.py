@@ -84,6 +84,16 @@ def test_more_draws_keep_those_before_and_blocks_and_cases_draw_each_their_own()
     assert [s.get("model") for s in two] == ["a"] * 10 + ["b"] * 10 + [None] * 10
 
 
+def test_a_range_may_span_all_floats():
+    rates = [s["lr"] for s in expand({}, [GridBlock({"lr": {"low": 1e-300, "high": 1e300}}, draws=50)])]
+    assert min(rates) < 1e-100 < 1e100 < max(rates)
+
+
+def test_of_several_blocks_the_wrong_one_is_named():
+    with pytest.raises(InputError, match=r"lists no values; give at least one \(block 2 of the grid\)"):
+        expand({}, [GridBlock({"lr": [1]}), GridBlock({"lr": []})])
+
+
 def test_what_is_drawn_lies_within_its_ends():
     axes = {"lr": {"low": 0.0123456, "high": 0.0124}, "b": {"low": 7, "high": 8}}
     grid = expand({}, [GridBlock(axes, draws=99)])
@@ -103,6 +113,14 @@ def test_what_is_drawn_lies_within_its_ends():
         (GridBlock({"lr": {"low": 1, "high": math.inf}}, draws=2), "'lr' needs 0 < low < high"),
         (GridBlock({"lr": {"low": math.nan, "high": 1.0}}, draws=2), "'lr' needs 0 < low < high"),
         (GridBlock({"lr": {"low": 1, "step": 2}}, draws=2), "axis 'lr' is .* an axis lists its values"),
+        (
+            GridBlock({"lr.low": 1, "lr.hgh": 2}, draws=2),
+            r"axis 'lr.low' is 1, .* a range to draw from is \{ low =",
+        ),
+        (
+            GridBlock({"lr": [1, 2], "seed": [0]}, draws=2),
+            "draws 2 settings have 2 combinations; leave draws out",
+        ),
         (GridBlock({"optimizer.lr": []}), "axis 'optimizer.lr' lists no values; give at least one"),
         (
             GridBlock({"model": "mlp"}),

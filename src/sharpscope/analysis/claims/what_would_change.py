@@ -54,8 +54,15 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
         )
     return (
         f"{start}: if effect and spread are as estimated, {max(needed, check.estimate.clusters + 1)} {cluster}s in "
-        "all would settle it with a chance of 80 %. Plan the looks before adding them."
+        f"all would settle it with a chance of 80 %. {_BEFOREHAND.get(cluster, _LOOKS)}"
     )
+
+
+_LOOKS = "Plan the looks before adding them."
+_BEFOREHAND = {
+    "configuration": "Decide their number beforehand: looks are made up for where seeds are added alone."
+}
+"""What to do before adding data, by what is added; looks count seeds."""
 
 
 def _margin(check: Check, level: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from pydantic import (
 
 from sharpscope.errors import InputError
 from sharpscope.serialization import StrictConfig
-from sharpscope.sweep import RANGE, GridBlock
+from sharpscope.sweep import GridBlock, block_named, is_range
 
 SCALES = ("smoke", "laptop", "paper")
 """The scales a study may declare, smallest first; ``paper`` is the file as it stands."""
@@ -181,7 +181,7 @@ class StudyConfig(StrictConfig):
 
     - ``run``: the base configuration, as `sharpscope.training.RunConfig`.
     - ``grid``: one table or several of dotted key = list of values; each is the product of its axes, times its
-      ``cases`` (tables of keys that change together), or so many ``draws`` from them; see
+      ``cases`` (tables of keys that change together), or so many ``draws`` at each case; see
       `sharpscope.sweep.GridBlock`. Several are united and duplicates dropped.
     - ``objective``: see `ObjectiveConfig`.
     - ``measures``: names, or tables ``{measure, name, where, options...}``. ``step_size = "learning_rate"`` stands
@@ -240,29 +240,36 @@ class StudyConfig(StrictConfig):
     def blocks(self) -> list[GridBlock]:
         """Return the grid's blocks with dotted paths, whether or not the file quoted the dots."""
         blocks = []
-        for table in self.grid:
+        for place, table in enumerate(self.grid):
+            which = "" if len(self.grid) < 2 else f" {block_named(place)}"
             axes = dict(table)
             cases = axes.pop("cases", [])
             if not isinstance(cases, list):
-                raise InputError(f"cases must be a list of tables, received {cases!r}; write [[grid.cases]]")
+                raise InputError(
+                    f"cases must be a list of tables, received {cases!r}; write [[grid.cases]]{which}"
+                )
             draws = axes.pop("draws", 0)
             if isinstance(draws, bool) or not isinstance(draws, int) or ("draws" in table and draws < 1):
                 raise InputError(
-                    f"draws must be a whole number from 1 on, received {draws!r}; it is how many settings to draw"
+                    f"draws must be a whole number from 1 on, received {draws!r}; it is how many to draw{which}"
                 )
-            blocks.append(GridBlock(dict(_dotted(axes)), [dict(_dotted(case)) for case in cases], draws))
+            listed = dict(_dotted(axes, ranges=True))
+            blocks.append(GridBlock(listed, [dict(_dotted(case)) for case in cases], draws))
         return blocks
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten nested tables to dotted paths; bare ``optimizer.lr = [...]`` in TOML makes nested tables."""
+def _dotted(table: Mapping[str, Any], prefix: str = "", *, ranges: bool = False) -> Iterator[tuple[str, Any]]:
+    """Flatten nested tables to dotted paths; bare ``optimizer.lr = [...]`` in TOML makes nested tables.
+
+    ``ranges`` keeps a table that is a range to draw from.
+    """
     if not isinstance(table, Mapping):
         raise InputError(
             f"a case must be a table of key = value, received {table!r}; write {{ key = value }}"
         )
     for key, value in table.items():
         path = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping) and value and set(value) != RANGE:
-            yield from _dotted(value, path)
+        if isinstance(value, Mapping) and value and not (ranges and is_range(value)):
+            yield from _dotted(value, path, ranges=ranges)
         else:
             yield path, value

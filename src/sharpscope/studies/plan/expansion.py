@@ -20,7 +20,7 @@ from sharpscope.studies.plan.column_check import IDENTITY, RESERVED, check_colum
 from sharpscope.studies.plan.plan import Plan, PlannedMeasure, PlannedRun, PlannedTrack
 from sharpscope.studies.plan.views import plan_views
 from sharpscope.studies.tasks.run_measures import checked, refuse_state
-from sharpscope.sweep import expand
+from sharpscope.sweep import block_named, expand
 from sharpscope.training import RunConfig
 from sharpscope.training.config import OptimizerConfig, StopConfig
 
@@ -51,7 +51,7 @@ def make_plan(study: Study, progress: Callable[[int, int], None] | None = None) 
         settings = expand(_named_tables(config.run), blocks)
     except InputError as error:
         raise source.refusal(
-            _grid_place(study, ".".join(map(str, quoted_in(str(error))))), f"grid: {error}"
+            _grid_place(study, ".".join(map(str, quoted_in(str(error)))), str(error)), f"grid: {error}"
         ) from error
     paths = list(dict.fromkeys(p for b in blocks for p in [*[k for c in b.cases for k in c], *b.axes]))
     names = _columns(paths)
@@ -143,16 +143,19 @@ def _run(study: Study, setting: Mapping[str, Any], varied: Sequence[str], parts:
         raise study.source.refusal(place, f"run.{sentence}") from error
 
 
-def _grid_place(study: Study, axis: str) -> tuple[str | int, ...]:
-    """Return where the grid gives an axis: in one of its blocks, or in a case."""
+def _grid_place(study: Study, axis: str, sentence: str = "") -> tuple[str | int, ...]:
+    """Return where the grid gives an axis: in one of its blocks, that which a sentence names, or in a case."""
     places: list[tuple[str | int, ...]] = [("grid", axis)]
+    named = [i for i in range(len(study.config.grid)) if block_named(i) in sentence]
     for i, block in enumerate(study.config.grid):
+        if named and i not in named:
+            continue
         cases = block.get("cases", [])
         cases = cases if isinstance(cases, list) else []
         for at in (("grid",), ("grid", i)):
             places.append((*at, axis))
             places += [(*at, "cases", j, axis) for j in range(len(cases))]
-    return next((p for p in places if study.source.has(p)), ("grid",))
+    return next((p for p in places if study.source.has(p)), ("grid", *named))
 
 
 def _measures(study: Study, runs: list[PlannedRun]) -> list[PlannedMeasure]:

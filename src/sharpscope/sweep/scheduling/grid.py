@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import exp, isfinite, log, prod
 from typing import Any
 
 from sharpscope.errors import InputError
@@ -14,6 +14,15 @@ from sharpscope.serialization import canonical_json
 
 RANGE = frozenset({"low", "high"})
 """The keys of a table that stands for all values between two, in a block that draws."""
+
+
+def is_range(values: Any) -> bool:
+    """Return whether an axis is a range: two single values, and not the lists of two options of those names."""
+    return (
+        isinstance(values, Mapping)
+        and set(values) == RANGE
+        and not any(isinstance(end, list | tuple | Mapping) for end in values.values())
+    )
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,24 @@ def expand(base: Mapping[str, Any], blocks: Sequence[GridBlock] = ()) -> list[di
     settings: dict[bytes, dict[str, Any]] = {}
     shared = _Shared()
     for place, block in enumerate(blocks or [GridBlock()]):
-        for overrides in _overrides(block, place):
-            setting = dict(base)
-            for path, parts, value in overrides:
-                shared.put(setting, path, parts, value)
-            settings.setdefault(shared.digest(setting), setting)
+        try:
+            for overrides in _overrides(block, place):
+                setting = dict(base)
+                for path, parts, value in overrides:
+                    shared.put(setting, path, parts, value)
+                settings.setdefault(shared.digest(setting), setting)
+        except InputError as error:
+            raise error if len(blocks) < 2 else InputError(f"{error} {block_named(place)}") from error
     return list(settings.values())
+
+
+def block_named(place: int) -> str:
+    """Return how a refusal says which of several blocks it is about; `place` counts from 0.
+
+    >>> block_named(1)
+    '(block 2 of the grid)'
+    """
+    return f"(block {place + 1} of the grid)"
 
 
 _Override = tuple[str, tuple[str, ...], Any]
@@ -93,7 +114,7 @@ def _overrides(block: GridBlock, place: int) -> Iterator[list[_Override]]:
 
 
 def _check_axis(path: str, values: Any, drawn: bool) -> None:
-    if isinstance(values, Mapping) and set(values) == RANGE:
+    if is_range(values):
         if not drawn:
             raise InputError(
                 f"axis '{path}' is a range, and a range is drawn from; give the block draws = 20, or list values"
@@ -106,13 +127,21 @@ def _check_axis(path: str, values: Any, drawn: bool) -> None:
             )
         return
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
-        raise InputError(f"axis '{path}' is {values!r}, and an axis lists its values; write [{values!r}]")
+        half = drawn and path.rpartition(".")[2] in RANGE
+        remedy = "a range to draw from is { low = 0.01, high = 0.1 }" if half else f"write [{values!r}]"
+        raise InputError(f"axis '{path}' is {values!r}, and an axis lists its values; {remedy}")
     if not values:
         raise InputError(f"axis '{path}' lists no values; give at least one")
 
 
 def _drawn(block: GridBlock, place: int, case: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Yield the values of the axes in each draw at one case of the block at a place among all."""
+    lists = [len(values) for values in block.axes.values() if not is_range(values)]
+    if len(lists) == len(block.axes) and prod(lists) <= block.draws:
+        raise InputError(
+            f"the lists of a block that draws {block.draws} settings have {prod(lists)} combinations; leave draws "
+            "out to take them all"
+        )
     at = f"{place}/{canonical_json(dict(case))}"
     for number in range(block.draws):
         yield tuple(_draw(values, f"{at}/{path}/{number}") for path, values in block.axes.items())
@@ -126,7 +155,8 @@ def _draw(values: Sequence[Any] | Mapping[str, Any], place: str) -> Any:
     low, high = values["low"], values["high"]
     if isinstance(low, int) and isinstance(high, int):
         return min(high, int(low * ((high + 1) / low) ** uniform))
-    return min(max(float(f"{low * (high / low) ** uniform:.3g}"), low), high)
+    drawn = exp(log(low) + uniform * (log(high) - log(low)))
+    return min(max(float(f"{drawn:.3g}"), low), high)
 
 
 class _Shared:
