@@ -1,5 +1,7 @@
 """Power: formulas against simulation and against published values."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,22 @@ def test_what_earlier_runs_do_not_tell_is_noted():
     assert np.isnan(found["chance"][0])
     assert "say nothing" in found["note"][0]
     assert "no column" in prospects(claims(where={"optimizer": "sam"}), Evidence(table(0.01)), [3])["note"][0]
+
+
+def test_a_claim_that_takes_settings_for_a_sample_is_not_promised_to_be_decided_by_seeds():
+    rows = grid(3, lr=[0.01 * 1.3**i for i in range(12)])
+    rows = rows.assign(
+        gap=np.log(rows["lr"]) + noise(rows, 0.5), lambda_max=1 / rows["lr"] + noise(rows, 9.0, 5)
+    )
+    going = {"kind": "correlation", "x": "lambda_max", "y": "gap", "sign": -1}
+    found = prospects(read_claims([{"id": "A", "statement": "They go.", **going}]), Evidence(rows), [3, 300])
+    assert found[["chance", "needed"]].isna().all(axis=None)
+    assert re.fullmatch(r"settings decide it, 12 here, and not seeds; \d+ would .* of 80 %", found["note"][0])
+    alone = grid(27, lr=[0.1])
+    alone = alone.assign(lambda_max=noise(alone, 1.0), gap=lambda t: noise(t, 1.0, 5) - t["lambda_max"])
+    of_seeds = prospects(read_claims([{"id": "A", "statement": "They go.", **going}]), Evidence(alone), [27])
+    assert of_seeds["note"][0] == ""
+    assert of_seeds["chance"].notna().all()
 
 
 def from_noise(given, seeds, noise=1.0, effect=2.0, settings=None):

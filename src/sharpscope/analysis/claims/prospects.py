@@ -45,10 +45,10 @@ def prospects(
 
     Columns: ``id``, ``kind``, ``seeds``; ``chance`` that the claim is decided, for or against, if effect and spread
     are what the table says, NaN where it does not; ``needed``, the fewest seeds with a chance of `CHANCE`, NaN
-    beyond `MOST_SEEDS`; ``note``, why there is no chance. With ``looks`` the level of planned looks is used
-    throughout. A claim that needs all of several checks is as likely to be supported as its least likely one at
-    most, and that is what is said. An effect estimated from three seeds is often wrong by half: take it for an
-    order of magnitude.
+    beyond `MOST_SEEDS`; ``note``, why there is no chance, as for a claim that settings decide. With ``looks`` the
+    level of planned looks is used throughout. A claim that needs all of several checks is as likely to be supported
+    as its least likely one at most, and that is what is said. An effect estimated from three seeds is often wrong
+    by half: take it for an order of magnitude.
     """
     level = 0.95 if looks is None else look_level(looks.planned)
     rows = []
@@ -56,17 +56,25 @@ def prospects(
         parts = claim.claims if isinstance(claim, Conjunction) else [claim]
         where = claim.where if isinstance(claim, Conjunction) else {}
         of_parts: list[tuple[Check, ...]] = []
+        of_settings: list[Check] = []  # their error shrinks with settings, which more seeds do not add
         note = ""
         for part in parts:
             try:
-                of_parts.append(
-                    part.model_copy(update={"where": {**where, **part.where}}).find(evidence).checks
-                )
+                found = part.model_copy(update={"where": {**where, **part.where}}).find(evidence)
             except NotEvaluable as missing:
                 note = str(missing)
+                continue
+            of_parts.append(found.checks)
+            if (found.unit or part.cluster) == "configuration":
+                of_settings += found.checks
+                note = _settings_needed(found.checks, level)
         checks = [check for found in of_parts for check in found]
         times = max(1.0, sum(map(sides, of_parts)) / 2) * max(map(correction, of_parts), default=1.0)
-        known = [check for check in checks if spread_of(check.estimate) is not None and _ends(check)]
+        known = [
+            check
+            for check in checks
+            if spread_of(check.estimate) is not None and _ends(check) and check not in of_settings
+        ]
         if not known and not note:
             note = "the earlier runs say nothing of how the effect varies between seeds"
         ladder = [_chance(known, len(checks), times, k, level) for k in seeds]
@@ -75,6 +83,23 @@ def prospects(
             (claim.id, claim.kind, k, chance, needed, note) for k, chance in zip(seeds, ladder, strict=True)
         ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _settings_needed(checks: Sequence[Check], level: float) -> str:
+    """Say how many settings decide a claim that takes them for a sample, as far as the table tells."""
+    start = f"settings decide it, {checks[0].estimate.clusters} here, and not seeds"
+    spreads = [spread_of(check.estimate) for check in checks]
+    if None in spreads or not all(map(_ends, checks)):
+        return start
+    needed = [
+        seeds_needed(_distance(check), spread, level=level)
+        for check, spread in zip(checks, spreads, strict=True)
+        if spread is not None
+    ]
+    if None in needed:
+        return f"{start}; fewer than {MOST_SEEDS} would hardly do"
+    enough = max(*(n for n in needed if n is not None), *(check.estimate.needed for check in checks))
+    return f"{start}; {enough} would with a chance of {100 * CHANCE:.0f} %"
 
 
 def _chance(checks: list[Check], of: int, times: float, seeds: int, level: float) -> float:
