@@ -337,11 +337,12 @@ def overview(landed: Sequence[Experiment], preface: str, texts: Mapping[str, Map
         links = [f"[overview]({paper}/README.md)"]
         for one in (one for one in landed if one.paper == paper):
             links.append(one.link(f"{paper}/"))
-            if (one.folder / "batch.md").exists():
-                link = f"{paper}/{one.folder.name}/batch.md"
-                links.append(f"[{one.folder.name}: does a larger batch flatten?]({link})")
-                league = f"{paper}/{one.folder.name}/league.md"
-                links.append(f"[{one.folder.name}: which measure predicts what?]({league})")
+            of_pool = {"batch": "does a larger batch flatten?", "league": "which measure predicts what?"}
+            links += [
+                f"[{one.folder.name}: {asks}]({paper}/{one.folder.name}/{page}.md)"
+                for page, asks in of_pool.items()
+                if (one.folder / f"{page}.md").exists()
+            ]
         sections += [f"Every page: {', '.join(links)}.", ""]
     tally = tally.loc[:, tally.loc["all"] > 0]
     lines = [resolved(preface.rstrip(), landed, ""), "", f"{total_hours(landed)}", ""]

@@ -86,8 +86,12 @@ def does_a_larger_batch_flatten(results: pd.DataFrame, record: Mapping[str, Any]
 
 
 def write_pool(folder: Path, results: pd.DataFrame, record: Mapping[str, Any]) -> None:
-    """Write the pages that a pool of runs has beside its own: ``batch.md``, ``league.md``, its table and pictures."""
-    (folder / "batch.md").write_text(does_a_larger_batch_flatten(results, record), encoding="utf-8")
+    """Write what a pool of runs has beside its own page: ``league.md``, its table and pictures, and ``batch.md``.
+
+    The last only where most rates were run at several batch sizes, which drawn settings are not.
+    """
+    if results.groupby(["optimizer", "lr"])["batch_size"].nunique().median() > 1:
+        (folder / "batch.md").write_text(does_a_larger_batch_flatten(results, record), encoding="utf-8")
     tables = leagues(results)
     for target, table in tables.items():
         (folder / f"league-{target}.svg").write_bytes(
