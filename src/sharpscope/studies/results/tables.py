@@ -84,15 +84,14 @@ class Tables:
 
     @property
     def precondition(self) -> str:
-        """Say what the claims require of the runs, and how many of them met it; "" without claims."""
+        """Say what the study requires of its runs, and how many of them met it; "" where it has no claims either."""
         from sharpscope.analysis.claims.requirements import precondition
 
         own = [claim.get("requires", self.study["requires"]) for claim in self.study["claims"]]
-        if not own or self.runs.empty:
+        if self.runs.empty or not (own or self.study["requires"]):
             return ""
-        return precondition(
-            self.results(), {} if not any(one != {} for one in own) else self.study["requires"]
-        )
+        required = self.study["requires"] if not own or any(one != {} for one in own) else {}
+        return precondition(self.results(), required)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
