@@ -103,9 +103,12 @@ class Experiment:
         if said["note"].strip():
             lines += ["Here:", "", said["note"].strip(), ""]
         if said["looks"] and self.verdicts:
-            planned = listed([str(k) for k in said["looks"]["planned"]])
+            planned = [counted(k, "seed") for k in said["looks"]["planned"]]
             lines += [
-                f"Looks were planned at {planned} seeds. Here are {self._seeds()}, whatever the text above says.",
+                f"One look was planned, at {planned[0]}, and taken."
+                if planned == [self._seeds()]
+                else f"Looks were planned at {listed([str(k) for k in said['looks']['planned']])} seeds. Here are "
+                f"{self._seeds()}, whatever the text above says.",
                 "",
             ]
         if self.asked_today.split() != said["note"].split():
