@@ -103,14 +103,15 @@ class Experiment:
         if said["note"].strip():
             lines += ["Here:", "", said["note"].strip(), ""]
         if said["looks"] and self.verdicts:
-            planned = [counted(k, "seed") for k in said["looks"]["planned"]]
-            lines += [
-                f"One look was planned, at {planned[0]}, and taken."
-                if planned == [self._seeds()]
-                else f"Looks were planned at {listed([str(k) for k in said['looks']['planned']])} seeds. Here are "
-                f"{self._seeds()}, whatever the text above says.",
-                "",
-            ]
+            planned = said["looks"]["planned"]
+            if planned == [self.runs["seed"].nunique()]:
+                lines += [f"One look was planned, at {self._seeds()}, and taken.", ""]
+            else:
+                at = listed([str(k) for k in planned])
+                lines += [
+                    f"Looks were planned at {at} seeds. Here are {self._seeds()}, whatever the text above says.",
+                    "",
+                ]
         if self.asked_today.split() != said["note"].split():
             lines += [
                 f"The study file has changed since these runs, which wait to be repeated. Today: {self.asked_today}",

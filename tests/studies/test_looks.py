@@ -15,7 +15,7 @@ import pytest
 from sharpscope import InputError
 from sharpscope.studies import collect, load_study, make_plan
 from sharpscope.studies.looks import PLANNED, with_seeds
-from sharpscope.studies.results.records import read_records
+from sharpscope.studies.results.records import change_looks, read_records
 from sharpscope.sweep import Store
 
 STUDY = """name = "until"
@@ -131,6 +131,12 @@ optimizer.lr = [0.1]
     assert code == 0, err
     taken = {one["study"]: one["taken"] for one in json.loads(out)["looks"]}
     assert taken == {"own/grows": [3], "own/drawn": [1], "own/silent": [1]}
+    store = store_of(tmp_path)
+    change_looks(store, "own/drawn", "own", {"planned": [1, 2], "taken": [1], "open": ["clear"]})
+    code, _, err = cli(
+        "run", tmp_path / "own.toml", *call
+    )  # a look that was planned before settings were drawn
+    assert code == 0, err
     for alone, words in (
         ("drawn", "seeds cannot be added where settings are drawn"),
         ("silent", "has no claims"),

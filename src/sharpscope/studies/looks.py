@@ -59,31 +59,37 @@ def seeds_of(plan: Plan) -> int:
     return len({run.table["seed"] for run in plan.runs})
 
 
-def refuse_more_seeds(study: Study) -> None:
-    """Raise `InputError`, naming the file, where no seeds can be added: no claims, or seeds bound to settings."""
+def why_no_seeds(study: Study) -> InputError | None:
+    """Return the refusal to add seeds to a study, naming its file, or None where seeds can be added.
+
+    None can be added to a study without claims, nor where a seed belongs to a setting.
+    """
     if not study.config.claims:
-        raise study.source.refusal((), f"{study.key} has no claims to be decided; add one, or leave it out")
+        return study.source.refusal((), f"{study.key} has no claims to be decided; add one, or leave it out")
     for place, block in enumerate(study.config.grid):
         if "draws" in block:
-            raise study.source.refusal(
+            return study.source.refusal(
                 ("grid", place, "draws"),
                 "seeds cannot be added where settings are drawn, since each draw has a seed of its own; run it with "
                 "the seeds that it has, or list the settings",
             )
         cases = block.get("cases", [])
         if any("seed" in case for case in cases if isinstance(case, dict)):
-            raise study.source.refusal(
+            return study.source.refusal(
                 ("grid", place, "cases"),
                 "seeds cannot be added where cases name them; make seed an axis of the grid",
             )
+    return None
 
 
 def with_seeds(study: Study, number: int) -> Study:
     """Return a study with so many seeds: the file's own in their order, then the smallest whole numbers left.
 
-    Raises `InputError`, naming the file, where a seed belongs to a setting.
+    Raises the `InputError` of `why_no_seeds`.
     """
-    refuse_more_seeds(study)
+    refusal = why_no_seeds(study)
+    if refusal is not None:
+        raise refusal
     blocks = []
     for block in study.config.grid or [{}]:
         own = block.get("seed", [study.config.run.get("seed", 0)])
@@ -131,14 +137,15 @@ def run_until_decided(
     A look is recorded in the store once all runs of its seeds are there, together with the claims that it leaves
     open, so a call that was killed goes on with the look that it was at. ``planned`` is None to go on with what the
     store has planned, or with `PLANNED`. With a ``budget`` in seconds no look begins that would end after it, as far
-    as the last look tells. Of several studies those to which no seeds can be added (`refuse_more_seeds`) are run once
-    as they are, before the others.
+    as the last look tells. Of several studies those to which no seeds can be added (`why_no_seeds`) are run once as
+    they are, before the others.
 
     Raises `InputError` where seeds can be added to none, and for looks other than those that were planned before.
     """
-    growing = [study for study in studies if _takes_seeds(study)]
-    if not growing:
-        refuse_more_seeds(studies[0])
+    refusals = [why_no_seeds(study) for study in studies]
+    growing = [study for study, refusal in zip(studies, refusals, strict=True) if refusal is None]
+    if not growing and refusals[0] is not None:
+        raise refusals[0]
     began, last, summary, why = time.monotonic(), (0.0, 1), Summary(0, 0, 0, 0, False, 0.0), "decided"
     standing = {study.key: _standing(study, store, planned) for study in growing}
 
@@ -160,7 +167,7 @@ def run_until_decided(
     if len(growing) < len(studies):
         run(JointPlan(tuple(make_plan(study) for study in studies if study not in growing)))
     while why == "decided":
-        due = {key: one.looks.left[0] for key, one in standing.items() if _goes_on(one)}
+        due = {one.key: standing[one.key].looks.left[0] for one in growing if _goes_on(standing[one.key])}
         if not due:
             why = "no look left" if any(one.open for one in standing.values()) else "decided"
             break
@@ -172,14 +179,6 @@ def run_until_decided(
         looks = {key: {"planned": list(standing[key].looks.planned)} for key in due}
         last = (run(JointPlan(tuple(plans)), looks).seconds, added)
     return LooksTaken(tuple(standing.values()), summary, why)
-
-
-def _takes_seeds(study: Study) -> bool:
-    try:
-        refuse_more_seeds(study)
-    except InputError:
-        return False
-    return True
 
 
 def _goes_on(one: Standing) -> bool:

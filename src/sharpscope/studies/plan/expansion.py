@@ -144,7 +144,7 @@ def _run(study: Study, setting: Mapping[str, Any], varied: Sequence[str], parts:
 
 
 def _grid_place(study: Study, axis: str, sentence: str = "") -> tuple[str | int, ...]:
-    """Return where the grid gives an axis: in one of its blocks, that which a sentence names, or in a case."""
+    """Return where the grid gives an axis, in a block or a case; if the sentence names a block, there alone."""
     places: list[tuple[str | int, ...]] = [("grid", axis)]
     named = [i for i in range(len(study.config.grid)) if block_named(i) in sentence]
     for i, block in enumerate(study.config.grid):
