@@ -111,6 +111,7 @@ def test_what_is_drawn_lies_within_its_ends():
             "'lr' needs 0 < low < high, received low = 'a'",
         ),
         (GridBlock({"lr": {"low": 1, "high": math.inf}}, draws=2), "'lr' needs 0 < low < high"),
+        (GridBlock({"n": {"low": 1, "high": 10**400}}, draws=2), "'n' needs 0 < low < high"),
         (GridBlock({"lr": {"low": math.nan, "high": 1.0}}, draws=2), "'lr' needs 0 < low < high"),
         (GridBlock({"lr": {"low": 1, "step": 2}}, draws=2), "axis 'lr' is .* an axis lists its values"),
         (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite, log, prod
+from math import exp, log, prod
 from typing import Any
 
 from sharpscope.errors import InputError
@@ -121,7 +122,7 @@ def _check_axis(path: str, values: Any, drawn: bool) -> None:
             )
         low, high = values["low"], values["high"]
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
-        if not numbers or not 0 < low < high or not isfinite(high):
+        if not numbers or not 0 < low < high <= sys.float_info.max:
             raise InputError(
                 f"axis '{path}' needs 0 < low < high, received low = {low!r}, high = {high!r}; swap or raise them"
             )
