@@ -32,6 +32,15 @@ def test_settings_are_drawn_from_ranges_and_lists(tmp_path: Path) -> None:
             planned(tmp_path, grid.replace("draws = 6", wrong))
     with pytest.raises(InputError, match=r"few\.toml, line \d+: grid: axis 'batch_size' is a range"):
         planned(tmp_path, grid.replace("draws = 6\n", ""))
+    other = planned(tmp_path, grid.replace("draws = 6", "draws = 6\ndraw_seed = 1"))
+    assert not {run.config.optimizer.lr for run in plan.runs} & {
+        run.config.optimizer.lr for run in other.runs
+    }
+    for wrong in ("true", "-1", "1.0", '"1"'):
+        with pytest.raises(InputError, match="draw_seed must be a whole number from 0 on, received"):
+            planned(tmp_path, grid.replace("draws = 6", f"draws = 6\ndraw_seed = {wrong}"))
+    with pytest.raises(InputError, match="draw_seed is for a block that draws, and there is no draws"):
+        planned(tmp_path, "[grid]\nseed = [1, 2]\ndraw_seed = 3\n")
 
 
 def test_of_several_blocks_the_wrong_one_s_line_is_named(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ def test_more_draws_keep_those_before_and_blocks_and_cases_draw_each_their_own()
     rates = [s["lr"] for s in two]
     assert len(set(rates)) > 27, "no two of the three draw the same"
     assert [s.get("model") for s in two] == ["a"] * 10 + ["b"] * 10 + [None] * 10
+    seeds = [{s["lr"] for s in expand({}, [GridBlock(AXES, draws=10, draw_seed=seed)])} for seed in range(3)]
+    assert seeds[0] == {s["lr"] for s in few}, "seed 0 is what is drawn without one"
+    assert len(set.union(*seeds)) > 27, "no two seeds draw the same"
 
 
 def test_a_range_may_span_all_floats():

@@ -181,8 +181,8 @@ class StudyConfig(StrictConfig):
 
     - ``run``: the base configuration, as `sharpscope.training.RunConfig`.
     - ``grid``: one table or several of dotted key = list of values; each is the product of its axes, times its
-      ``cases`` (tables of keys that change together), or so many ``draws`` at each case; see
-      `sharpscope.sweep.GridBlock`. Several are united and duplicates dropped.
+      ``cases`` (tables of keys that change together), or so many ``draws`` at each case (others with another
+      ``draw_seed``); see `sharpscope.sweep.GridBlock`. Several are united and duplicates dropped.
     - ``objective``: see `ObjectiveConfig`.
     - ``measures``: names, or tables ``{measure, name, where, options...}``. ``step_size = "learning_rate"`` stands
       for each run's own rate, ``"none"`` for an option left empty, which TOML cannot say; ``where`` selects runs.
@@ -248,13 +248,21 @@ class StudyConfig(StrictConfig):
                 raise InputError(
                     f"cases must be a list of tables, received {cases!r}; write [[grid.cases]]{which}"
                 )
-            draws = axes.pop("draws", 0)
+            draws, seed = axes.pop("draws", 0), axes.pop("draw_seed", 0)
             if isinstance(draws, bool) or not isinstance(draws, int) or ("draws" in table and draws < 1):
                 raise InputError(
                     f"draws must be a whole number from 1 on, received {draws!r}; it is how many to draw{which}"
                 )
+            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+                raise InputError(
+                    f"draw_seed must be a whole number from 0 on, received {seed!r}; each draws others{which}"
+                )
+            if "draw_seed" in table and not draws:
+                raise InputError(
+                    f"draw_seed is for a block that draws, and there is no draws; add it or take draw_seed out{which}"
+                )
             listed = dict(_dotted(axes, ranges=True))
-            blocks.append(GridBlock(listed, [dict(_dotted(case)) for case in cases], draws))
+            blocks.append(GridBlock(listed, [dict(_dotted(case)) for case in cases], draws, seed))
         return blocks
 
 

@@ -37,8 +37,9 @@ class GridBlock:
         draws: how many settings to draw at each case, in place of the product; 0 for the product. Every axis is drawn
             by itself: each value of a list is as likely as the others, and from ``{low, high}`` the logarithm is
             uniform, rounded to three digits, a whole number where both ends are. What is drawn depends on
-            the block's place among all, the case, the path and the number of the draw alone, so more draws keep those
-            before them.
+            the block's place among all, the case, the path, the number of the draw and ``draw_seed`` alone, so more
+            draws keep those before them.
+        draw_seed: another number draws other settings from the same values, for a study that asks again.
 
     A value may be a whole table: it replaces the table at its path, and longer paths then change its entries.
     """
@@ -46,6 +47,7 @@ class GridBlock:
     axes: Mapping[str, Sequence[Any] | Mapping[str, Any]] = field(default_factory=dict)
     cases: Sequence[Mapping[str, Any]] = ()
     draws: int = 0
+    draw_seed: int = 0
 
 
 def expand(base: Mapping[str, Any], blocks: Sequence[GridBlock] = ()) -> list[dict[str, Any]]:
@@ -143,7 +145,7 @@ def _drawn(block: GridBlock, place: int, case: Mapping[str, Any]) -> Iterator[tu
             f"the lists of a block that draws {block.draws} settings have {prod(lists)} combinations; leave draws "
             "out to take them all"
         )
-    at = f"{place}/{canonical_json(dict(case))}"
+    at = f"{place}/{canonical_json(dict(case))}" + (f"/seed {block.draw_seed}" if block.draw_seed else "")
     for number in range(block.draws):
         yield tuple(_draw(values, f"{at}/{path}/{number}") for path, values in block.axes.items())
 
