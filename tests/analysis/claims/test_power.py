@@ -140,6 +140,28 @@ def test_what_matters_to_a_claim_is_the_effect_that_is_looked_for_and_a_whole_ne
     alone = [from_noise(read_claims([{"id": "A", "statement": "a", **p}]), [5], 0.01, None) for p in (wide,)]
     assert from_noise(whole, [5], 0.01, None)["chance"][0] == pytest.approx(alone[0]["chance"][0])
     one_rate = grid(1, lr=[0.1])
-    assert "fewer than two values of lr" in from_noise(given, [5], settings=one_rate)["note"][0]
+    assert (
+        "there are fewer than two values of lr in the grid"
+        in from_noise(given, [5], settings=one_rate)["note"][0]
+    )
     elsewhere = read_claims([{"id": "A", "statement": "a", **part, "where": {"rho": 0.1}}])
     assert "in the grid" in from_noise(elsewhere, [5])["note"][0]
+
+
+@pytest.mark.parametrize(("by", "second"), [("batch", [0.0, 1.0, 2.0]), ("optimizer", [0.0, 1.0])])
+def test_an_interaction_has_the_error_of_its_own_design(by, second):
+    """By least squares on the grid itself, for one seed of unit noise."""
+    settings = grid(1, lr=[1.0, 10.0, 100.0, 1000.0], batch=[1, 10, 100], optimizer=["sgd", "sam"])
+    alone = settings[settings["optimizer"] == "sgd"] if by == "batch" else settings[settings["batch"] == 1]
+    u, v = np.meshgrid(np.arange(4.0), second, indexing="ij")
+    columns = [u.ravel(), (u * v).ravel(), *(v.ravel() == value for value in second)]
+    of_runs = np.linalg.pinv(np.stack(columns, axis=1))[1] * 3.0 * max(second)  # (runs,)
+    sd = float(np.sqrt((of_runs**2).sum()))
+    claim = {"kind": "interaction", "x": "lr", "y": "accuracy", "by": by, "direction": "falling"}
+    given = read_claims([{"id": "A", "statement": "a", **claim}])
+    assert from_noise(given, [4], 1.0, 3.0, alone)["chance"][0] == pytest.approx(
+        chance_decided(3.0, Spread(sd, 3 * len(second)), 4)
+    )
+    assert (
+        "two values are compared" in from_noise(given, [4], settings=alone.assign(**{by: "one"}))["note"][0]
+    )

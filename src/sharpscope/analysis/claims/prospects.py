@@ -15,6 +15,7 @@ from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import columns_of, evaluate_expression
 from sharpscope.analysis.claims.finding import Check, NotEvaluable, correction, sides
 from sharpscope.analysis.claims.kinds import Conjunction, Single
+from sharpscope.analysis.claims.kinds.interaction import Interaction, numbered
 from sharpscope.analysis.claims.looks import Looks, look_level
 from sharpscope.analysis.claims.power import (
     CHANCE,
@@ -201,14 +202,23 @@ def _assumed(
             f"no effect is given for {y}, and the claim names none that matters; give it, as in --effect "
             f"{names[-1]}=0.02"
         )
-    if getattr(part, "x", "") and part.kind in _OVER_SETTINGS:
-        try:
-            chosen = settings[holds(settings, where)]
-            values = sorted(set(evaluate_expression(part.x, chosen)))  # type: ignore[union-attr]
-        except (InputError, KeyError) as missing:
-            return f"{missing} in the grid"
-        if len(values) < 2:
-            return f"the grid has fewer than two values of {part.x}"  # type: ignore[union-attr]
-        x, _ = scaled(np.asarray(values, dtype=np.float64), part.x)  # type: ignore[union-attr]
-        return effect, spread_from_noise(sd, x.tolist())
-    return effect, spread_from_noise(sd)
+    if part.kind not in _OVER_SETTINGS or not getattr(part, "x", ""):
+        return effect, spread_from_noise(sd)
+    try:
+        if isinstance(part, Interaction):
+            table, by, _ = numbered(settings, where, part.by)
+            known = spread_from_noise(sd, _values(by, table, where))
+            strata = known.slope + 1
+            known = spread_from_noise(known.sd, _values(part.x, settings, where))
+            return effect, Spread(known.sd, known.slope * strata)
+        return effect, spread_from_noise(sd, _values(part.x, settings, where))  # type: ignore[union-attr]
+    except (InputError, KeyError, NotEvaluable) as missing:
+        return f"{missing} in the grid"
+
+
+def _values(axis: str, settings: pd.DataFrame, where: Mapping[str, Any]) -> list[float]:
+    """Return the values that a grid gives an axis, in the scale on which a line is fitted; two at least."""
+    values = sorted(set(evaluate_expression(axis, settings[holds(settings, where)])))
+    if len(values) < 2:
+        raise NotEvaluable(f"there are fewer than two values of {axis}")
+    return list(map(float, scaled(np.asarray(values, dtype=np.float64), axis)[0]))

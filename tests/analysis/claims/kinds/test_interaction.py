@@ -25,19 +25,53 @@ def interaction(rows, direction="falling", **keys):
 def test_verdicts(change, verdict):
     found = interaction(table(change))
     assert found.verdict == verdict
-    assert found.effect.low < change < found.effect.high
-    assert found.effect.unit == "per tenfold lr, per tenfold batch"
+    assert found.effect.low < 4 * change < found.effect.high, "two decades of rates, two of batches"
+    assert found.effect.name == (
+        "change of accuracy from the smallest to the largest lr, at the largest batch minus at the smallest batch"
+    )
 
 
-def test_the_slopes_at_the_ends():
+def test_one_too_small_to_matter_is_negligible():
+    assert interaction(table(0.0), matters=0.01).verdict == "negligible"
+    assert interaction(table(-0.02), matters=0.01).verdict == "supported"
+    assert interaction(table(0.0, spread=0.02), matters=0.01).verdict == "inconclusive"
+
+
+def test_the_changes_at_the_ends():
     small, large = interaction(table(-0.02, spread=0.0)).others
-    assert (small.value, large.value) == pytest.approx((0.05, 0.01))
+    assert (small.value, large.value) == pytest.approx((0.1, 0.02))
+    assert [end.name.rpartition(", at ")[2] for end in (small, large)] == [
+        "the smallest batch",
+        "the largest batch",
+    ]
+
+
+def test_of_positive_values_the_changes_are_ratios():
+    """lambda_max falls by 8 over the range of rates at the smallest batch and by 2 at the largest."""
+    rows = grid(4, lr=[0.1, 1.0], batch=[10, 100])
+    factor = np.where(rows["batch"] == 10, 8.0, 2.0)
+    exact = rows.assign(lambda_max=3 * np.where(rows["lr"] == 1.0, 1 / factor, 1.0))
+    claim = {"kind": "interaction", "x": "lr", "by": "batch", "direction": "rising"}
+    found = judge(
+        exact.assign(lambda_max=exact["lambda_max"] * np.exp(noise(rows, 0.01))), y="lambda_max", **claim
+    )
+    assert found.verdict == "supported"
+    assert found.effect.value == pytest.approx(4.0, rel=0.05)
+    assert found.effect.low > 3.5
+    assert [end.value for end in found.others] == pytest.approx([1 / 8, 1 / 2], rel=0.05)
+    assert found.effect.name.endswith("at the largest batch over at the smallest batch")
+    as_difference = judge(exact, y="lambda_max", relative=False, **claim)
+    assert as_difference.effect.value == pytest.approx(3 * (7 / 8 - 1 / 2))
+    assert (
+        judge(exact.assign(lambda_max=-1.0), y="lambda_max", relative=True, **claim).verdict
+        == "not evaluable"
+    )
 
 
 def test_gaps_in_the_grid_do_not_bend_it():
     rows = table(-0.02, spread=0.0)
     rows = rows[~((rows["lr"] == 1.0) & (rows["batch"] == 100))]
-    assert interaction(rows).effect.value == pytest.approx(-0.02)
+    assert interaction(rows).effect.value == pytest.approx(-0.08)
 
 
 def test_what_determines_none_is_not_evaluable():
@@ -48,8 +82,9 @@ def test_what_determines_none_is_not_evaluable():
 
 
 def test_zero_takes_the_linear_scale():
-    rows = table(0.0).replace({"lr": {0.01: 0.0}})
-    assert interaction(rows).effect.unit == "per unit of lr, per tenfold batch"
+    rows = grid(3, lr=[0.0, 0.1, 0.4], batch=BATCHES)
+    rows["accuracy"] = 0.5 + 0.2 * rows["lr"] * np.log10(rows["batch"] / 100)
+    assert interaction(rows).effect.value == pytest.approx(0.2 * 0.4 * 2)
 
 
 def test_a_column_of_two_texts_counts_as_nothing_and_one():
@@ -60,10 +95,10 @@ def test_a_column_of_two_texts_counts_as_nothing_and_one():
     claim = {"kind": "interaction", "x": "log10(batch)", "y": "accuracy", "by": "optimizer"}
     found = judge(rows, **claim, direction="falling")
     assert found.verdict == "supported"
-    assert found.effect.low < -0.03 < found.effect.high
-    assert found.effect.name.endswith("with optimizer = sgd")
+    assert found.effect.low < -0.06 < found.effect.high, "two decades of batches"
+    assert found.effect.name.endswith(", at optimizer = sgd minus at optimizer = sam")
     sam, sgd = found.others
-    assert (sam.value, sgd.value) == pytest.approx((-0.01, -0.04), abs=0.002)
+    assert (sam.value, sgd.value) == pytest.approx((-0.02, -0.08), abs=0.004)
     assert judge(rows, **claim, direction="rising").verdict == "contradicted"
     for texts in (["sgd"], ["sgd", "sam", "asam"]):
         many = grid(4, batch=BATCHES, optimizer=texts).assign(accuracy=0.5)

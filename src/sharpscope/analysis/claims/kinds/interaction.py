@@ -1,4 +1,4 @@
-"""Claim kind ``interaction``: the slope of one quantity on another grows or shrinks with a third."""
+"""Claim kind ``interaction``: what one quantity changes another by grows or shrinks with a third."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ import pandas as pd
 from sharpscope.analysis.claims.claim import BaseClaim, Direction, direction_sign
 from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.contrast import coefficient, design_of, scaled
+from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import Expression
 from sharpscope.analysis.claims.finding import Check, Finding, Named, NotEvaluable, Relation
+from sharpscope.analysis.claims.kinds.trend import on_its_scale
 from sharpscope.analysis.claims.selection import labels, select
 
 
 class Interaction(BaseClaim):
-    """The slope of y on x, with its sign, rises or falls as ``by`` grows.
+    """The change of y over the range of x, with its sign, rises or falls as ``by`` grows.
 
     Least squares of y on u and u·v with an intercept per seed and value of ``by``, where u is x and v is ``by``,
-    base-10 logarithms where they are positive. Effect: the coefficient of u·v, the change of the slope per tenfold
-    (or per unit) of ``by``, with the interval of `sharpscope.analysis.claims.contrast.coefficient`. Further
-    effects: the slope at the smallest and at the largest ``by``. Of a column of text with two values, such as two
-    optimizers, the first in the alphabet counts as 0 and the other as 1.
+    logarithms where they are positive. Effect: the change of y along the line from the smallest to the largest x at
+    the largest ``by``, less that at the smallest; as a ratio of ratios where y is positive and no accuracy, or where
+    ``relative`` says so, as in a `Trend`. That is the coefficient of u·v times both ranges, with the interval of
+    `sharpscope.analysis.claims.contrast.coefficient`. Further effects: the change at the smallest and at the largest
+    ``by``, each from its own runs. Of a column of text with two values, such as two optimizers, the first in the
+    alphabet is the smallest and the other the largest.
     """
 
     kind: Literal["interaction"]
@@ -33,54 +37,66 @@ class Interaction(BaseClaim):
     y: Expression
     by: Expression
     direction: Direction
+    relative: bool | None = None
 
     def find(self, evidence: Evidence) -> Finding:
-        """Return the change of the slope; see the class."""
-        table, by_name = _numbered(evidence.table(self.source), self.where, self.by)
+        """Return how much the change of y grows; see the class."""
+        table, by_name, ends = numbered(evidence.table(self.source), self.where, self.by)
         chosen = select(table, self.where, [self.x, self.y, by_name])
         x, y, by = chosen.columns
-        u, log_x = scaled(x, self.x)
-        v, log_by = scaled(by, by_name)
+        u, v = scaled(x, self.x)[0], scaled(by, by_name)[0]
         seeds, strata = labels(chosen.rows, [self.cluster]), labels(chosen.rows, [self.cluster, by_name])
         relation = Relation(chosen.rows, x, y, strata, seeds)
-        change = coefficient(design_of(relation, np.stack([u, u * v], axis=1), y), np.array([0.0, 1.0]))
-        if not change.clusters:
+        response, ratio = on_its_scale(y, self.y, self.relative)
+        both = coefficient(
+            design_of(relation, np.stack([u, u * v], axis=1), response),
+            np.array([0.0, np.ptp(u) * np.ptp(v)]),
+        )
+        if not both.clusters:
             raise NotEvaluable(
-                f"no {self.cluster} was run at two values of {self.x} for each of two values of {by_name}"
+                f"no {self.cluster} was run at two values of {self.x} for each of two values of {self.by}"
             )
-        ends = []
-        for end in (by.min(), by.max()):
-            here = np.isclose(by, end, rtol=1e-9)
+        change = f"{'ratio' if ratio else 'change'} of {self.y} from the smallest to the largest {self.x}"
+        smallest, largest = ends or (f"the smallest {self.by}", f"the largest {self.by}")
+        of_ends = []
+        for end, value in ((smallest, by.min()), (largest, by.max())):
+            here = np.isclose(by, value, rtol=1e-9)
             part = Relation(chosen.rows[here], x[here], y[here], strata[here], seeds[here])
-            found = coefficient(design_of(part, u[here, None], y[here]), np.ones(1))
-            name = f"slope of {self.y} on {self.x} at {by_name} = {end:.4g}"
-            ends.append(Named(name, found, _per(self.x, log_x)))
-        name = f"change of the slope of {self.y} on {self.x} with {by_name}"
-        low, high = (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
-        unit = f"{_per(self.x, log_x)}, {_per(by_name, log_by)}"
+            found = coefficient(design_of(part, u[here, None], response[here]), np.array([np.ptp(u)]))
+            of_ends.append(_named(f"{change}, at {end}", found, ratio))
+        name = f"{change}, at {largest} {'over' if ratio else 'minus'} at {smallest}"
+        effect = _named(name, both, ratio)
+        nothing = effect.neutral
+        claimed = (nothing, inf) if direction_sign(self.direction) > 0 else (-inf, nothing)
         return Finding(
-            effect=Named(name, change, unit),
-            checks=(Check(name, change, low, high),),
+            effect=effect,
+            checks=(Check(name, effect.estimate, *claimed),),
             rows=chosen.rows,
             selected=chosen.everything,
-            clusters=change.clusters,
-            others=tuple(ends),
+            clusters=both.clusters,
+            others=tuple(of_ends),
             relation=relation,
         )
 
 
-def _per(name: str, logarithmic: bool) -> str:
-    return f"per tenfold {name}" if logarithmic else f"per unit of {name}"
+def _named(name: str, change: Estimated, ratio: bool) -> Named:
+    return (
+        Named(name, change.through(np.exp, np.log), neutral=1.0)
+        if ratio
+        else Named(name, change, neutral=0.0)
+    )
 
 
-def _numbered(table: pd.DataFrame, where: Mapping[str, Any], name: str) -> tuple[pd.DataFrame, str]:
-    """Return a table and the column of it to use: one of 0 and 1 in place of a column of two texts."""
+def numbered(
+    table: pd.DataFrame, where: Mapping[str, Any], name: str
+) -> tuple[pd.DataFrame, str, tuple[str, str] | None]:
+    """Return a table, the column of it to use, and its ends' names where it stands for one of two texts."""
     if name not in table.columns or pd.api.types.is_numeric_dtype(table[name]):
-        return table, name
+        return table, name, None
     values = sorted(set(table.loc[holds(table, where), name].dropna().astype(str)))
     if len(values) != 2:
         raise NotEvaluable(
             f"{name} holds text, of which two values are compared, and there are {len(values)}"
         )
-    named = f"{name} = {values[1]}"
-    return table.assign(**{named: (table[name].astype(str) == values[1]).astype("float64")}), named
+    low, high = (f"{name} = {value}" for value in values)
+    return table.assign(**{high: (table[name].astype(str) == values[1]).astype("float64")}), high, (low, high)
