@@ -26,6 +26,19 @@ def test_the_chance_is_that_of_a_simulation():
     assert chance_decided(1.0, Spread(1.0), 6) == pytest.approx(decided, abs=0.02)
 
 
+def test_the_chance_to_lie_within_a_range_is_that_of_a_simulation():
+    """The truth .3 from one end and 1.7 from the other; .8 from both, where both ends can be missed."""
+    noise_ = np.random.default_rng(0).normal(size=(4000, 12))
+    for nearer, other in ((0.7, 1.7), (0.8, 0.8)):
+        ends = [student(row).interval(0.95) for row in noise_]
+        held = np.mean([-nearer < low and high < other for low, high in ends])
+        assert chance_decided(nearer, Spread(1.0), 12, other=other) == pytest.approx(held, abs=0.02)
+    assert chance_decided(0.1, Spread(1.0), 3, other=0.1) == 0.0
+    needed = seeds_needed(0.8, Spread(1.0), other=0.8)
+    assert needed > seeds_needed(0.8, Spread(1.0))
+    assert chance_decided(0.8, Spread(1.0), needed, other=0.8) >= 0.8
+
+
 def test_a_paired_test_of_one_standard_deviation_needs_ten_pairs():
     # Cohen's d = 1, α = .05, power .80: ten pairs (G*Power; two-sided t test of matched pairs)
     assert seeds_needed(1.0, Spread(1.0)) == 10
@@ -165,3 +178,23 @@ def test_an_interaction_has_the_error_of_its_own_design(by, second):
     assert (
         "two values are compared" in from_noise(given, [4], settings=alone.assign(**{by: "one"}))["note"][0]
     )
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_claim_is_also_decided_by_an_effect_too_small_to_matter(whole):
+    rows = grid(4, lr=[0.01, 0.1, 1.0])
+    rows["accuracy"] = 0.5 + np.where(
+        rows["lr"] == 1.0, 0.012 * (-1.0) ** rows["seed"], 0.0
+    )  # nothing on average
+
+    def claimed(**keys):
+        part = {"kind": "trend", "x": "lr", "y": "accuracy", "direction": "rising", **keys}
+        sure = {"kind": "trend", "x": "lr", "y": "lr", "direction": "rising"}
+        claim = {"kind": "all", "claims": [sure, part]} if whole else part
+        return read_claims([{"id": "A", "statement": "a", **claim}])
+
+    found = prospects(claimed(matters=0.015), Evidence(rows), [4, 8, 16])
+    assert list(found["chance"]) == sorted(found["chance"])
+    assert found["chance"].iloc[-1] > 0.9
+    assert 4 < found["needed"][0] <= 16
+    assert prospects(claimed(), Evidence(rows), [16])["chance"][0] < 0.5

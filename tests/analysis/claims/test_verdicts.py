@@ -1,5 +1,7 @@
 """Conjunctions, the table of verdicts, what would change one, and the order of things."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,6 +108,23 @@ def test_empty_evidence_is_no_error():
 def test_what_would_change_it(values, said):
     check = Check("effect", student(np.array(values)), low=0.0)
     assert said in would_change((check,), 0.95, "seed")
+
+
+def test_what_shows_an_effect_too_small_to_matter_closes_a_claim_as_well():
+    check = Check("change", student(np.array([0.001, 0.02, -0.02])), low=0.0)
+    within = Check("change", check.estimate, -0.03, 0.03)
+    said = would_change((check,), 0.95, "seed", (within,))
+    assert said.startswith(
+        "The interval of the change reaches beyond what is too small to matter, -0.03 to 0.03:"
+    )
+    needed = int(re.search(r"(\d+) seeds in all would leave it within", said).group(1))
+    spread = 0.02
+    truth = np.random.default_rng(0).normal(scale=spread, size=(2000, needed))
+    held = np.mean([low > -0.03 and high < 0.03 for low, high in (student(r).interval(0.95) for r in truth)])
+    assert held > 0.75
+    far = Check("change", student(np.array([1.0, 2.0, -0.6])), low=0.0)  # 24 seeds show it to be above 0
+    beyond = Check("change", far.estimate, -0.5, 0.5)
+    assert "24 seeds in all would settle it" in would_change((far,), 0.95, "seed", (beyond,))
 
 
 def test_the_seeds_a_ratio_needs_are_reckoned_where_its_interval_is_straight():

@@ -82,7 +82,7 @@ class _Context:
             )
             word, reason, p, shown = judged.word, judged.reason(unit), judged.p_value, judged.shown()
             change = finding.would_change if word == "inconclusive" else ""
-            change = change or would_change(*judged.to_change(), unit)
+            change = change or judged.would_change(unit)
         others = [
             replace(other, estimate=rule.of(other.estimate)).effect(level)
             if isinstance(other, Named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 
 import pandas as pd
 
@@ -59,11 +59,33 @@ class Check:
             return NAN
         return min(1.0, 2 * min(self.estimate.above(self.low), self.estimate.below(self.high)))
 
+    def distances(self) -> tuple[float, float]:
+        """Return how far the estimate lies from the ends of the range, on its straight scale, the nearer one first.
+
+        The other is infinite where the range has one end alone, and where the estimate lies outside of it: what
+        decides then is the nearer one.
+        """
+        straight = self.estimate.inverse
+        ends = [straight(end) for end in (self.low, self.high) if isfinite(end)]
+        nearer, *other = sorted(abs(straight(self.estimate.value) - end) for end in ends)
+        return nearer, other[0] if other and self.low < self.estimate.value < self.high else inf
+
     @property
     def narrow(self) -> bool:
         """Whether the range is narrower than the 95 % interval, so that chance crosses either end."""
         low, high = self.estimate.interval(0.95)
         return self.high - self.low < high - low
+
+
+def within(checks: Sequence[Check], effect: Named, matters: float | None) -> tuple[Check, ...]:
+    """Return checks that what is checked is too small to matter; none for a claim about a range of its own.
+
+    ``effect`` says by its neutral value whether they are ratios; without ``matters`` there are none.
+    """
+    if matters is None or not checks or effect.neutral not in (checks[0].low, checks[0].high):
+        return ()
+    numbers = (Named(check.name, check.estimate, neutral=effect.neutral) for check in checks)
+    return tuple(number.within(matters) for number in numbers)
 
 
 def sides(checks: Sequence[Check]) -> int:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, isinf, isnan
 
-from sharpscope.analysis.claims.finding import Check, Named, correction
+from sharpscope.analysis.claims.finding import Check, Named, correction, within
 from sharpscope.analysis.claims.looks import Rule
 from sharpscope.analysis.claims.verdict import NAN, Effect, Verdict, Word
+from sharpscope.analysis.claims.what_would_change import would_change
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ class Judgement:
         found = [check.p_contradicted for check in self.checks]
         return NAN if _unknown(found) else self.rule.p_value(min(1.0, correction(self.checks) * min(found)))
 
+    @cached_property
+    def within(self) -> tuple[Check, ...]:
+        """The checks against what matters."""
+        return within(self.checks, self.effect, self.matters)
+
     @property
     def p_negligible(self) -> float:
         """The smallest α at which all that is checked would be within what matters; 1 where that is not declared."""
-        return max((self.rule.p_value(check.p_supported) for check in self._within()), default=1.0)
+        return max((self.rule.p_value(check.p_supported) for check in self.within), default=1.0)
 
     @cached_property
     def word(self) -> Word:
@@ -85,7 +91,7 @@ class Judgement:
         if _unknown([self.p_supported]):
             return None if self._is_effect() else self._without_interval()[0]
         if word == "negligible":
-            return max(self._within(), key=lambda check: check.p_supported)
+            return max(self.within, key=lambda check: check.p_supported)
         if word == "contradicted" and self.p_contradicted > 1 - self.rule.level:
             return self._contrary()[0]
         return None if self._is_effect() else self._weakest()
@@ -97,13 +103,15 @@ class Judgement:
             return self.effect.effect(self.rule.interval_level)
         return Effect(check.name, check.estimate.value, *self._ends(check))
 
-    def to_change(self) -> tuple[tuple[Check, ...], float]:
-        """Return the checks that must come out otherwise for another verdict, and the level of their intervals."""
+    def would_change(self, cluster: str) -> str:
+        """Return what would change the verdict, in a sentence; see `would_change`."""
         level, check = self.rule.interval_level, self.deciding
         if check is None or self.word == "inconclusive":
-            return self.checks, level
+            return would_change(self.checks, level, cluster, self.within)
         corrected = self.word == "contradicted" and check in self.checks
-        return (check,), 1 - (1 - level) / correction(self.checks) if corrected else level
+        return would_change(
+            (check,), 1 - (1 - level) / correction(self.checks) if corrected else level, cluster
+        )
 
     def reason(self, cluster: str) -> str:
         """Return why, in a sentence."""
@@ -151,14 +159,6 @@ class Judgement:
         if isinf(check.high) or (isfinite(check.low) and nearer > 0):
             return low, min(wide[1], check.high) if supported else wide[1]
         return max(wide[0], check.low) if supported else wide[0], high
-
-    def _within(self) -> list[Check]:
-        """Return the checks against what matters, none for a claim that is about a range of its own."""
-        first = self.checks[0]
-        if self.matters is None or self.effect.neutral not in (first.low, first.high):
-            return []
-        numbers = (Named(check.name, check.estimate, neutral=self.effect.neutral) for check in self.checks)
-        return [number.within(self.matters) for number in numbers]
 
     def _contrary(self) -> list[Check]:
         """Return the checks that contradict although the others hold, the clearest first."""

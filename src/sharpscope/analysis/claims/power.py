@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 
@@ -34,20 +34,30 @@ class Spread:
     slope: float = 1.0
 
 
-def chance_decided(distance: float, spread: Spread, seeds: int, level: float = 0.95) -> float:
+def chance_decided(
+    distance: float, spread: Spread, seeds: int, level: float = 0.95, other: float = inf
+) -> float:
     """Return the chance that an interval of this level excludes a threshold ``distance`` away from the truth.
 
     With f degrees of freedom, P(|T| > t) for T of the noncentral t distribution, noncentrality
     distance/(sd/sqrt(seeds)), t the two-sided quantile (Colas, Sigaud & Oudeyer, *How many random seeds?*, 2018,
     section 4). On the near side alone, since an interval on the far side decides for the wrong answer.
 
+    ``other``: how far the other end of a range is, where the truth lies in it and the interval has to as well. The
+    chance is then p + q - 1, of both ends' chances, at least 0 (Bonferroni): exact where either is near 1.
+
     >>> round(chance_decided(2.0, Spread(1.4142, 2), 5), 2)     # a rise of 2 sd over three settings, five seeds
     0.79
+    >>> round(chance_decided(1.0, Spread(1.0), 12, other=1.0), 2)   # equal to within one standard deviation
+    0.76
     """
     from scipy.stats import nct, t
 
     if seeds < 2:
         return 0.0
+    if other < inf:
+        ends = (chance_decided(d, spread, seeds, level) for d in (distance, other))
+        return max(0.0, sum(ends) - 1)
     if spread.sd == 0:
         return float(distance > 0)
     freedom = max(spread.slope * (seeds - 1), 1e-9)
@@ -58,7 +68,9 @@ def chance_decided(distance: float, spread: Spread, seeds: int, level: float = 0
     return float(np.clip(nct.sf(quantile, freedom, away), 0.0, 1.0))
 
 
-def seeds_needed(distance: float, spread: Spread, chance: float = CHANCE, level: float = 0.95) -> int | None:
+def seeds_needed(
+    distance: float, spread: Spread, chance: float = CHANCE, level: float = 0.95, other: float = inf
+) -> int | None:
     """Return the fewest seeds with this chance of a decision, None where `MOST_SEEDS` do not have it.
 
     >>> seeds_needed(1.0, Spread(1.0)), seeds_needed(2.0, Spread(1.4142, 2)), seeds_needed(0.0, Spread(1.0))
@@ -67,13 +79,12 @@ def seeds_needed(distance: float, spread: Spread, chance: float = CHANCE, level:
     if distance <= 0:
         return None
     low, high = 1, MOST_SEEDS
-    if chance_decided(distance, spread, high, level) < chance:
+    if chance_decided(distance, spread, high, level, other) < chance:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (low, middle) if chance_decided(distance, spread, middle, level) >= chance else (middle, high)
-        )
+        enough = chance_decided(distance, spread, middle, level, other) >= chance
+        low, high = (low, middle) if enough else (middle, high)
     return high
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.contrast import scaled
 from sharpscope.analysis.claims.evidence import Evidence
 from sharpscope.analysis.claims.expression import columns_of, evaluate_expression
-from sharpscope.analysis.claims.finding import Check, NotEvaluable, correction, sides
+from sharpscope.analysis.claims.finding import Check, NotEvaluable, correction, sides, within
 from sharpscope.analysis.claims.kinds import Conjunction, Single
 from sharpscope.analysis.claims.kinds.interaction import Interaction, numbered
 from sharpscope.analysis.claims.looks import Looks, look_level
@@ -44,12 +45,12 @@ def prospects(
 ) -> pd.DataFrame:
     """Return one row per claim and number of seeds, as far as an earlier table tells.
 
-    Columns: ``id``, ``kind``, ``seeds``; ``chance`` that the claim is decided, for or against, if effect and spread
-    are what the table says, NaN where it does not; ``needed``, the fewest seeds with a chance of `CHANCE`, NaN
-    beyond `MOST_SEEDS`; ``note``, why there is no chance, as for a claim that settings decide. With ``looks`` the
-    level of planned looks is used throughout. A claim that needs all of several checks is as likely to be supported
-    as its least likely one at most, and that is what is said. An effect estimated from three seeds is often wrong
-    by half: take it for an order of magnitude.
+    Columns: ``id``, ``kind``, ``seeds``; ``chance`` that the claim is decided, for or against or as too small to
+    matter, if effect and spread are what the table says, NaN where it does not; ``needed``, the fewest seeds with a
+    chance of `CHANCE`, NaN beyond `MOST_SEEDS`; ``note``, why there is no chance, as for a claim that settings
+    decide. With ``looks`` the level of planned looks is used throughout. A claim that needs all of several checks is
+    as likely to be supported as its least likely one at most, and that is what is said. An effect estimated from
+    three seeds is often wrong by half: take it for an order of magnitude.
     """
     level = 0.95 if looks is None else look_level(looks.planned)
     rows = []
@@ -57,6 +58,7 @@ def prospects(
         parts = claim.claims if isinstance(claim, Conjunction) else [claim]
         where = claim.where if isinstance(claim, Conjunction) else {}
         of_parts: list[tuple[Check, ...]] = []
+        small: list[tuple[Check, ...]] = []  # of each part: what would show it too small to matter
         of_settings: list[Check] = []  # their error shrinks with settings, which more seeds do not add
         note = ""
         for part in parts:
@@ -66,78 +68,87 @@ def prospects(
                 note = str(missing)
                 continue
             of_parts.append(found.checks)
+            negligible = within(found.checks, found.effect, part.matters)
             if (found.unit or part.cluster) == "configuration":
                 of_settings += found.checks
-                note = _settings_needed(found.checks, level)
+                note = _settings_needed(found.checks, negligible, level)
+            else:
+                small.append(negligible)
         checks = [check for found in of_parts for check in found]
-        times = max(1.0, sum(map(sides, of_parts)) / 2) * max(map(correction, of_parts), default=1.0)
-        known = [
-            check
-            for check in checks
-            if spread_of(check.estimate) is not None and _ends(check) and check not in of_settings
-        ]
+        known = [check for check in checks if _foreseen(check) and check not in of_settings]
         if not known and not note:
             note = "the earlier runs say nothing of how the effect varies between seeds"
-        ladder = [_chance(known, len(checks), times, k, level) for k in seeds]
-        needed = _needed(known, len(checks), times, level) if known else NAN
-        rows += [
-            (claim.id, claim.kind, k, chance, needed, note) for k, chance in zip(seeds, ladder, strict=True)
-        ]
+        times = max(1.0, sum(map(sides, of_parts)) / 2) * max(map(correction, of_parts), default=1.0)
+        open_claim = _Open(known, len(checks), times, level, small)
+        needed = open_claim.needed()
+        rows += [(claim.id, claim.kind, k, open_claim.chance(k), needed, note) for k in seeds]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _settings_needed(checks: Sequence[Check], level: float) -> str:
+def _settings_needed(checks: Sequence[Check], small: tuple[Check, ...], level: float) -> str:
     """Say how many settings decide a claim that takes them for a sample, as far as the table tells."""
     start = f"settings decide it, {checks[0].estimate.clusters} here, and not seeds"
-    spreads = [spread_of(check.estimate) for check in checks]
-    if None in spreads or not all(map(_ends, checks)):
+    if not all(map(_foreseen, checks)):
         return start
-    needed = [
-        seeds_needed(_distance(check), spread, level=level)
-        for check, spread in zip(checks, spreads, strict=True)
-        if spread is not None
-    ]
-    if None in needed:
+    needed = _Open(checks, len(checks), correction(checks), level, [small]).needed()
+    if isnan(needed):
         return f"{start}; fewer than {MOST_SEEDS} would hardly do"
-    enough = max(*(n for n in needed if n is not None), *(check.estimate.needed for check in checks))
+    enough = max(int(needed), *(check.estimate.needed for check in checks))
     return f"{start}; {enough} would with a chance of {100 * CHANCE:.0f} %"
 
 
-def _chance(checks: list[Check], of: int, times: float, seeds: int, level: float) -> float:
-    """Return the chance that checks, of so many in all, decide their claim; any contradicts at α/``times``."""
-    if not checks:
-        return NAN
-    against = [check for check in checks if not check.low < check.estimate.value < check.high]
-    if against:
-        return max(_of_check(check, seeds, 1 - (1 - level) / times) for check in against)
-    return min(_of_check(check, seeds, level) for check in checks) if len(checks) == of else NAN
+@dataclass(frozen=True)
+class _Open:
+    """A claim to be decided: those checks whose error is foreseen, of so many in all.
+
+    Any of them contradicts at α/``times``. ``small``: of each part the checks that would show it too small to matter,
+    which decides the whole.
+    """
+
+    checks: Sequence[Check]
+    of: int
+    times: float
+    level: float
+    small: Sequence[tuple[Check, ...]]
+
+    def chance(self, seeds: int) -> float:
+        """Return the chance of a decision, for or against or for an effect too small to matter."""
+        if not self.checks:
+            return NAN
+        against = [check for check in self.checks if not check.low < check.estimate.value < check.high]
+        if against:
+            found = max(_of_check(check, seeds, 1 - (1 - self.level) / self.times) for check in against)
+        elif len(self.checks) == self.of:
+            found = min(_of_check(check, seeds, self.level) for check in self.checks)
+        else:
+            return NAN
+        return max(found, *(self._small(checks, seeds) for checks in self.small), 0.0)
+
+    def _small(self, checks: tuple[Check, ...], seeds: int) -> float:
+        if not all(_foreseen(check) and check.low < check.estimate.value < check.high for check in checks):
+            return 0.0
+        return min((_of_check(check, seeds, self.level) for check in checks), default=0.0)
+
+    def needed(self) -> float:
+        """Return the fewest seeds with a chance of `CHANCE`, NaN beyond `MOST_SEEDS`."""
+        low, high = 1, MOST_SEEDS
+        if not self.chance(high) >= CHANCE:
+            return NAN
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.chance(middle) >= CHANCE else (middle, high)
+        return float(high)
+
+
+def _foreseen(check: Check) -> bool:
+    return spread_of(check.estimate) is not None and (isfinite(check.low) or isfinite(check.high))
 
 
 def _of_check(check: Check, seeds: int, level: float) -> float:
     spread = spread_of(check.estimate)
-    assert spread is not None  # prospects keeps these alone
-    return chance_decided(_distance(check), spread, seeds, level)
-
-
-def _needed(checks: list[Check], of: int, times: float, level: float) -> float:
-    low, high = 1, MOST_SEEDS
-    if not _chance(checks, of, times, high, level) >= CHANCE:
-        return NAN
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = _chance(checks, of, times, middle, level) >= CHANCE
-        low, high = (low, middle) if enough else (middle, high)
-    return float(high)
-
-
-def _distance(check: Check) -> float:
-    """Return how far the estimate is from the nearer end of the claimed range, on its straight scale."""
-    straight = check.estimate.inverse
-    return min(abs(straight(check.estimate.value) - straight(end)) for end in _ends(check))
-
-
-def _ends(check: Check) -> list[float]:
-    return [end for end in (check.low, check.high) if isfinite(end)]
+    assert spread is not None  # `_foreseen`
+    nearer, other = check.distances()
+    return chance_decided(nearer, spread, seeds, level, other)
 
 
 def prospects_from_noise(

@@ -8,8 +8,13 @@ from sharpscope.analysis.claims.finding import Check, correction
 from sharpscope.analysis.claims.power import MOST_SEEDS, seeds_needed, spread_of
 
 
-def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
+def would_change(
+    checks: tuple[Check, ...], level: float, cluster: str, within: tuple[Check, ...] = ()
+) -> str:
     """Return one sentence on what would change the verdict of these checks.
+
+    ``within``: the checks that would show the same numbers to be too small to matter, where the claim says what does.
+    An open claim is closed by whichever of the two takes fewer.
 
     >>> from sharpscope.analysis.claims.estimate import student
     >>> import numpy as np
@@ -38,15 +43,20 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
     if isnan(check.estimate.interval(level)[0]):
         reached = f"at the level of {100 * level:.1f} % {check.estimate.clusters}"
         return f"More {cluster}s would: {reached} give the {check.name} no interval."
+    nearer, other = check.distances()
     straight = check.estimate.inverse
-    distance, threshold = min(
-        (abs(straight(check.estimate.value) - straight(end)), end) for end in _ends(check)
-    )
+    threshold = min(_ends(check), key=lambda end: abs(straight(check.estimate.value) - straight(end)))
     start = f"The interval of the {check.name} holds the threshold {threshold:.3g}"
     spread = spread_of(check.estimate)
     if spread is None:
         return f"{start}: more {cluster}s would narrow it."
-    needed = seeds_needed(distance, spread, level=level)
+    needed, ending = seeds_needed(nearer, spread, level=level, other=other), "settle it"
+    negligible = _until_negligible(within, level)
+    if negligible is not None and (needed is None or negligible[0] < needed):
+        needed, widest = negligible
+        matters = f"{widest.low:.3g} to {widest.high:.3g}"
+        start = f"The interval of the {widest.name} reaches beyond what is too small to matter, {matters}"
+        ending = "leave it within"
     if needed is None:
         return (
             f"{start}, and the estimate lies so close to it that fewer than {MOST_SEEDS} {cluster}s would hardly "
@@ -54,8 +64,23 @@ def would_change(checks: tuple[Check, ...], level: float, cluster: str) -> str:
         )
     return (
         f"{start}: if effect and spread are as estimated, {max(needed, check.estimate.clusters + 1)} {cluster}s in "
-        f"all would settle it with a chance of 80 %. {_BEFOREHAND.get(cluster, _LOOKS)}"
+        f"all would {ending} with a chance of 80 %. {_BEFOREHAND.get(cluster, _LOOKS)}"
     )
+
+
+def _until_negligible(within: tuple[Check, ...], level: float) -> tuple[int, Check] | None:
+    """Return how many clusters leave all within what is too small to matter, and the check that takes them."""
+    found = []
+    for check in within:
+        spread = spread_of(check.estimate)
+        if spread is None or not check.low < check.estimate.value < check.high:
+            return None
+        nearer, other = check.distances()
+        needed = seeds_needed(nearer, spread, level=level, other=other)
+        if needed is None:
+            return None
+        found.append((needed, check))
+    return max(found, key=lambda pair: pair[0], default=None)
 
 
 _LOOKS = "Plan the looks before adding them."
