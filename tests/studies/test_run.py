@@ -17,7 +17,8 @@ import torch
 
 from in_process import InThisProcess
 from sharpscope.studies import collect, load_study, make_plan, run_plan, validate_plan, write_report
-from sharpscope.sweep import Store
+from sharpscope.studies.tasks.runs import take_measure
+from sharpscope.sweep import Interrupted, Store, TaskContext
 
 STUDY = """
 name = "small"
@@ -62,6 +63,28 @@ def test_everything_is_done_once(finished) -> None:
     assert (summary.done, summary.failed) == (6 + 18, 0)
     again = run_plan(plan, store, workers=1)
     assert (again.done, again.skipped) == (0, 24)
+
+
+def test_a_measure_that_is_asked_to_stop_may_end_soon_and_is_stopped_otherwise(
+    finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store, _ = finished
+    run = plan.runs[0]
+    specs = [{"measure": name} for name in ("lambda_max", "lambda_max_between_iterates", "trace", "worst_case")]
+    specs += [{"measure": "sharpness_radius"}, {"measure": "gradient_norm"}, {"measure": "average_direction"}]
+    payload = {
+        "run": run.config.model_dump(mode="json"),
+        "objective": plan.study.config.objective.model_dump(mode="json"),
+        "execution": {"device": "cpu", "data_dir": None},
+    }
+    context = TaskContext(tmp_path, tmp_path, {run.id: store.intact(run.id)}, should_stop=lambda: True)
+    for spec in specs:
+        with monkeypatch.context() as patch:
+            patch.setattr("sharpscope.studies.tasks.runs.GRACE", 0.0)
+            with pytest.raises(Interrupted):
+                take_measure({**payload, "spec": spec}, context)
+    take_measure({**payload, "spec": specs[0]}, context)
+    assert json.loads((tmp_path / "measure.json").read_text())["value"] > 0
 
 
 def test_tables_hold_every_run_and_measure_and_a_divergence_is_a_result(finished) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from sharpscope.autograd.ranks import Ranks
 from sharpscope.errors import InputError, require_one_of, require_positive
-from sharpscope.objective.measured_function import MeasuredFunction
+from sharpscope.objective.measured_function import ChunkWatcher, MeasuredFunction
 from sharpscope.objective.objective import Objective
 
 OnInterrupt = Literal["raise", "return"]
@@ -83,8 +83,8 @@ class CallLimits:
     data by its share. ``in_one`` units begin together in one pass, as the vectors of a block do.
 
     A call inside another, as a measure inside `sharpscope.measure`, also keeps the outer one's deadline, and tells
-    whom the outer one tells. Where the units are no passes over the data, such as measures, what a pass takes is told
-    first.
+    whom the outer one tells. Whoever watched the objective before is told of every chunk first. Where the units are
+    no passes over the data, such as measures, what a pass takes is told first.
     """
 
     def __init__(
@@ -109,6 +109,9 @@ class CallLimits:
         self.ended = ""
         watch = getattr(obj.evaluator.watch, "__self__", None)
         self._outer = watch if isinstance(watch, CallLimits) else None
+        self._listener: ChunkWatcher | None = (
+            obj.evaluator.watch if self._outer is None else self._outer._listener
+        )
         inherits = progress is None and self._outer is not None
         self.progress: Progress = self._outer.progress if inherits and self._outer is not None else progress
         self._batches, self._shares = obj.evaluator.batches, dict[int, tuple[object, float]]()
@@ -164,6 +167,8 @@ class CallLimits:
 
     def chunk(self, evaluator: MeasuredFunction, done: int, of: int | None) -> None:
         """Take note that ``done`` of a pass's ``of`` chunks are done, of as many as usual for None; see `check`."""
+        if self._listener is not None:
+            self._listener(evaluator, done, of)
         own = evaluator.batches is self._batches
         if not (done and own):
             self._unit_began = time.perf_counter()  # what went before was no part of a whole pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from sharpscope.data import Dataset
+    from sharpscope.objective.measured_function import ChunkWatcher, MeasuredFunction
     from sharpscope.objective.objective import Objective
     from sharpscope.sweep import Rank
     from sharpscope.training import TrainingOutcome
@@ -220,7 +222,25 @@ def _take_with_all_ranks(
             found = _row(asked, group)
         if found is not None:
             return found
-    return _row(asked, None) or {}
+    return _row(asked, None, _StopsSoon(context.should_stop)) or {}
+
+
+GRACE = 10.0
+"""Seconds that a measure may still take when it is asked to stop: it has nothing to save, and most end by then."""
+
+
+class _StopsSoon:
+    """Watches the chunks of data that a measure evaluates, and ends it some seconds after it was asked to stop."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self._asked: float | None = None
+
+    def __call__(self, evaluator: MeasuredFunction, done: int, of: int | None) -> None:
+        if self._asked is None and self._should_stop():
+            self._asked = time.monotonic()
+        if self._asked is not None and time.monotonic() - self._asked >= GRACE:
+            raise Interrupted
 
 
 def measure_rank(payload: Mapping[str, Any], rank: Rank) -> None:
@@ -233,7 +253,9 @@ def measure_rank(payload: Mapping[str, Any], rank: Rank) -> None:
         _row({**payload, "execution": execution}, group)
 
 
-def _row(payload: Mapping[str, Any], group: ProcessGroup | None) -> dict[str, Any] | None:
+def _row(
+    payload: Mapping[str, Any], group: ProcessGroup | None, watch: ChunkWatcher | None = None
+) -> dict[str, Any] | None:
     """Return a measure's row, None where ranks are refused because each has a part of the data only."""
     from sharpscope.measures import row
     from sharpscope.studies.tasks.run_measures import take
@@ -242,6 +264,7 @@ def _row(payload: Mapping[str, Any], group: ProcessGroup | None) -> dict[str, An
     dataset = data_of(config, execution)
     try:
         obj = objective_of(config, Path(payload["checkpoint"]), payload["objective"], execution, group)
+        obj.evaluator.watch = watch
         return row("", take(TrainedRun(config, payload["epochs"], dataset, obj), dict(payload["spec"])))
     except NonFiniteError as error:
         return _without_value(str(error))
