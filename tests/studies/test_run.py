@@ -70,7 +70,9 @@ def test_a_measure_that_is_asked_to_stop_may_end_soon_and_is_stopped_otherwise(
 ) -> None:
     plan, store, _ = finished
     run = plan.runs[0]
-    specs = [{"measure": name} for name in ("lambda_max", "lambda_max_between_iterates", "trace", "worst_case")]
+    specs = [
+        {"measure": name} for name in ("lambda_max", "lambda_max_between_iterates", "trace", "worst_case")
+    ]
     specs += [{"measure": "sharpness_radius"}, {"measure": "gradient_norm"}, {"measure": "average_direction"}]
     payload = {
         "run": run.config.model_dump(mode="json"),
