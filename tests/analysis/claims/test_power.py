@@ -95,6 +95,16 @@ def test_what_earlier_runs_do_not_tell_is_noted():
     assert "no column" in prospects(claims(where={"optimizer": "sam"}), Evidence(table(0.01)), [3])["note"][0]
 
 
+def test_a_part_whose_error_is_not_foreseen_leaves_the_whole_unforeseen_and_not_beyond_reach():
+    steadier = {"kind": "variance_ratio", "y": "test_accuracy", "a": {"lr": 0.01}, "b": {"lr": 0.1}}
+    rising = {"kind": "trend", "x": "lr", "y": "test_accuracy", "direction": "rising"}
+    parts = [rising, {**steadier, "direction": "less"}]
+    whole = read_claims([{"id": "A", "statement": "Both.", "kind": "all", "claims": parts}])
+    found = prospects(whole, Evidence(table(0.02, seeds=4)), [5])
+    assert found[["chance", "needed"]].isna().all(axis=None)
+    assert "nothing of how the ratio of the standard deviations of test_accuracy varies" in found["note"][0]
+
+
 def test_a_claim_that_takes_settings_for_a_sample_is_not_promised_to_be_decided_by_seeds():
     rows = grid(3, lr=[0.01 * 1.3**i for i in range(12)])
     rows = rows.assign(

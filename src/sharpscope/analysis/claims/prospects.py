@@ -76,11 +76,12 @@ def prospects(
                 small.append(negligible)
         checks = [check for found in of_parts for check in found]
         known = [check for check in checks if _foreseen(check) and check not in of_settings]
-        if not known and not note:
-            note = "the earlier runs say nothing of how the effect varies between seeds"
         times = max(1.0, sum(map(sides, of_parts)) / 2) * max(map(correction, of_parts), default=1.0)
         open_claim = _Open(known, len(checks), times, level, small)
         needed = open_claim.needed()
+        if not note and isnan(open_claim.chance(MOST_SEEDS)):
+            unknown = next((check.name for check in checks if check not in known), "effect")
+            note = f"the earlier runs say nothing of how the {unknown} varies between seeds"
         rows += [(claim.id, claim.kind, k, open_claim.chance(k), needed, note) for k in seeds]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
