@@ -102,9 +102,11 @@ class Experiment:
             lines += ["" if own else whose, "", said["description"].strip(), ""][own:]
         if said["note"].strip():
             lines += ["Here:", "", said["note"].strip(), ""]
-        if said["looks"] and self.verdicts:
-            planned = said["looks"]["planned"]
-            if planned == [self.runs["seed"].nunique()]:
+        if self.verdicts:
+            planned = said["looks"]["planned"] if said["looks"] else []
+            if not planned:
+                lines += [f"No looks were planned; these are all runs, with {self._seeds()}.", ""]
+            elif planned == [self.runs["seed"].nunique()]:
                 lines += [f"One look was planned, at {self._seeds()}, and taken.", ""]
             else:
                 at = listed([str(k) for k in planned])
