@@ -152,7 +152,7 @@ def contrast(one, other):
 @pytest.mark.parametrize(("ground", "card"), [("light", "#ffffff"), ("dark", "#1b1f27")])
 def test_colours_stand_out_from_their_ground(ground, card):
     theme = config(ground)
-    marks = [*theme["range"]["category"], *(c for n in range(2, 13) for c in ramp(ground, n))]
+    marks = [*theme["range"]["category"], *(c for n in range(2, 31) for c in ramp(ground, n))]
     assert min(contrast(colour, card) for colour in marks) >= 2.75
     assert contrast(theme["axis"]["labelColor"], card) >= 4.5
     assert min(contrast(theme["text"]["color"], cell) for cell in theme["range"]["diverging"]) >= 4

@@ -15,6 +15,7 @@ from sharpscope.report.chart import RunColumns
 from sharpscope.report.figures import draw
 from sharpscope.report.numbers import number
 from sharpscope.report.paper_figures import draw_figures
+from sharpscope.report.theme import config
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,17 @@ def test_a_figure_may_name_its_axes_legend_and_line(tables):
     assert [encoding[side]["title"] for side in ("x", "y")] == ["step size", "top curvature"]
     assert encoding["color"]["title"] == "images"
     assert chart.lines[1] == "dashed: stable"
+
+
+def test_twenty_numbers_have_a_colour_each_in_order(tables):
+    rates = 0.01 * 1.2 ** np.arange(20)
+    table = results(*tables[:2]).iloc[:1].loc[[0] * 20].reset_index(drop=True)
+    table = table.assign(run_id=[f"run {i}" for i in range(20)], lr=rates[::-1], lambda_max=1 / rates)
+    figure = PaperFigure("a", "", "results", table, "lambda_max", ("gap",), colour="lr", settings=SETTINGS)
+    (chart,) = draw_figures([figure])[0].charts
+    scale = chart.spec["layer"][-1]["encoding"]["color"]["scale"]
+    assert [float(label) for label in scale["domain"]] == pytest.approx(rates, rel=1e-4)
+    assert len(set(config("light")["range"][scale["range"]])) == 20
 
 
 def test_what_cannot_be_drawn_says_why(drawn, tables):

@@ -16,7 +16,7 @@ from sharpscope.report.axes import label, label_or_dash, nominal_colour
 from sharpscope.report.chart import Spec
 from sharpscope.report.numbers import name_of, number
 from sharpscope.report.scales import Scale, grid_scale, is_numeric, log_ticks, scale_of
-from sharpscope.report.theme import LARGEST_RAMP
+from sharpscope.report.theme import MOST_IN_ORDER
 
 _SYMBOLS = {
     "alpha": "α",
@@ -127,7 +127,7 @@ class ColourScale:
 
     def colour(self, *, lines: bool = False) -> Spec:
         """Return the colour encoding, a ramp where the values are numbers; ``lines``: the legend shows strokes."""
-        ordered = self.numeric and len(self.labels) <= LARGEST_RAMP
+        ordered = self.numeric and len(self.labels) <= MOST_IN_ORDER
         return nominal_colour(self.field, self.labels, ordered, self.name, lines)
 
 

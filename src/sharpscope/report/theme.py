@@ -16,7 +16,10 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, s
 """The font of page and charts: the reader's own, since nothing is fetched."""
 
 LARGEST_RAMP = 12
-"""Ordered values up to this many have a colour each; more share a continuous ramp."""
+"""Values of a grid up to this many have a colour each; more share a continuous ramp."""
+
+MOST_IN_ORDER = 30
+"""A paper's figure tells up to this many numbers apart by colours in order, as many as a legend lists."""
 
 _CATEGORIES = {
     "light": ["#0072b2", "#d55e00", "#00866a", "#b0578a", "#9a6b00", "#2b8cc4", "#7b4fa3", "#5a5a5a"],
@@ -40,7 +43,7 @@ _INK = {
 def config(ground: Ground) -> dict[str, Any]:
     """Return the Vega-Lite configuration of a ground: fonts, colours, named colour ranges."""
     ink = _INK[ground]
-    ramps = {f"ramp{n}": ramp(ground, n) for n in range(1, LARGEST_RAMP + 1)}
+    ramps = {f"ramp{n}": ramp(ground, n) for n in range(1, MOST_IN_ORDER + 1)}
     return {
         "font": FONT,
         "background": "transparent",
