@@ -49,7 +49,7 @@ def chance_decided(
     >>> round(chance_decided(2.0, Spread(1.4142, 2), 5), 2)     # a rise of 2 sd over three settings, five seeds
     0.79
     >>> round(chance_decided(1.0, Spread(1.0), 12, other=1.0), 2)   # equal to within one standard deviation
-    0.76
+    0.77
     """
     from scipy.stats import nct, t
 
