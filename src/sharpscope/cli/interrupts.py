@@ -1,0 +1,73 @@
+"""Ctrl-C where Python can make no exception of it: during an import and in a callback."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+AGAIN = 0.05
+"""Seconds after which a Ctrl-C that came where it cannot be raised is sent again."""
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Put off a Ctrl-C, while the block runs, from where it would do harm to where it ends the command.
+
+    Raised in the middle of an import, it leaves half a module behind, becomes an error of the library, or ends the
+    process with SIGABRT, for the start of a native library cannot pass an exception on. Raised in a callback, it is
+    printed and lost. Where somebody else handles Ctrl-C, or ignores it, as ``nohup`` does, nothing is changed but the
+    callbacks.
+    """
+    outside = _imports(sys._getframe())
+
+    def at_once_or_later(number: int, frame: FrameType | None) -> None:
+        if _imports(frame) > outside:
+            _send_later()
+        else:
+            signal.default_int_handler(number, frame)
+
+    def send_again(what: sys.UnraisableHookArgs) -> None:
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            _send_later()
+        else:
+            hook(what)
+
+    hook, sys.unraisablehook = sys.unraisablehook, send_again
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, at_once_or_later)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = hook
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Count the frames of the import system among this one and its callers."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return count
+
+
+def _send_later() -> None:
+    """Send a Ctrl-C after ``AGAIN`` seconds; at once, it would be raised in the very place that cannot take it."""
+
+    def wait_and_send() -> None:
+        time.sleep(AGAIN)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    _thread.start_new_thread(wait_and_send, ())  # threading.Thread takes a lock that the main thread may hold
