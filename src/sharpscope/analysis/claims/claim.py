@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -72,3 +73,12 @@ class BaseClaim(NamedClaim, ABC):
 def direction_sign(direction: str) -> int:
     """Return 1 for a claim that something is greater, rising or wider, -1 for the opposite."""
     return 1 if direction in ("greater", "rising", "wider") else -1
+
+
+def beyond(neutral: float, sign: int) -> tuple[float, float]:
+    """Return the values that a claim with this sign (`direction_sign`) is about: those above ``neutral``, or below.
+
+    >>> beyond(1.0, -1)
+    (-inf, 1.0)
+    """
+    return (neutral, inf) if sign > 0 else (-inf, neutral)

@@ -59,6 +59,17 @@ class Check:
             return NAN
         return min(1.0, 2 * min(self.estimate.above(self.low), self.estimate.below(self.high)))
 
+    @property
+    def ends(self) -> list[float]:
+        """The finite ends of the range."""
+        return [end for end in (self.low, self.high) if isfinite(end)]
+
+    @property
+    def nearest_end(self) -> float:
+        """The end of the range that the estimate lies nearest to, on its straight scale."""
+        straight = self.estimate.inverse
+        return min(self.ends, key=lambda end: abs(straight(self.estimate.value) - straight(end)))
+
     def distances(self) -> tuple[float, float]:
         """Return how far the estimate lies from the ends of the range, on its straight scale, the nearer one first.
 
@@ -66,8 +77,7 @@ class Check:
         decides then is the nearer one.
         """
         straight = self.estimate.inverse
-        ends = [straight(end) for end in (self.low, self.high) if isfinite(end)]
-        nearer, *other = sorted(abs(straight(self.estimate.value) - end) for end in ends)
+        nearer, *other = sorted(abs(straight(self.estimate.value) - straight(end)) for end in self.ends)
         return nearer, other[0] if other and self.low < self.estimate.value < self.high else inf
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, isnan
+from math import isnan
 
 from sharpscope.analysis.claims.finding import Check, correction
 from sharpscope.analysis.claims.power import MOST_SEEDS, seeds_needed, spread_of
@@ -44,9 +44,7 @@ def would_change(
         reached = f"at the level of {100 * level:.1f} % {check.estimate.clusters}"
         return f"More {cluster}s would: {reached} give the {check.name} no interval."
     nearer, other = check.distances()
-    straight = check.estimate.inverse
-    threshold = min(_ends(check), key=lambda end: abs(straight(check.estimate.value) - straight(end)))
-    start = f"The interval of the {check.name} holds the threshold {threshold:.3g}"
+    start = f"The interval of the {check.name} holds the threshold {check.nearest_end:.3g}"
     spread = spread_of(check.estimate)
     if spread is None:
         return f"{start}: more {cluster}s would narrow it."
@@ -93,8 +91,4 @@ _BEFOREHAND = {
 def _margin(check: Check, level: float) -> tuple[float, float]:
     """Return the distance from the interval to the nearest end of the claimed range, and that end."""
     ends = check.estimate.interval(level)
-    return min((min(abs(value - end) for value in ends), end) for end in _ends(check))
-
-
-def _ends(check: Check) -> list[float]:
-    return [end for end in (check.low, check.high) if isfinite(end)]
+    return min((min(abs(value - end) for value in ends), end) for end in check.ends)

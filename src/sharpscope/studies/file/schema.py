@@ -249,14 +249,9 @@ class StudyConfig(StrictConfig):
                     f"cases must be a list of tables, received {cases!r}; write [[grid.cases]]{which}"
                 )
             draws, seed = axes.pop("draws", 0), axes.pop("draw_seed", 0)
-            if isinstance(draws, bool) or not isinstance(draws, int) or ("draws" in table and draws < 1):
-                raise InputError(
-                    f"draws must be a whole number from 1 on, received {draws!r}; it is how many to draw{which}"
-                )
-            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-                raise InputError(
-                    f"draw_seed must be a whole number from 0 on, received {seed!r}; each draws others{which}"
-                )
+            if "draws" in table:
+                _whole("draws", draws, 1, f"it is how many to draw{which}")
+            _whole("draw_seed", seed, 0, f"each draws others{which}")
             if "draw_seed" in table and not draws:
                 raise InputError(
                     f"draw_seed is for a block that draws, and there is no draws; add it or take draw_seed out{which}"
@@ -264,6 +259,12 @@ class StudyConfig(StrictConfig):
             listed = dict(_dotted(axes, ranges=True))
             blocks.append(GridBlock(listed, [dict(_dotted(case)) for case in cases], draws, seed))
         return blocks
+
+
+def _whole(name: str, value: object, least: int, meaning: str) -> None:
+    """Raise `InputError` for a value that is no whole number from ``least`` on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} must be a whole number from {least} on, received {value!r}; {meaning}")
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "", *, ranges: bool = False) -> Iterator[tuple[str, Any]]:

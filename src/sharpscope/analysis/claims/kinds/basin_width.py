@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import model_validator
 
-from sharpscope.analysis.claims.claim import BaseClaim, Range, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Range, beyond, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions, holds
 from sharpscope.analysis.claims.estimate import by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
@@ -84,7 +84,7 @@ class BasinWidths(BaseClaim):
     def _claimed(self) -> tuple[float, float]:
         if self.ratio is not None:
             return self.ratio.get("min", -inf), self.ratio.get("max", inf)
-        return (1.0, inf) if direction_sign(str(self.direction)) > 0 else (-inf, 1.0)
+        return beyond(1.0, direction_sign(str(self.direction)))
 
     def _pairs(self, evidence: Evidence) -> pd.DataFrame:
         """Return one row per pair that joins the two sides, its ends named after the sides."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Literal
 
 import numpy as np
 
-from sharpscope.analysis.claims.claim import BaseClaim
+from sharpscope.analysis.claims.claim import BaseClaim, beyond
 from sharpscope.analysis.claims.confidence import Student
 from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.evidence import Evidence
@@ -55,7 +54,7 @@ class Correlation(BaseClaim):
         alike = labels(chosen.rows, [self.cluster]).max() == 0
         return Finding(
             effect=Named(name, found),
-            checks=(Check(name, found, *((0.0, inf) if self.sign > 0 else (-inf, 0.0))),),
+            checks=(Check(name, found, *beyond(0.0, self.sign)),),
             rows=chosen.rows,
             selected=chosen.everything,
             clusters=k,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sharpscope.analysis.claims.claim import BaseClaim, Range, Side, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Range, Side, beyond, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import Estimated, by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
@@ -64,8 +64,8 @@ class Crossing(BaseClaim):
         swing = student(_swings(difference, pairs.clusters, at_ends[0], at_ends[1]))
         if not swing.clusters:  # each end has seeds of its own
             swing = Estimated(ends[1].value - ends[0].value, min(end.clusters for end in ends))
-        above, below = (0.0, inf), (-inf, 0.0)
-        claimed = (above, below) if direction_sign(self.low) > 0 else (below, above)
+        at_low = direction_sign(self.low)
+        claimed = (beyond(0.0, at_low), beyond(0.0, -at_low))
         checks = tuple(Check(name, end, *side) for name, end, side in zip(names, ends, claimed, strict=True))
         name = f"change of the difference in {self.y} from small to large {self.x}"
         return Finding(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from sharpscope.analysis.claims.claim import BaseClaim, Direction, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Direction, beyond, direction_sign
 from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.contrast import coefficient, design_of, scaled
 from sharpscope.analysis.claims.estimate import Estimated
@@ -66,11 +65,9 @@ class Interaction(BaseClaim):
             of_ends.append(_named(f"{change}, at {end}", found, ratio))
         name = f"{change}, at {largest} {'over' if ratio else 'minus'} at {smallest}"
         effect = _named(name, both, ratio)
-        nothing = effect.neutral
-        claimed = (nothing, inf) if direction_sign(self.direction) > 0 else (-inf, nothing)
         return Finding(
             effect=effect,
-            checks=(Check(name, effect.estimate, *claimed),),
+            checks=(Check(name, effect.estimate, *beyond(effect.neutral, direction_sign(self.direction))),),
             rows=chosen.rows,
             selected=chosen.everything,
             clusters=both.clusters,

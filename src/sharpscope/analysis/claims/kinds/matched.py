@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf, sqrt
+from math import sqrt
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from sharpscope.analysis.claims.claim import BaseClaim, Side, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Side, beyond, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.confidence import Student
 from sharpscope.analysis.claims.estimate import Estimated, student
@@ -61,7 +61,7 @@ class Matched(BaseClaim):
             )
         low, high = (float(np.exp(end)) if logarithmic else end for end in (low, high))
         name = f"difference in {self.y} at equal {self.match_on}"
-        claimed = (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
+        claimed = beyond(0.0, direction_sign(self.direction))
         return Finding(
             effect=Named(name, found),
             checks=(Check(name, found, *claimed),),

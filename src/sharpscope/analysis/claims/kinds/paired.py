@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
 
-from sharpscope.analysis.claims.claim import BaseClaim, Range, Side, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Range, Side, beyond, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions
 from sharpscope.analysis.claims.estimate import by_cluster, student
 from sharpscope.analysis.claims.evidence import Evidence
@@ -85,7 +85,7 @@ class Paired(BaseClaim):
 
     def _claimed(self) -> tuple[float, float]:
         if self.direction is not None:
-            return (0.0, inf) if direction_sign(self.direction) > 0 else (-inf, 0.0)
+            return beyond(0.0, direction_sign(self.direction))
         given = self.difference if self.difference is not None else self.ratio
         assert given is not None  # _one_claim
         return given.get("min", -inf), given.get("max", inf)

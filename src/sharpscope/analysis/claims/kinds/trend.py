@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from sharpscope.analysis.claims.claim import BaseClaim, Direction, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Direction, beyond, direction_sign
 from sharpscope.analysis.claims.confidence import Stretched
 from sharpscope.analysis.claims.contrast import (
     Design,
@@ -68,11 +67,9 @@ class Trend(BaseClaim):
         never = self._contrary_steps(design, x, relation, sign, ratio) if self._single(evidence) else ()
         if ratio:
             effect = Named(name, change.through(np.exp, np.log), neutral=1.0)
-        nothing = effect.neutral
-        claimed = (nothing, inf) if sign > 0 else (-inf, nothing)
         return Finding(
             effect=effect,
-            checks=(Check(name, effect.estimate, *claimed),),
+            checks=(Check(name, effect.estimate, *beyond(effect.neutral, sign)),),
             never=never,
             rows=chosen.rows,
             selected=chosen.everything,
@@ -100,7 +97,7 @@ class Trend(BaseClaim):
             change = change.through(np.exp, np.log) if ratio else change
             kind, nothing = ("ratio", 1.0) if ratio else ("change", 0.0)
             name = f"{kind} of {self.y} from {self.x} = {own[low]:.4g} to {own[high]:.4g}"
-            found.append(Check(name, change, *((-inf, nothing) if sign > 0 else (nothing, inf))))
+            found.append(Check(name, change, *beyond(nothing, -sign)))
         return tuple(found)
 
     def _described(self, relation: Relation, separate: bool) -> tuple[Effect, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
-from math import exp, inf, log
+from math import exp, log
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sharpscope.analysis.claims.claim import BaseClaim, Side, direction_sign
+from sharpscope.analysis.claims.claim import BaseClaim, Side, beyond, direction_sign
 from sharpscope.analysis.claims.conditions import Conditions, holds
 from sharpscope.analysis.claims.confidence import Inverted
 from sharpscope.analysis.claims.estimate import Estimated
@@ -73,7 +73,7 @@ class VarianceRatio(BaseClaim):
             name = f"{name}, there over elsewhere"
         values = np.stack([pairs for pairs, _ in strata])  # (strata, 2, seeds)
         found = deviation_ratio(values, weights)
-        claimed = (1.0, inf) if direction_sign(self.direction) > 0 else (-inf, 1.0)
+        claimed = beyond(1.0, direction_sign(self.direction))
         deviations = np.sqrt(np.nanmean(np.nanvar(values, axis=2, ddof=1), axis=0))
         return Finding(
             effect=Named(name, found, neutral=1.0),
