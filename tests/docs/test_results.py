@@ -14,6 +14,7 @@ from sharpscope.analysis.claims import Evidence, assess, read_claims
 from sharpscope.analysis.claims.conditions import holds
 from sharpscope.analysis.claims.looks import Looks
 from sharpscope.analysis.claims.requirements import TRAINED, missed
+from sharpscope.analysis.claims.verdict import verdicts_table
 from sharpscope.studies import load_studies
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +153,8 @@ def test_no_verdict_is_on_untrained_networks_and_each_is_what_the_landed_table_g
         said = one.said["looks"]
         looks = Looks(tuple(said["planned"]), tuple(said["taken"])) if said else None
         judged = assess(claims, Evidence(one.runs), one.scale, requires=requires, looks=looks)
+        table = pd.read_csv(one.folder / "verdicts.csv", keep_default_na=False).set_index(["id", "part_of"])
+        anew = verdicts_table(judged).set_index(["id", "part_of"])
         for claim, verdict in zip(claims, judged, strict=True):
             place = f"{one.folder}: {claim.id}"
             if "not evaluable" in {verdict.verdict, *(part.verdict for part in verdict.parts)}:
@@ -162,6 +165,11 @@ def test_no_verdict_is_on_untrained_networks_and_each_is_what_the_landed_table_g
                 )
             else:
                 assert verdict.verdict == landed[claim.id], place
+                for name in ("value", "low", "high", "partial", "partial_low", "partial_high"):
+                    told = pd.to_numeric(table.loc[(claim.id, ""), name])
+                    assert anew.loc[(claim.id, ""), name] == pytest.approx(
+                        told, rel=1e-4, abs=1e-4, nan_ok=True
+                    ), f"{place}: {name}"
                 again += 1
     assert again > 80
 

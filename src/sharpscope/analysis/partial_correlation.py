@@ -6,7 +6,7 @@ from math import erfc, sqrt
 
 import numpy as np
 
-from sharpscope.analysis.rank_correlation import METHODS, Coefficient, Kendall, RanksWithin
+from sharpscope.analysis.rank_correlation import METHODS, Coefficient, Kendall, Spearman
 from sharpscope.analysis.resampling import Floats, Integers
 
 
@@ -43,7 +43,7 @@ class Partial:
         def coefficient(a: Floats, b: Floats) -> Coefficient:
             if blocks is None:
                 return METHODS[method](a, b, labels)
-            within = Kendall if method == "kendall" else RanksWithin
+            within = Kendall if method == "kendall" else Spearman
             return within(a, b, labels, blocks)
 
         self._xy, self._xz, self._yz = coefficient(x, y), coefficient(x, z), coefficient(y, z)

@@ -95,45 +95,40 @@ class Pearson:
 class Spearman:
     """Spearman's ρ: Pearson's r of the midranks, the ranks taken anew within every resample.
 
+    With ``blocks`` the ranks are those within a block, as shares of its size and less its mean.
+
     >>> rho = Spearman(np.array([1.0, 2, 2, 9]), np.array([1.0, 2, 2, 3]), np.arange(4))
+    >>> float(rho(np.ones((1, 4)))[0])
+    1.0
+    >>> rho = Spearman(np.array([1.0, 2, 30, 40]), np.array([1.0, 2, 3, 4]), np.arange(4), np.array([0, 0, 1, 1]))
     >>> float(rho(np.ones((1, 4)))[0])
     1.0
     """
 
-    def __init__(self, x: Floats, y: Floats, labels: Integers) -> None:
+    def __init__(self, x: Floats, y: Floats, labels: Integers, blocks: Integers | None = None) -> None:
         self._labels = labels
-        self._below = [_rows_below(sample, labels) for sample in (x, y)]
+        blocks = np.zeros(len(x), dtype=np.int64) if blocks is None else blocks
+        self._below = [_rows_below(sample, labels, blocks) for sample in (x, y)]
+        self._blocks = blocks
+        self._sizes = np.zeros((int(labels.max()) + 1, int(blocks.max()) + 1))  # (clusters, blocks)
+        np.add.at(self._sizes, (labels, blocks), 1.0)
 
     def __call__(self, counts: Floats) -> Floats:
         """Return ρ of each resample, NaN where one of the samples is constant."""
         found = np.empty(len(counts))
         for start in range(0, len(counts), _ROWS_AT_ONCE):
-            some = slice(start, start + _ROWS_AT_ONCE)
-            weight = counts[some][:, self._labels]  # (r, n)
-            total = weight.sum(axis=1, keepdims=True)
-            # In a resample of total rows, a row's midrank less its own half is the mass below it plus half
-            # the mass level with it; midranks average (total + 1)/2, these total/2.
-            rank_x, rank_y = (counts[some] @ below - total / 2 for below in self._below)  # (r, n)
-            found[some] = _ratio(
+            some = counts[start : start + _ROWS_AT_ONCE]
+            weight = some[:, self._labels]  # (r, n)
+            size = (some @ self._sizes)[:, self._blocks]  # (r, n), of the row's block
+            # In a block of so many rows, a row's midrank less its own half is the mass below it plus half
+            # the mass level with it; midranks average (size + 1)/2, these size/2.
+            rank_x, rank_y = ((some @ below - size / 2) / (size + 1) for below in self._below)  # (r, n)
+            found[start : start + _ROWS_AT_ONCE] = _ratio(
                 (weight * rank_x * rank_y).sum(axis=1),
                 (weight * rank_x * rank_x).sum(axis=1),
                 (weight * rank_y * rank_y).sum(axis=1),
             )
         return found
-
-
-class RanksWithin(Pearson):
-    """Pearson's r of the ranks that two samples have within blocks, the blocks' means taken out.
-
-    Spearman's ρ within blocks; unlike `Spearman` the ranks are not taken anew in a resample.
-
-    >>> rho = RanksWithin(np.array([1.0, 2, 30, 40]), np.array([1.0, 2, 3, 4]), np.arange(4), np.array([0, 0, 1, 1]))
-    >>> float(rho(np.ones((1, 4)))[0])
-    1.0
-    """
-
-    def __init__(self, x: Floats, y: Floats, labels: Integers, blocks: Integers) -> None:
-        super().__init__(ranks_within(x, blocks), ranks_within(y, blocks), labels)
 
 
 def ranks_within(values: Floats, blocks: Integers) -> Floats:
@@ -155,14 +150,15 @@ METHODS: dict[str, type[Kendall] | type[Spearman] | type[Pearson]] = {
 """The coefficients by name."""
 
 
-def _rows_below(sample: Floats, labels: Integers) -> Floats:
-    """Return, per cluster and row, the cluster's rows below that row plus half of those level with it."""
+def _rows_below(sample: Floats, labels: Integers, blocks: Integers) -> Floats:
+    """Return, per cluster and row, its rows of the row's block below that row plus half of those level with it."""
     below = np.zeros((int(labels.max()) + 1, len(sample)))  # (clusters, n)
     order = np.argsort(labels, kind="stable")
     for start in range(0, len(sample), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]
         difference = np.sign(sample[None, :] - sample[rows, None])  # (rows, n)
-        _add_by_label(below, labels[rows], (difference + 1) / 2)
+        together = blocks[None, :] == blocks[rows, None]
+        _add_by_label(below, labels[rows], (difference + 1) / 2 * together)
     return below
 
 

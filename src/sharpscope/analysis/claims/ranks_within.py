@@ -10,8 +10,9 @@ from sharpscope.analysis.claims.confidence import Student
 from sharpscope.analysis.claims.estimate import Estimated
 from sharpscope.analysis.claims.finding import Relation
 from sharpscope.analysis.claims.verdict import NAN
-from sharpscope.analysis.rank_correlation import ranks_within
+from sharpscope.analysis.rank_correlation import Spearman, ranks_within
 from sharpscope.analysis.resampling import Floats
+from sharpscope.analysis.within_seeds import all_then_without_each
 
 FEWEST_FOR_SPLINE = 12
 """With fewer rows a spline of the control leaves too little to correlate."""
@@ -22,17 +23,11 @@ def rank_correlations(relation: Relation, z: Floats) -> Floats:
 
     Shape (1 + clusters, 3); NaN where a quantity is constant in every block.
     """
-    ranks = np.stack([ranks_within(values, relation.blocks) for values in (relation.x, relation.y, z)])
-    _, cluster = np.unique(relation.clusters, return_inverse=True)
-    products = np.zeros((int(cluster.max()) + 1, 3, 3))
-    np.add.at(products, cluster, np.einsum("in,jn->nij", ranks, ranks))
-    total = products.sum(axis=0)
-    sums = np.concatenate([total[None], total[None] - products])  # (1 + clusters, 3, 3)
-    spread = np.sqrt(np.maximum(np.einsum("cii->ci", sums), 0.0))
-    spread = np.where(spread < 1e-9, NAN, spread)
-    found = sums / (spread[:, :, None] * spread[:, None, :])
-    pairs = np.stack([found[:, 0, 1], found[:, 0, 2], found[:, 1, 2]], axis=1)
-    return np.asarray(np.clip(pairs, -1.0, 1.0), dtype=np.float64)
+    _, clusters = np.unique(relation.clusters, return_inverse=True)
+    _, blocks = np.unique(relation.blocks, return_inverse=True)
+    counts = all_then_without_each(int(clusters.max()) + 1)
+    pairs = ((relation.x, relation.y), (relation.x, z), (relation.y, z))
+    return np.stack([Spearman(a, b, clusters, blocks)(counts) for a, b in pairs], axis=1)
 
 
 def partial_within(relation: Relation, z: Floats) -> tuple[Estimated | None, str]:
