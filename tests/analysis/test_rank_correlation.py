@@ -130,8 +130,8 @@ def test_the_interval_of_a_partial_correlation_within_seeds_covers_it():
             0.95 * z + 0.31 * draw.normal(size=24),
             z,
         )
-        samples = (np.repeat(each, 3) + 0.1 * draw.normal(size=72) for each in of_configurations)
-        found = Partial("spearman", *samples, labels, blocks)(all_then_without_each(24))
+        x, y, z = (np.repeat(each, 3) + 0.1 * draw.normal(size=72) for each in of_configurations)
+        found = Partial("spearman", x, y, z, labels, blocks)(all_then_without_each(24))
         value, error, k = jackknife(found)
         covered += abs(value - 0.07) <= error * stats.t.ppf(0.975, k - 2)
     assert covered / 300 > 0.915  # 0.893 with the ranks of the whole pool
