@@ -68,6 +68,9 @@ def _send_later() -> None:
 
     def wait_and_send() -> None:
         time.sleep(AGAIN)
-        os.kill(os.getpid(), signal.SIGINT)
+        if os.name == "posix":  # a signal also ends a wait of the main thread
+            os.kill(os.getpid(), signal.SIGINT)
+        else:  # os.kill would end the process
+            _thread.interrupt_main()
 
     _thread.start_new_thread(wait_and_send, ())  # threading.Thread takes a lock that the main thread may hold
