@@ -53,6 +53,25 @@ def test_a_stop_in_an_import_of_an_import_waits_for_both(halfway: str, tmp_path:
     assert reached == [True]
 
 
+def test_an_import_that_never_ends_is_left_by_a_second_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_ends.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(.3)\n"
+        "signal.raise_signal(signal.SIGINT)\nwhile True: time.sleep(.01)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with put_off(), pytest.raises(KeyboardInterrupt):
+        importlib.import_module("never_ends")
+    time.sleep(0.2)  # and nothing is sent after that
+
+
+def test_a_stop_that_waits_is_not_sent_once_the_command_has_ended(halfway: str) -> None:
+    with put_off():
+        importlib.import_module(halfway)
+    time.sleep(0.2)
+
+
 def test_a_stop_outside_imports_is_raised_at_once() -> None:
     with put_off(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

@@ -22,24 +22,46 @@ def put_off() -> Iterator[None]:
 
     Raised in the middle of an import, it leaves half a module behind, becomes an error of the library, or ends the
     process with SIGABRT, for the start of a native library cannot pass an exception on. Raised in a callback, it is
-    printed and lost. Where somebody else handles Ctrl-C, or ignores it, as ``nohup`` does, nothing is changed but the
-    callbacks.
+    printed and lost. A second one is raised wherever it comes, so that an import that never ends can be left. Where
+    somebody else handles Ctrl-C, or ignores it, as ``nohup`` does, nothing is changed but the callbacks.
     """
     outside = _imports(sys._getframe())
+    waiting = sent = False
 
     def at_once_or_later(number: int, frame: FrameType | None) -> None:
-        if _imports(frame) > outside:
-            _send_later()
+        nonlocal waiting, sent
+        second = waiting and not sent
+        waiting = sent = False
+        if _imports(frame) > outside and not second:
+            send_later()
         else:
             signal.default_int_handler(number, frame)
 
-    def send_again(what: sys.UnraisableHookArgs) -> None:
+    def send_later() -> None:
+        nonlocal waiting
+        waiting = True  # not sent at once, where it would be raised in the very place that cannot take it
+        _thread.start_new_thread(
+            wait_and_send, ()
+        )  # threading.Thread takes a lock that the main thread may hold
+
+    def wait_and_send() -> None:
+        nonlocal sent
+        time.sleep(AGAIN)
+        if not waiting:
+            return
+        sent = True
+        if os.name == "posix":  # a signal also ends a wait of the main thread
+            os.kill(os.getpid(), signal.SIGINT)
+        else:  # os.kill would end the process
+            _thread.interrupt_main()
+
+    def in_callback(what: sys.UnraisableHookArgs) -> None:
         if isinstance(what.exc_value, KeyboardInterrupt):
-            _send_later()
+            send_later()
         else:
             hook(what)
 
-    hook, sys.unraisablehook = sys.unraisablehook, send_again
+    hook, sys.unraisablehook = sys.unraisablehook, in_callback
     ours = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -49,6 +71,7 @@ def put_off() -> Iterator[None]:
     try:
         yield
     finally:
+        waiting = False
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = hook
@@ -61,16 +84,3 @@ def _imports(frame: FrameType | None) -> int:
         count += frame.f_code.co_filename.startswith("<frozen importlib")
         frame = frame.f_back
     return count
-
-
-def _send_later() -> None:
-    """Send a Ctrl-C after ``AGAIN`` seconds; at once, it would be raised in the very place that cannot take it."""
-
-    def wait_and_send() -> None:
-        time.sleep(AGAIN)
-        if os.name == "posix":  # a signal also ends a wait of the main thread
-            os.kill(os.getpid(), signal.SIGINT)
-        else:  # os.kill would end the process
-            _thread.interrupt_main()
-
-    _thread.start_new_thread(wait_and_send, ())  # threading.Thread takes a lock that the main thread may hold
