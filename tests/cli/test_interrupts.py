@@ -75,6 +75,17 @@ def test_an_import_that_never_ends_is_left_by_a_second_stop(
     time.sleep(0.2)  # and nothing is sent after that
 
 
+def test_a_stop_that_a_launcher_passes_on_too_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stopped_twice.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGINT)\nsignal.raise_signal(signal.SIGINT)\nwhole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    reached: list[bool] = []
+    with put_off(), pytest.raises(KeyboardInterrupt):
+        import_and_wait("stopped_twice", reached)
+    assert reached == [True]
+
+
 def test_a_stop_that_waits_is_not_sent_once_the_command_has_ended(halfway: str) -> None:
     with put_off():
         importlib.import_module(halfway)

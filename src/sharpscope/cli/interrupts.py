@@ -15,6 +15,9 @@ from types import FrameType
 AGAIN = 0.05
 """Seconds after which a Ctrl-C that came where it cannot be raised is sent again."""
 
+TOGETHER = 0.2
+"""Seconds within which two are one: a launcher passes on what the terminal has sent to the process as well."""
+
 
 @contextmanager
 def put_off() -> Iterator[None]:
@@ -27,10 +30,12 @@ def put_off() -> Iterator[None]:
     """
     outside = _imports(sys._getframe())
     waiting = sent = False
+    first = 0.0
 
     def at_once_or_later(number: int, frame: FrameType | None) -> None:
-        nonlocal waiting, sent
-        second = waiting and not sent
+        nonlocal waiting, sent, first
+        first = first if waiting else time.monotonic()
+        second = waiting and not sent and time.monotonic() - first > TOGETHER
         waiting = sent = False
         if _imports(frame) > outside and not second:
             send_later()
